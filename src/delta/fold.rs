@@ -1,0 +1,75 @@
+//! Adding batches up: one after another, and row by equal row.
+
+use arrow::array::{Array, RecordBatch, UInt32Array};
+use arrow::buffer::ScalarBuffer;
+use arrow::compute::concat_batches;
+use arrow::datatypes::SchemaRef;
+
+use crate::delta::batch::arrow_error;
+use crate::delta::{DeltaBatch, KeyBatch, KeyTable, Weights};
+use crate::error::Result;
+
+/// The batches as one, in order. Weights stay `Ones` when all are.
+pub fn concat(schema: &SchemaRef, batches: &[DeltaBatch]) -> Result<DeltaBatch> {
+    match batches {
+        [] => return Ok(DeltaBatch::empty(schema.clone())),
+        [only] => return Ok(only.clone()),
+        _ => {}
+    }
+    let rows = concat_batches(schema, batches.iter().map(DeltaBatch::rows)).map_err(arrow_error)?;
+    let is_ones = batches.iter().all(|batch| matches!(batch.weights(), Weights::Ones));
+    let weights = match is_ones {
+        true => Weights::Ones,
+        false => {
+            let each = batches.iter().flat_map(|batch| batch.explicit_weights().to_vec());
+            Weights::Each(each.collect())
+        }
+    };
+    let watermarks = batches.iter().map(|batch| batch.watermarks()).collect::<Option<Vec<_>>>();
+    let watermarks: Option<ScalarBuffer<i64>> =
+        watermarks.map(|each| each.into_iter().flat_map(|buffer| buffer.to_vec()).collect());
+    Ok(DeltaBatch::new(rows, weights).with_watermarks(watermarks))
+}
+
+/// The same change with each distinct row once: weights of equal rows are added and rows whose
+/// weights cancel are gone. Rows keep the order of their first appearance. NULLs are equal to NULLs.
+pub fn consolidate(batch: &DeltaBatch) -> Result<DeltaBatch> {
+    if batch.len() <= 1 && matches!(batch.weights(), Weights::Ones) {
+        return Ok(batch.clone());
+    }
+    if batch.rows().num_columns() == 0 {
+        return consolidate_empty_rows(batch);
+    }
+    let columns = batch.rows().columns();
+    let types: Vec<_> = columns.iter().map(|column| column.data_type().clone()).collect();
+    let mut table = KeyTable::new(&types)?;
+    let keys = KeyBatch::new(&table, columns)?;
+    let mut slots = Vec::with_capacity(batch.len());
+    table.insert(&keys, &mut slots);
+    let mut sums = vec![0i64; table.slots()];
+    let mut first = vec![u32::MAX; table.slots()];
+    for (row, &slot) in slots.iter().enumerate() {
+        let slot = slot as usize;
+        sums[slot] += batch.weights().get(row);
+        if first[slot] == u32::MAX {
+            first[slot] = u32::try_from(row).expect("a batch has fewer than 2^32 rows");
+        }
+    }
+    if sums.iter().all(|&sum| sum == 1) && sums.len() == batch.len() {
+        return Ok(batch.clone());
+    }
+    // Slots of a fresh table are numbered in order of appearance.
+    let kept = || (0..sums.len()).filter(|&slot| sums[slot] != 0);
+    let indices: UInt32Array = kept().map(|slot| first[slot]).collect::<Vec<_>>().into();
+    let weights: Vec<i64> = kept().map(|slot| sums[slot]).collect();
+    let rows = batch.take(&indices)?;
+    Ok(DeltaBatch::new(rows.rows().clone(), Weights::Each(weights.into())))
+}
+
+/// Rows without columns are all equal: one row carries the sum.
+fn consolidate_empty_rows(batch: &DeltaBatch) -> Result<DeltaBatch> {
+    let sum: i64 = (0..batch.len()).map(|row| batch.weights().get(row)).sum();
+    let rows: RecordBatch = batch.rows().slice(0, usize::from(sum != 0 && !batch.is_empty()));
+    let weights = vec![sum; rows.num_rows()];
+    Ok(DeltaBatch::new(rows, Weights::Each(weights.into())))
+}
