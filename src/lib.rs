@@ -35,3 +35,6 @@ pub mod wire;
 pub mod server;
 
 pub mod cli;
+
+#[cfg(test)]
+mod tidy;
