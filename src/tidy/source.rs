@@ -413,11 +413,13 @@ fn text_at(tokens: &[Token], at: usize) -> Option<&str> {
 
 fn is_test_attribute(inside: &[Token]) -> bool {
     let words: Vec<&str> = inside.iter().map(|token| token.text.as_str()).collect();
-    match words.as_slice() {
-        ["test"] | ["tokio", "::", "test", ..] => true,
-        ["cfg", "(", "test", ")"] | ["cfg", "(", "all", "(", "test", ..] => true,
-        _ => false,
-    }
+    matches!(
+        words.as_slice(),
+        ["test"]
+            | ["tokio", "::", "test", ..]
+            | ["cfg", "(", "test", ")"]
+            | ["cfg", "(", "all", "(", "test", ..]
+    )
 }
 
 /// The bracket that closes the one at `open`, or the last token.
