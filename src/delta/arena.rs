@@ -12,6 +12,8 @@
 //!   heap     [a  · ·   b c]          · garbage, compacted at one half
 //! ```
 
+use std::sync::Arc;
+
 use arrow::array::{Array, ArrayData, ArrayRef, AsArray, BinaryArray, StringArray, make_array};
 use arrow::buffer::{BooleanBuffer, Buffer, NullBuffer, OffsetBuffer};
 use arrow::datatypes::DataType;
@@ -21,11 +23,13 @@ use crate::delta::batch::arrow_error;
 use crate::error::{Error, Result, SqlState};
 
 /// Values by slot, a column for each type it was made with.
+#[derive(Clone)]
 pub struct Arena {
     columns: Vec<Column>,
     slots: usize,
 }
 
+#[derive(Clone)]
 struct Column {
     data_type: DataType,
     values: Values,
@@ -33,19 +37,21 @@ struct Column {
     valid: Vec<u8>,
 }
 
+#[derive(Clone)]
 enum Values {
     Fixed { width: usize, bytes: Vec<u8> },
     Heap { heap: Heap, kind: HeapKind },
 }
 
+#[derive(Clone)]
 enum HeapKind {
     /// Utf8 and Binary: the bytes themselves.
     Plain,
     /// Everything nested: row-format bytes.
-    Rows(RowConverter),
+    Rows(Arc<RowConverter>),
 }
 
-#[derive(Default)]
+#[derive(Clone, Default)]
 struct Heap {
     spans: Vec<(u64, u32)>,
     bytes: Vec<u8>,
@@ -154,7 +160,7 @@ impl Column {
                     let converter = RowConverter::new(fields).map_err(|_| {
                         Error::unsupported(format!("values of type {other} cannot be kept"))
                     })?;
-                    Values::Heap { heap: Heap::default(), kind: HeapKind::Rows(converter) }
+                    Values::Heap { heap: Heap::default(), kind: HeapKind::Rows(Arc::new(converter)) }
                 }
             },
         };
@@ -419,8 +425,6 @@ fn build(
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use arrow::array::{BooleanArray, Int64Array, ListArray};
     use arrow::datatypes::{Int32Type, Int64Type};
 

@@ -198,6 +198,6 @@ fn select(values: &ScalarBuffer<i64>, indices: &UInt32Array) -> ScalarBuffer<i64
 }
 
 /// A kernel of Arrow failed on columns that the plan had checked: our fault, or memory is out.
-pub(crate) fn arrow_error(error: arrow::error::ArrowError) -> Error {
+pub fn arrow_error(error: arrow::error::ArrowError) -> Error {
     Error::internal(format!("column kernel: {error}"))
 }

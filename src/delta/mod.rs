@@ -21,6 +21,6 @@ mod keys;
 pub mod notation;
 
 pub use arena::Arena;
-pub use batch::{DeltaBatch, Weights};
+pub use batch::{DeltaBatch, Weights, arrow_error};
 pub use fold::{concat, consolidate};
 pub use keys::{KeyBatch, KeyTable, NO_SLOT};

@@ -1,1 +1,24 @@
-//! (to be written)
+//! Views as readers see them: the rows at an epoch, and the changes since.
+//!
+//! ```text
+//!   step ──► Store::apply(delta) ──► chunks of 4096 slots, copied only while a snapshot holds them
+//!              │         │
+//!              │         └─► History: (epoch, delta) …, bounded           SUBSCRIBE, resume, AS OF
+//!              └─► index: key → slot                                      point reads
+//!
+//!   reader ──► Store::snapshot() ──► Snapshot: the chunks as they stood   SELECT, cursors
+//! ```
+//!
+//! Invariants:
+//! - A snapshot never changes and never blocks the step; what it costs is one copy of each chunk that
+//!   the step writes while the snapshot lives.
+//! - A store holds no row with a negative weight after a step; a delta that would leave one is an
+//!   internal error of the dataflow that made it.
+//! - Nothing here knows operators, plans or epochs' meaning; the caller holds the lock that makes
+//!   several stores change as one.
+
+mod history;
+mod store;
+
+pub use history::{ChangeSet, History};
+pub use store::{Identity, Snapshot, Store};
