@@ -32,3 +32,7 @@ pub const ERROR_ROWS_MAX: usize = 10_000;
 
 /// Bytes of a bad record that the errors relation keeps: enough to recognise it.
 pub const ERROR_RECORD_BYTES_MAX: usize = 4 * 1024;
+
+/// Bytes of text or binary input that one column takes before it is finished: Arrow's 32-bit
+/// offsets end at 2 GiB, and no value grows when it is read.
+pub const COLUMN_INPUT_BYTES_MAX: usize = 1 << 30;

@@ -16,10 +16,21 @@
 mod binary;
 mod bytea;
 mod column;
+mod datetime;
+mod float;
+mod interval;
 mod numeric;
 mod oid;
+mod parse;
+mod parse_binary;
 mod text;
+mod value;
 mod writer;
+
+#[cfg(test)]
+mod golden;
+#[cfg(test)]
+mod round_trip;
 
 pub use column::{ColumnBuilder, parse_value, parse_value_in};
 pub use oid::{PgType, data_type_of_oid, field_of_oid};

@@ -1,7 +1,4 @@
 //! Values as Postgres prints them.
-//!
-//! One known difference: where the shortest decimal lies exactly half-way between two floats
-//! (`1e23`), Postgres prints a longer one that lies nearer. Both read back to the same float.
 
 use std::fmt::Write;
 use std::ops::Range;
@@ -16,6 +13,7 @@ use crate::types::calendar::{
 };
 use crate::types::datum::{Datum, Interval, Node, out_of_range};
 use crate::types::pg::bytea;
+use crate::types::pg::float;
 use crate::types::pg::numeric::Digits;
 use crate::types::pg::writer::DateTimeStyle;
 
@@ -32,10 +30,8 @@ pub(crate) fn write(
         Datum::SmallInt(value) => write_integer(buffer, i64::from(*value)),
         Datum::Integer(value) => write_integer(buffer, i64::from(*value)),
         Datum::BigInt(value) => write_integer(buffer, *value),
-        Datum::Real(value) => write_float(buffer, f64::from(*value), &format_args!("{value:e}"), 6),
-        Datum::DoublePrecision(value) => {
-            write_float(buffer, *value, &format_args!("{value:e}"), 15);
-        }
+        Datum::Real(value) => float::write_real(buffer, *value),
+        Datum::DoublePrecision(value) => float::write_double(buffer, *value),
         Datum::Numeric { value, scale } => Digits::of(*value, *scale).write_text(buffer),
         Datum::WideNumeric { value, scale } => Digits::of_wide(*value, *scale).write_text(buffer),
         Datum::Text(text) => buffer.put_slice(text.as_bytes()),
@@ -80,7 +76,7 @@ fn write_integer(buffer: &mut BytesMut, value: i64) {
 }
 
 /// Writes at least `width` digits (20 at most).
-fn write_padded(buffer: &mut BytesMut, mut value: u64, width: usize) {
+pub(crate) fn write_padded(buffer: &mut BytesMut, mut value: u64, width: usize) {
     let mut digits = [b'0'; 20];
     let mut start = digits.len();
     while value > 0 {
@@ -90,48 +86,6 @@ fn write_padded(buffer: &mut BytesMut, mut value: u64, width: usize) {
         value /= 10;
     }
     buffer.put_slice(&digits[start.min(digits.len() - width)..]);
-}
-
-/// Writes a float from its shortest digits (`d.ddde±x`): plain notation from 0.0001 up to `plain`
-/// digits before the point, scientific beyond, the exponent with at least two digits.
-fn write_float(buffer: &mut BytesMut, value: f64, digits: &dyn std::fmt::Display, plain: i32) {
-    if value.is_nan() {
-        return buffer.put_slice(b"NaN");
-    }
-    if value.is_sign_negative() {
-        buffer.put_u8(b'-');
-    }
-    if value.is_infinite() {
-        return buffer.put_slice(b"Infinity");
-    }
-    let mut shortest = StackText::<32>::default();
-    write!(shortest, "{digits}").expect("a float has at most 17 digits and an exponent");
-    let text = shortest.as_str().trim_start_matches('-');
-    let (mantissa, exponent) = text.split_once('e').unwrap_or((text, "0"));
-    let exponent: i32 = exponent.parse().unwrap_or(0);
-    let (first, rest) = mantissa.split_at(1);
-    let rest = rest.trim_start_matches('.');
-    if exponent < -4 || exponent >= plain {
-        buffer.put_slice(mantissa.as_bytes());
-        buffer.put_slice(if exponent < 0 { b"e-" } else { b"e+" });
-        return write_padded(buffer, exponent.unsigned_abs().into(), 2);
-    }
-    if exponent < 0 {
-        buffer.put_slice(b"0.");
-        buffer.put_bytes(b'0', usize::try_from(-1 - exponent).unwrap_or(0));
-        buffer.put_slice(first.as_bytes());
-        return buffer.put_slice(rest.as_bytes());
-    }
-    let before_point = usize::try_from(exponent).unwrap_or(0);
-    buffer.put_slice(first.as_bytes());
-    if rest.len() <= before_point {
-        buffer.put_slice(rest.as_bytes());
-        buffer.put_bytes(b'0', before_point - rest.len());
-    } else {
-        buffer.put_slice(&rest.as_bytes()[..before_point]);
-        buffer.put_u8(b'.');
-        buffer.put_slice(&rest.as_bytes()[before_point..]);
-    }
 }
 
 fn write_uuid(buffer: &mut BytesMut, bytes: &[u8]) {
