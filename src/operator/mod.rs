@@ -16,6 +16,9 @@
 //! - An operator exists once per shard and sees only the rows whose key belongs to its shard.
 //! - A panic or an error fails the dataflow the operator is in, and no other.
 
+pub mod evaluate;
+pub mod map;
+
 use arrow::array::RecordBatch;
 
 use crate::base::{Epoch, EventTime};
