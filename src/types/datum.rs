@@ -172,17 +172,13 @@ fn read<'a>(layout: &DataType, array: &'a dyn Array, row: usize) -> Result<Optio
             value: native::<Decimal256Type>(array, row)?,
             scale: *scale,
         },
-        DataType::Utf8 => Datum::Text(typed(array.as_string_opt::<i32>(), array)?.value(row)),
-        DataType::LargeUtf8 => Datum::Text(typed(array.as_string_opt::<i64>(), array)?.value(row)),
-        DataType::Utf8View => Datum::Text(typed(array.as_string_view_opt(), array)?.value(row)),
-        DataType::Binary => Datum::Bytes(typed(array.as_binary_opt::<i32>(), array)?.value(row)),
-        DataType::LargeBinary => {
-            Datum::Bytes(typed(array.as_binary_opt::<i64>(), array)?.value(row))
-        }
-        DataType::BinaryView => Datum::Bytes(typed(array.as_binary_view_opt(), array)?.value(row)),
-        DataType::FixedSizeBinary(_) => {
-            Datum::Bytes(typed(array.as_fixed_size_binary_opt(), array)?.value(row))
-        }
+        DataType::Utf8
+        | DataType::LargeUtf8
+        | DataType::Utf8View
+        | DataType::Binary
+        | DataType::LargeBinary
+        | DataType::BinaryView
+        | DataType::FixedSizeBinary(_) => read_bytes(layout, array, row)?,
         DataType::Date32
         | DataType::Date64
         | DataType::Time32(_)
@@ -203,6 +199,23 @@ fn read<'a>(layout: &DataType, array: &'a dyn Array, row: usize) -> Result<Optio
         DataType::Union(_, _) => Datum::Shown(show(array, row)?),
     };
     Ok(Some(datum))
+}
+
+fn read_bytes<'a>(layout: &DataType, array: &'a dyn Array, row: usize) -> Result<Datum<'a>> {
+    Ok(match layout {
+        DataType::Utf8 => Datum::Text(typed(array.as_string_opt::<i32>(), array)?.value(row)),
+        DataType::LargeUtf8 => Datum::Text(typed(array.as_string_opt::<i64>(), array)?.value(row)),
+        DataType::Utf8View => Datum::Text(typed(array.as_string_view_opt(), array)?.value(row)),
+        DataType::Binary => Datum::Bytes(typed(array.as_binary_opt::<i32>(), array)?.value(row)),
+        DataType::LargeBinary => {
+            Datum::Bytes(typed(array.as_binary_opt::<i64>(), array)?.value(row))
+        }
+        DataType::BinaryView => Datum::Bytes(typed(array.as_binary_view_opt(), array)?.value(row)),
+        DataType::FixedSizeBinary(_) => {
+            Datum::Bytes(typed(array.as_fixed_size_binary_opt(), array)?.value(row))
+        }
+        _ => return Err(mismatch(array)),
+    })
 }
 
 fn read_time<'a>(layout: &DataType, array: &'a dyn Array, row: usize) -> Result<Datum<'a>> {
