@@ -36,3 +36,85 @@ pub const ERROR_RECORD_BYTES_MAX: usize = 4 * 1024;
 /// Bytes of text or binary input that one column takes before it is finished: Arrow's 32-bit
 /// offsets end at 2 GiB, and no value grows when it is read.
 pub const COLUMN_INPUT_BYTES_MAX: usize = 1 << 30;
+
+/// Bytes of one segment of a log: the unit in which retention deletes. Large enough for few files
+/// per terabyte, small enough to be read once in a tenth of a second when its index is rebuilt.
+pub const LOG_SEGMENT_BYTES: u64 = 64 << 20;
+
+/// Bytes a segment may be asked to have at most: positions inside it are 32-bit numbers.
+pub const LOG_SEGMENT_BYTES_MAX: u64 = 1 << 30;
+
+/// Bytes of one record of a log. A record is one INSERT or one chunk; a longer length on disk can
+/// only be damage, so that nothing larger is ever allocated because of it.
+pub const LOG_RECORD_BYTES_MAX: usize = 64 << 20;
+
+/// Bytes between two entries of a segment's sparse index: a seek reads at most these in vain, and
+/// a fully indexed terabyte costs 128 MB of memory.
+pub const LOG_INDEX_SPACING_BYTES: u64 = 128 * 1024;
+
+/// Bytes appended to a log before they are handed to the file: enough for sequential writes at
+/// disk speed.
+pub const LOG_BUFFER_BYTES_MAX: usize = 1 << 20;
+
+/// Bytes a reader of a log fetches at once; a record kept in memory keeps such a chunk alive.
+pub const LOG_READ_BYTES: usize = 256 * 1024;
+
+/// Bytes that wait for the fsync of a log: what a disk writes in about half a second. Appenders
+/// wait beyond it. One record is admitted however large it is.
+pub const LOG_QUEUE_BYTES_MAX: usize = 64 << 20;
+
+/// Records that wait for the fsync of a log; bounds what one fsync covers when they are tiny.
+pub const LOG_QUEUE_RECORDS_MAX: usize = 16 * 1024;
+
+/// Bytes of one segment of the step journal: tens of thousands of steps, so that what a
+/// checkpoint makes superfluous is soon deleted.
+pub const JOURNAL_SEGMENT_BYTES: u64 = 8 << 20;
+
+/// Journal records between two entries of its epoch index: a tenth of a second of busy steps.
+pub const JOURNAL_INDEX_SPACING_RECORDS: u64 = 128;
+
+/// Bytes of a key in the catalog store: a name with its schema and kind, several times over.
+pub const CATALOG_KEY_BYTES_MAX: usize = 4 * 1024;
+
+/// Bytes of a value in the catalog store: an object's record with its statement's full text.
+pub const CATALOG_VALUE_BYTES_MAX: usize = 32 << 20;
+
+/// Bytes of sled's page cache: the catalog is read rarely and held by the catalog module anyway.
+pub const CATALOG_CACHE_BYTES: u64 = 8 << 20;
+
+/// Bytes the catalog log may always have before it is compacted.
+pub const CATALOG_LOG_BYTES_MIN: u64 = 4 << 20;
+
+/// How many times larger than the live catalog its log may grow before it is compacted: each byte
+/// is then rewritten a third of a time on average.
+pub const CATALOG_LOG_FACTOR: u64 = 4;
+
+/// Numbers that a persistent counter reserves at once: a restart skips at most these, and creating
+/// many objects costs one fsync for them.
+pub const CATALOG_ID_BLOCK: u64 = 64;
+
+/// Bytes of one block of a checkpoint, slots and columns together; lengths on disk are 32-bit, and
+/// a block is held in memory while it is written or restored.
+pub const CHECKPOINT_BLOCK_BYTES_MAX: usize = 256 << 20;
+
+/// Bytes at which the merging of checkpoint blocks starts a new block.
+pub const CHECKPOINT_MERGED_BLOCK_BYTES: usize = 4 << 20;
+
+/// Bytes at which the merging of checkpoint blocks starts a new file: a file is deleted as a whole,
+/// so one should not hold too many addresses together.
+pub const CHECKPOINT_MERGED_FILE_BYTES: u64 = 256 << 20;
+
+/// How many times larger than its live rows an address' blocks may be before they are merged.
+pub const CHECKPOINT_CHAIN_FACTOR: u64 = 2;
+
+/// Bytes of blocks that an address may always have: merging less would be work without a gain.
+pub const CHECKPOINT_CHAIN_BYTES_MIN: u64 = 16 * 1024;
+
+/// Small blocks that an address may have: a restore reads each with a seek, a manifest names each.
+pub const CHECKPOINT_CHAIN_BLOCKS_MAX: u64 = 32;
+
+/// Unreferenced bytes that checkpoint files may always have before live blocks are moved out.
+pub const CHECKPOINT_GARBAGE_BYTES_MIN: u64 = 1 << 20;
+
+/// Whole manifests that are kept: the newest, and one to fall back to when it is damaged.
+pub const CHECKPOINT_MANIFESTS_KEPT: usize = 2;
