@@ -9,8 +9,8 @@
 //! 1. A chain that may be larger than `CHECKPOINT_CHAIN_FACTOR` times its live rows, or has too
 //!    many small blocks, is looked at. Its slots alone are counted first, newest block first, with
 //!    one bit per slot; only when the chain really is too large are its rows rewritten, again
-//!    newest first: a row stays if no later block wrote or freed its slot, so memory is that one bit
-//!    per slot and one block.
+//!    newest first: a row stays if no later block wrote or freed its slot, so memory is that one
+//!    bit per slot and one block.
 //! 2. Files shared by many chains keep blocks that nobody names. When all files together are half
 //!    as large again as the blocks that are named, the emptiest files' blocks are copied out.
 //!

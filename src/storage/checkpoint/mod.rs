@@ -2,11 +2,12 @@
 //! changed since the checkpoint before.
 //!
 //! ```text
-//!  manifest 12 ── epoch 700, meta ──┬─ address (dataflow 3, operator 1, shard 0, table 0)
-//!                                   │    chain: [file 4 @24 full] [file 9 @24 delta] [file 12 @24 delta]
-//!                                   └─ address (dataflow 3, operator 1, shard 1, table 0)
-//!                                        chain: [file 11 @24 merged] [file 12 @880 delta]
-//!  manifest 9  ── epoch 600 ── ...       kept, to fall back to
+//!  manifest 12 ── epoch 700, meta
+//!    ├─ address (dataflow 3, operator 1, shard 0, table 0)
+//!    │    chain: [file 4 @24 full] [file 9 @24 delta] [file 12 @24 delta]
+//!    └─ address (dataflow 3, operator 1, shard 1, table 0)
+//!         chain: [file 11 @24 merged] [file 12 @880 delta]
+//!  manifest 9 ── epoch 600 ── ...       kept, to fall back to
 //! ```
 //!
 //! State is slots. A block holds rows for some slots and the numbers of slots that were freed;

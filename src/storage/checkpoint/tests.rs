@@ -221,7 +221,7 @@ fn disk_stays_in_proportion_to_live_state() {
             slots.retain(|slot, _| freed.binary_search(slot).is_err());
             slots.extend(written);
         }
-        let manifest = writer.publish(json!(null)).unwrap();
+        writer.publish(json!(null)).unwrap();
         merge_all(&store, 1 << 20);
         if epoch % 10 == 0 {
             // The merges are adopted, and what they replaced is let go, by later checkpoints.
@@ -233,17 +233,12 @@ fn disk_stays_in_proportion_to_live_state() {
                     .unwrap();
                 merge_all(&store, 1 << 20);
             }
-            drop(manifest);
             let newest = store.newest().unwrap();
             assert_eq!(load(&store, &newest).unwrap(), model);
             let slack = CHECKPOINT_GARBAGE_BYTES_MIN + 6 * CHECKPOINT_CHAIN_BYTES_MIN;
             let allowed = 3 * live_bytes(&model) + slack;
-            assert!(
-                newest.bytes() <= allowed,
-                "{} of {allowed} at {epoch}",
-                newest.bytes()
-            );
-            assert!(store.bytes().unwrap() <= allowed + 41 * 6 * 20_000);
+            let all = store.bytes().unwrap();
+            assert!(all <= allowed, "{all} of {allowed} at {epoch}");
         }
     }
 }
