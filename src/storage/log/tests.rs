@@ -293,7 +293,7 @@ fn readers_see_synced_records_only_and_follow_the_appender() {
             let mut offsets = Vec::new();
             loop {
                 let was_finished = finished.load(Ordering::Acquire);
-                while let Some(record) = cursor.next() {
+                for record in cursor.by_ref() {
                     let record = record.unwrap();
                     // What a reader gets is durable by then.
                     assert!(reader.end_offset() >= record.end());
