@@ -305,6 +305,55 @@ fn death_at_any_change_keeps_what_was_committed_and_tears_no_commit() {
 }
 
 #[test]
+fn death_in_a_compaction_loses_nothing() {
+    let large = |count: u8| vec![count; 1 << 20];
+    let prepared = tempfile::tempdir().unwrap();
+    let store = CatalogStore::open(prepared.path()).unwrap();
+    store.commit(&[Change::put("kept", "1")]).unwrap();
+    for count in 1..4 {
+        store.commit(&[Change::put("large", large(count))]).unwrap();
+    }
+    drop(store);
+    // The commit that compacts, on a copy of the same directory each time.
+    let scenario = |disk: &Disk, directory: &Path| -> crate::error::Result<u64> {
+        let store = CatalogStore::open_on(disk, directory)?;
+        store.commit(&[Change::put("large", large(4))])?;
+        Ok(store.log_bytes())
+    };
+    let copy = tempfile::tempdir().unwrap();
+    copy_tree(prepared.path(), copy.path());
+    let healthy = Arc::new(Faults::none());
+    let disk = Disk::with_faults(Arc::clone(&healthy));
+    assert!(
+        scenario(&disk, copy.path()).unwrap() < 2 << 20,
+        "it was compacted"
+    );
+    for at in 0..healthy.changes() {
+        let copy = tempfile::tempdir().unwrap();
+        copy_tree(prepared.path(), copy.path());
+        let faults = Arc::new(Faults::at(at, Fault::Stop));
+        let disk = Disk::with_faults(Arc::clone(&faults));
+        let result = scenario(&disk, copy.path());
+        faults.lose_power();
+        let store = CatalogStore::open(copy.path()).unwrap();
+        assert_eq!(store.get(b"kept").unwrap().unwrap(), b"1");
+        let value = store.get(b"large").unwrap().unwrap();
+        assert!(
+            value == large(4) || value == large(3) && result.is_err(),
+            "change {at}"
+        );
+        store.commit(&[Change::put("large", large(5))]).unwrap();
+        drop(store);
+        let store = CatalogStore::open(copy.path()).unwrap();
+        assert_eq!(
+            store.get(b"large").unwrap().unwrap(),
+            large(5),
+            "change {at}"
+        );
+    }
+}
+
+#[test]
 fn a_failed_sync_stops_the_store() {
     let temporary = tempfile::tempdir().unwrap();
     let faults = Arc::new(Faults::none());

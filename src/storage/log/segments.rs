@@ -367,7 +367,7 @@ impl Segments {
     fn delete_while(&self, is_over: impl Fn(&Closed, u64) -> bool) -> Result<Offset> {
         let _one_at_a_time = self.deleting.lock().unwrap_or_else(PoisonError::into_inner);
         let mut bytes = self.bytes();
-        let mut doomed = Vec::new();
+        let mut doomed = VecDeque::new();
         {
             let mut state = self.lock();
             state.check(&self.directory)?;
@@ -379,10 +379,23 @@ impl Segments {
                 doomed.extend(state.closed.pop_front());
             }
         }
-        for segment in doomed {
+        while let Some(segment) = doomed.pop_front() {
             // One sync each: a loss of power must not keep an older file and lose a newer one.
-            self.disk.remove(&segment.path)?;
-            self.disk.sync_directory(&self.directory)?;
+            let removed = self
+                .disk
+                .remove(&segment.path)
+                .and_then(|()| self.disk.sync_directory(&self.directory));
+            if let Err(error) = removed {
+                // Files that are still there stay in the list, or the next deletion would begin
+                // after them and leave a gap.
+                let mut state = self.lock();
+                if self.disk.exists(&segment.path) {
+                    doomed.push_front(segment);
+                }
+                doomed.append(&mut state.closed);
+                state.closed = doomed;
+                return Err(error);
+            }
         }
         Ok(self.start())
     }

@@ -366,6 +366,24 @@ fn truncation_and_retention_delete_whole_old_segments() {
 }
 
 #[test]
+fn a_deletion_that_fails_halfway_leaves_no_gap() {
+    let temporary = tempfile::tempdir().unwrap();
+    let written = sample(temporary.path(), 12, 60);
+    let faults = Arc::new(Faults::none());
+    let disk = Disk::with_faults(Arc::clone(&faults));
+    let log = SegmentLog::open_on(&disk, temporary.path(), small()).unwrap();
+    let middle = written[30].0;
+    faults.plan_next(Fault::Error);
+    assert!(log.truncate_before(middle).is_err());
+    assert_eq!(contents(&log).unwrap(), written);
+    let start = log.truncate_before(middle).unwrap();
+    drop(log);
+    let log = open(temporary.path());
+    let kept: Vec<Written> = written.iter().filter(|r| r.0 >= start).cloned().collect();
+    assert_eq!(contents(&log).unwrap(), kept);
+}
+
+#[test]
 fn a_reader_in_a_deleted_segment_reads_it_to_its_end() {
     let temporary = tempfile::tempdir().unwrap();
     let written = sample(temporary.path(), 10, 60);
