@@ -118,3 +118,7 @@ pub const CHECKPOINT_GARBAGE_BYTES_MIN: u64 = 1 << 20;
 
 /// Whole manifests that are kept: the newest, and one to fall back to when it is damaged.
 pub const CHECKPOINT_MANIFESTS_KEPT: usize = 2;
+
+/// Rows of a step from which its shards run on threads of their own: below it starting a thread
+/// costs more than the work.
+pub const PARALLEL_ROWS_MIN: usize = 4 * 1024;

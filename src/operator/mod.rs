@@ -62,6 +62,9 @@ pub trait Operator: Send {
             change.table
         )))
     }
+
+    /// All state is put back: the operator is one that has run before.
+    fn resume(&mut self) {}
 }
 
 /// The time at which a step ends, as an operator may know it.

@@ -1,1 +1,32 @@
-//! (to be written)
+//! From a statement to a plan; every decision is taken and printed here.
+//!
+//! ```text
+//!   Query (sql) ──► Planner ──► LogicalPlan (DataFusion) ──► optimize ──┬──► batch: DataFusion executes it
+//!                     │ names, types, functions, windows                │
+//!                     └─────────────────────────────────────────────────┴──► stream::build ──► StreamPlan
+//! ```
+//!
+//! A [`StreamPlan`] says everything that the running dataflow does: which operator, on which key it
+//! is sharded, what it keeps, when it lets go, what its change looks like. The runtime has no choices
+//! left. What cannot be kept up to date is refused here, in `build`, with the nearest way out.
+//!
+//! Reading order: [`context`] (text's names to DataFusion's plan), `window` (window table functions),
+//! [`stream`] (the plan), `build` (how it is made), `explain` (how it is shown).
+
+mod aggregate;
+mod build;
+mod context;
+mod explain;
+mod failure;
+mod literal;
+mod names;
+pub mod stream;
+mod window;
+
+pub use build::{ViewOptions, plan_view};
+pub use context::{Planner, TableResolver, session_state};
+pub use failure::from_datafusion;
+pub use literal::{literal_value, sql_type};
+pub use names::{display_names, unique_names};
+pub use stream::{Node, Operation, StreamPlan};
+pub use window::lower_windows;

@@ -1,0 +1,431 @@
+//! A running dataflow: the operators of one view, a set per shard, and one step of them.
+//!
+//! The nodes of a plan fall into levels: an exchange ends one. Within a level every shard runs on its
+//! own; between levels the rows that an exchange sends change hands, in the order of the shards that
+//! sent them, so that no timing shows in the output.
+//!
+//! ```text
+//!             level 0                      level 1
+//!   shard 0   scan ─ window ─ map ─┐╱───► aggregate ─► output
+//!   shard 1   scan ─ window ─ map ─┘╲───► aggregate ─► output
+//!                               exchange
+//! ```
+
+use arrow::array::{ArrayRef, UInt32Array};
+use arrow::datatypes::DataType;
+
+use crate::base::limits::PARALLEL_ROWS_MIN;
+use crate::base::{Epoch, ObjectId};
+use crate::delta::{DeltaBatch, KeyBatch, KeyTable, concat, consolidate};
+use crate::error::{Error, Result};
+use crate::operator::aggregate::Aggregate;
+use crate::operator::gate::Gate;
+use crate::operator::join::Join;
+use crate::operator::map::Map;
+use crate::operator::window::Window;
+use crate::operator::{Bounds, Counts, LateRows, Operator, Output, RowError, Scope, Step};
+use crate::operator::TableChange;
+use crate::plan::{Operation, StreamPlan};
+
+/// What a step hands to a dataflow for one of the collections it reads.
+#[derive(Clone, Debug)]
+pub struct CollectionDelta {
+    /// The change, with all columns of the collection that were asked for.
+    pub deltas: Vec<DeltaBatch>,
+    /// For each column of the collection the bound after the step.
+    pub bounds: Bounds,
+}
+
+/// What a step made of it.
+#[derive(Debug, Default)]
+pub struct DataflowOutput {
+    pub delta: Option<DeltaBatch>,
+    pub late: Vec<LateRows>,
+    pub errors: Vec<RowError>,
+    pub counts: Counts,
+}
+
+/// The operators of one view.
+pub struct Dataflow {
+    plan: StreamPlan,
+    levels: Vec<usize>,
+    shards: Vec<Shard>,
+    /// Whether the rows that are there from the beginning have been put out.
+    is_started: bool,
+    bounds: Bounds,
+}
+
+struct Shard {
+    /// By node; `None` where a node only passes rows on.
+    operators: Vec<Option<Box<dyn Operator>>>,
+    outputs: Vec<Vec<DeltaBatch>>,
+    bounds: Vec<Bounds>,
+    sent: Vec<Sent>,
+    late: Vec<LateRows>,
+    errors: Vec<RowError>,
+    counts: Counts,
+}
+
+struct Sent {
+    node: usize,
+    shard: usize,
+    batch: DeltaBatch,
+}
+
+/// State of one operator's table: where it belongs and what changed.
+#[derive(Debug)]
+pub struct StateChange {
+    pub operator: u32,
+    pub shard: u32,
+    pub change: TableChange,
+}
+
+impl Dataflow {
+    /// Operators without state for `shards` workers.
+    pub fn new(plan: StreamPlan, shards: usize) -> Result<Dataflow> {
+        assert!(shards > 0, "a dataflow runs on at least one shard");
+        let mut levels = vec![0; plan.nodes.len()];
+        for (id, node) in plan.nodes.iter().enumerate() {
+            let after = |input: &usize| {
+                let is_exchange = matches!(plan.nodes[*input].operation, Operation::Exchange(_));
+                levels[*input] + usize::from(is_exchange)
+            };
+            levels[id] = node.inputs.iter().map(after).max().unwrap_or(0);
+        }
+        let shards =
+            (0..shards).map(|shard| Shard::new(&plan, shard)).collect::<Result<Vec<_>>>()?;
+        let width = plan.schema.fields().len();
+        Ok(Dataflow { plan, levels, shards, is_started: false, bounds: Bounds::unknown(width) })
+    }
+
+    pub fn plan(&self) -> &StreamPlan {
+        &self.plan
+    }
+
+    /// The bounds of the view's columns after the last step.
+    pub fn bounds(&self) -> &Bounds {
+        &self.bounds
+    }
+
+    /// Runs one step. `input` gives the change of a collection; a collection without one has an
+    /// entry all the same, for its bounds.
+    pub fn step(
+        &mut self,
+        epoch: Epoch,
+        clock_micros: i64,
+        input: &dyn Fn(ObjectId) -> CollectionDelta,
+    ) -> Result<DataflowOutput> {
+        self.feed(input)?;
+        let rows: usize = self.shards.iter().flat_map(|shard| &shard.outputs).flatten()
+            .map(DeltaBatch::len)
+            .sum();
+        let last = self.levels.iter().copied().max().unwrap_or(0);
+        for level in 0..=last {
+            self.run_level(level, epoch, clock_micros, rows >= PARALLEL_ROWS_MIN)?;
+            self.exchange(level);
+        }
+        self.is_started = true;
+        self.collect()
+    }
+
+    /// Puts the inputs' rows where scans leave them, spread over the shards.
+    fn feed(&mut self, input: &dyn Fn(ObjectId) -> CollectionDelta) -> Result<()> {
+        let count = self.shards.len();
+        for (id, node) in self.plan.nodes.iter().enumerate() {
+            match &node.operation {
+                Operation::Scan(scan) => {
+                    let collection = input(scan.object);
+                    let bounds = scan.columns.iter().map(|&column| collection.bounds.0[column]);
+                    let bounds = Bounds(bounds.collect());
+                    for shard in &mut self.shards {
+                        shard.bounds[id] = bounds.clone();
+                    }
+                    for (number, delta) in collection.deltas.into_iter().enumerate() {
+                        let rows = delta.rows().project(&scan.columns);
+                        let rows = rows.map_err(crate::delta::arrow_error)?;
+                        let rows = rows.with_schema(node.schema.clone());
+                        let rows = rows.map_err(crate::delta::arrow_error)?;
+                        self.shards[number % count].outputs[id].push(delta.with_rows(rows));
+                    }
+                }
+                Operation::Constant(rows) if !self.is_started && rows.num_rows() > 0 => {
+                    let delta = DeltaBatch::insertions(rows.as_ref().clone());
+                    self.shards[0].outputs[id].push(delta);
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn run_level(
+        &mut self,
+        level: usize,
+        epoch: Epoch,
+        clock_micros: i64,
+        is_parallel: bool,
+    ) -> Result<()> {
+        let (plan, levels) = (&self.plan, &self.levels);
+        let count = self.shards.len();
+        let run = |shard: &mut Shard| -> Result<()> {
+            for id in (0..plan.nodes.len()).filter(|&id| levels[id] == level) {
+                shard.run(plan, id, epoch, clock_micros, count)?;
+            }
+            Ok(())
+        };
+        if !is_parallel || count == 1 {
+            return self.shards.iter_mut().try_for_each(run);
+        }
+        // The step's own thread is the first worker. The others live as long as the level: starting
+        // them costs some ten microseconds, on a step of milliseconds.
+        std::thread::scope(|scope| {
+            let (first, others) = self.shards.split_first_mut().expect("at least one shard");
+            let handles: Vec<_> = others
+                .iter_mut()
+                .map(|shard| {
+                    let run = &run;
+                    std::thread::Builder::new()
+                        .name("worker".to_string())
+                        .spawn_scoped(scope, move || run(shard))
+                        .expect("the system starts a thread")
+                })
+                .collect();
+            let mut result = run(first);
+            for handle in handles {
+                let other = handle.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+                result = result.and(other);
+            }
+            result
+        })
+    }
+
+    /// Hands over what the level's exchanges sent.
+    fn exchange(&mut self, level: usize) {
+        for id in (0..self.plan.nodes.len()).filter(|&id| self.levels[id] == level) {
+            if !matches!(self.plan.nodes[id].operation, Operation::Exchange(_)) {
+                continue;
+            }
+            let meet = |a: Bounds, b: &Shard| a.meet(&b.bounds[id]);
+            let first = self.shards[0].bounds[id].clone();
+            let bounds = self.shards[1..].iter().fold(first, meet);
+            for shard in &mut self.shards {
+                shard.bounds[id] = bounds.clone();
+            }
+        }
+        for sender in 0..self.shards.len() {
+            for Sent { node, shard, batch } in std::mem::take(&mut self.shards[sender].sent) {
+                self.shards[shard].outputs[node].push(batch);
+            }
+        }
+    }
+
+    fn collect(&mut self) -> Result<DataflowOutput> {
+        let last = self.plan.nodes.len() - 1;
+        let mut out = DataflowOutput::default();
+        let mut deltas = Vec::new();
+        let mut bounds: Option<Bounds> = None;
+        for shard in &mut self.shards {
+            deltas.append(&mut shard.outputs[last]);
+            shard.outputs.iter_mut().for_each(Vec::clear);
+            out.late.append(&mut shard.late);
+            out.errors.append(&mut shard.errors);
+            out.counts.add(&std::mem::take(&mut shard.counts));
+            bounds = Some(match bounds {
+                None => shard.bounds[last].clone(),
+                Some(bounds) => bounds.meet(&shard.bounds[last]),
+            });
+        }
+        self.bounds = bounds.expect("at least one shard");
+        if !deltas.is_empty() {
+            let delta = concat(&self.plan.schema, &deltas)?;
+            let delta = match delta.is_append_only() {
+                true => delta,
+                false => consolidate(&delta)?,
+            };
+            out.delta = (!delta.is_empty()).then_some(delta);
+        }
+        Ok(out)
+    }
+
+    /// Bytes of state of all operators.
+    pub fn state_bytes(&self) -> usize {
+        let operators = self.shards.iter().flat_map(|shard| &shard.operators).flatten();
+        operators.map(|operator| operator.state_bytes()).sum()
+    }
+
+    /// The earliest wall clock at which a step without rows would change the output.
+    pub fn deadline(&self) -> Option<i64> {
+        let operators = self.shards.iter().flat_map(|shard| &shard.operators).flatten();
+        operators.filter_map(|operator| operator.deadline()).min()
+    }
+
+    /// State bytes of each node, summed over the shards.
+    pub fn node_bytes(&self) -> Vec<usize> {
+        let of = |id: usize| {
+            let operators = self.shards.iter().filter_map(move |shard| shard.operators[id].as_ref());
+            operators.map(|operator| operator.state_bytes()).sum()
+        };
+        (0..self.plan.nodes.len()).map(of).collect()
+    }
+
+    /// The state's changes since the last call, for a checkpoint between two steps.
+    pub fn changes(&mut self, scope: Scope) -> Result<Vec<StateChange>> {
+        let mut changes = Vec::new();
+        let narrow = |number: usize| u32::try_from(number).expect("nodes and shards are few");
+        for (shard, state) in self.shards.iter_mut().enumerate() {
+            for (id, operator) in state.operators.iter_mut().enumerate() {
+                let Some(operator) = operator else { continue };
+                for change in operator.changes(scope)? {
+                    let (operator, shard) = (narrow(id), narrow(shard));
+                    changes.push(StateChange { operator, shard, change });
+                }
+            }
+        }
+        Ok(changes)
+    }
+
+    /// Puts back a change that [`Dataflow::changes`] gave, in its order, before the first step.
+    pub fn restore(&mut self, change: StateChange) -> Result<()> {
+        let missing = || Error::internal("a checkpoint has state of an operator that is not there");
+        let shard = self.shards.get_mut(change.shard as usize).ok_or_else(missing)?;
+        let operator = shard.operators.get_mut(change.operator as usize).ok_or_else(missing)?;
+        operator.as_mut().ok_or_else(missing)?.restore(change.change)
+    }
+
+    /// Says that the state put back is that of a dataflow that has run.
+    pub fn resume(&mut self) {
+        self.is_started = true;
+        for shard in &mut self.shards {
+            for operator in shard.operators.iter_mut().flatten() {
+                operator.resume();
+            }
+        }
+    }
+}
+
+impl Shard {
+    fn new(plan: &StreamPlan, shard: usize) -> Result<Shard> {
+        let operator = |operation: &Operation| -> Result<Option<Box<dyn Operator>>> {
+            Ok(match operation {
+                Operation::Map(spec) => Some(Box::new(Map::new(spec.clone())?)),
+                Operation::Window(spec) => Some(Box::new(Window::new(spec.clone())?)),
+                Operation::Aggregate(spec) => {
+                    Some(Box::new(Aggregate::new(spec.clone(), shard == 0)?))
+                }
+                Operation::Join(spec) => Some(Box::new(Join::new(spec.clone())?)),
+                Operation::Gate(spec) => Some(Box::new(Gate::new(spec.clone())?)),
+                Operation::Scan(_)
+                | Operation::Exchange(_)
+                | Operation::Union
+                | Operation::Constant(_) => None,
+            })
+        };
+        let operators =
+            plan.nodes.iter().map(|node| operator(&node.operation)).collect::<Result<Vec<_>>>()?;
+        let unknown = |node: &crate::plan::Node| Bounds::unknown(node.schema.fields().len());
+        Ok(Shard {
+            outputs: vec![Vec::new(); operators.len()],
+            bounds: plan.nodes.iter().map(unknown).collect(),
+            operators,
+            sent: Vec::new(),
+            late: Vec::new(),
+            errors: Vec::new(),
+            counts: Counts::default(),
+        })
+    }
+
+    fn run(
+        &mut self,
+        plan: &StreamPlan,
+        id: usize,
+        epoch: Epoch,
+        clock_micros: i64,
+        shards: usize,
+    ) -> Result<()> {
+        let node = &plan.nodes[id];
+        match &node.operation {
+            // Fed by the step; nothing later than what is there from the beginning ever comes.
+            Operation::Scan(_) => {}
+            Operation::Constant(_) => {
+                let end = Some(crate::base::EventTime::MAX);
+                self.bounds[id] = Bounds(vec![end; node.schema.fields().len()]);
+            }
+            Operation::Union => {
+                let mut inputs = node.inputs.iter();
+                let first = *inputs.next().expect("a union has an input");
+                self.bounds[id] = inputs.fold(self.bounds[first].clone(), |bounds, &input| {
+                    bounds.meet(&self.bounds[input])
+                });
+                for &input in &node.inputs {
+                    let rows = self.outputs[input].clone();
+                    self.outputs[id].extend(rows);
+                }
+            }
+            Operation::Exchange(columns) => {
+                self.bounds[id] = self.bounds[node.inputs[0]].clone();
+                self.send(id, node.inputs[0], columns, shards)?;
+            }
+            _ => self.run_operator(id, &node.inputs, epoch, clock_micros)?,
+        }
+        Ok(())
+    }
+
+    fn run_operator(
+        &mut self,
+        id: usize,
+        inputs: &[usize],
+        epoch: Epoch,
+        clock_micros: i64,
+    ) -> Result<()> {
+        let operator = self.operators[id].as_mut().expect("the node has an operator");
+        let mut out = Output::default();
+        for (port, &input) in inputs.iter().enumerate() {
+            for batch in &self.outputs[input] {
+                operator.push(port, batch.clone(), &mut out)?;
+            }
+        }
+        let bounds = inputs.iter().map(|&input| self.bounds[input].clone()).collect();
+        let step = Step { epoch, clock_micros, bounds };
+        operator.finish(&step, &mut out)?;
+        self.bounds[id] = operator.bounds(&step);
+        self.outputs[id] = out.deltas;
+        self.late.append(&mut out.late);
+        self.errors.append(&mut out.errors);
+        self.counts.add(&out.counts);
+        Ok(())
+    }
+
+    fn send(&mut self, node: usize, input: usize, columns: &[usize], shards: usize) -> Result<()> {
+        for batch in std::mem::take(&mut self.outputs[input]) {
+            if batch.is_empty() {
+                continue;
+            }
+            if shards == 1 || columns.is_empty() {
+                self.sent.push(Sent { node, shard: 0, batch });
+                continue;
+            }
+            for (shard, part) in partition(&batch, columns, shards)?.into_iter().enumerate() {
+                if !part.is_empty() {
+                    self.sent.push(Sent { node, shard, batch: part });
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The rows of each shard, in their order.
+fn partition(batch: &DeltaBatch, columns: &[usize], shards: usize) -> Result<Vec<DeltaBatch>> {
+    let keys: Vec<ArrayRef> =
+        columns.iter().map(|&column| batch.rows().column(column).clone()).collect();
+    let types: Vec<DataType> = keys.iter().map(|key| key.data_type().clone()).collect();
+    let keys = KeyBatch::new(&KeyTable::new(&types)?, &keys)?;
+    let mut rows: Vec<Vec<u32>> = vec![Vec::with_capacity(batch.len() / shards * 2); shards];
+    for (row, hash) in keys.hashes().iter().enumerate() {
+        // The upper half: the tables under the operators go by the lower one.
+        let shard = (hash >> 32) % shards as u64;
+        let shard = usize::try_from(shard).expect("less than the number of shards");
+        rows[shard].push(u32::try_from(row).expect("a batch has fewer than 2^32 rows"));
+    }
+    rows.into_iter().map(|rows| batch.take(&UInt32Array::from(rows))).collect()
+}

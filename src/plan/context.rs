@@ -1,0 +1,246 @@
+//! Names, types and functions: from a query's text to DataFusion's logical plan.
+//!
+//! A [`Planner`] resolves names through a function that its user gives it, so that the same planning
+//! serves streams (the tables only have schemas) and ad-hoc SELECT (the tables can be scanned at one
+//! epoch). It is DataFusion's `ContextProvider`, without async and without a global catalog.
+
+use std::sync::Arc;
+
+use arrow::datatypes::{DataType, FieldRef};
+use datafusion::catalog::TableProvider;
+use datafusion::common::TableReference;
+use datafusion::config::ConfigOptions;
+use datafusion::datasource::provider_as_source;
+use datafusion::error::{DataFusionError, Result as DataFusionResult};
+use datafusion::execution::SessionState;
+use datafusion::execution::session_state::SessionStateBuilder;
+use datafusion::logical_expr::planner::{ContextProvider, ExprPlanner, RelationPlanner, TypePlanner};
+use datafusion::logical_expr::{
+    AggregateUDF, HigherOrderUDF, LogicalPlan, ScalarUDF, TableSource, WindowUDF,
+};
+use datafusion::optimizer::OptimizerRule;
+use datafusion::prelude::SessionConfig;
+use datafusion::sql::planner::{ParserOptions, SqlToRel};
+use datafusion::sql::sqlparser::ast;
+
+use crate::error::{Error, Result};
+use crate::plan::failure::from_datafusion;
+use crate::plan::literal::sql_type;
+use crate::plan::window::WindowPlanner;
+
+/// Finds a relation by name: `Ok(None)` where there is none.
+pub type TableResolver<'a> =
+    dyn Fn(&TableReference) -> Result<Option<Arc<dyn TableProvider>>> + Sync + 'a;
+
+/// DataFusion's state with our functions, types and rules: a template that is made once.
+pub fn session_state() -> SessionState {
+    let mut config = SessionConfig::new()
+        .with_default_catalog_and_schema("tidemill", "public")
+        .with_create_default_catalog_and_schema(false)
+        .with_information_schema(false)
+        .with_collect_statistics(false);
+    let options = config.options_mut();
+    options.sql_parser.parse_float_as_decimal = true;
+    options.sql_parser.map_string_types_to_utf8view = false;
+    options.execution.time_zone = Some("UTC".to_string());
+    // A scalar subquery that runs once cannot be kept up to date; as a join it can.
+    options.optimizer.enable_physical_uncorrelated_scalar_subquery = false;
+    let builder = SessionStateBuilder::new()
+        .with_config(config)
+        .with_default_features()
+        .with_type_planner(Arc::new(PostgresTypes))
+        .with_relation_planners(vec![Arc::new(WindowPlanner)]);
+    let mut state = builder.build();
+    crate::function::register(&mut state).expect("our functions have names of their own");
+    state
+}
+
+/// Plans queries against the relations that `tables` finds.
+pub struct Planner<'a> {
+    state: &'a SessionState,
+    tables: &'a TableResolver<'a>,
+}
+
+impl<'a> Planner<'a> {
+    pub fn new(state: &'a SessionState, tables: &'a TableResolver<'a>) -> Self {
+        Planner { state, tables }
+    }
+
+    pub fn state(&self) -> &SessionState {
+        self.state
+    }
+
+    /// The query as DataFusion understands it, not yet optimized.
+    pub fn query(&self, query: &ast::Query) -> Result<LogicalPlan> {
+        let statement = ast::Statement::Query(Box::new(query.clone()));
+        self.statement(statement)
+    }
+
+    /// A statement that the library parsed (query, INSERT …).
+    pub fn statement(&self, statement: ast::Statement) -> Result<LogicalPlan> {
+        let options = self.parser_options();
+        let planner = SqlToRel::new_with_options(self, options);
+        let statement = datafusion::sql::parser::Statement::Statement(Box::new(statement));
+        planner.statement_to_plan(statement).map_err(from_datafusion)
+    }
+
+    /// An expression over the columns of a schema.
+    pub fn expression(
+        &self,
+        expr: &ast::Expr,
+        schema: &datafusion::common::DFSchema,
+    ) -> Result<datafusion::logical_expr::Expr> {
+        let planner = SqlToRel::new_with_options(self, self.parser_options());
+        let mut context = datafusion::sql::planner::PlannerContext::new();
+        planner.sql_to_expr(expr.clone(), schema, &mut context).map_err(from_datafusion)
+    }
+
+    /// Analyzes and optimizes with all of DataFusion's rules: for a batch answer.
+    pub fn optimize(&self, plan: &LogicalPlan) -> Result<LogicalPlan> {
+        self.state.optimize(plan).map_err(from_datafusion)
+    }
+
+    /// Analyzes and optimizes with the rules whose results can be kept up to date.
+    pub fn optimize_for_stream(&self, plan: &LogicalPlan) -> Result<LogicalPlan> {
+        let analyzed = self
+            .state
+            .analyzer()
+            .execute_and_check(plan.clone(), self.state.config_options(), |_, _| {})
+            .map_err(from_datafusion)?;
+        let is_kept = |rule: &Arc<dyn OptimizerRule + Send + Sync>| {
+            // Two stacked aggregates where one multiset per group is enough.
+            rule.name() != "single_distinct_aggregation_to_group_by"
+        };
+        let rules = self.state.optimizers().iter().filter(|rule| is_kept(rule)).cloned();
+        let optimizer = datafusion::optimizer::Optimizer::with_rules(rules.collect());
+        optimizer.optimize(analyzed, self.state, |_, _| {}).map_err(from_datafusion)
+    }
+
+    fn parser_options(&self) -> ParserOptions {
+        let options = &self.state.config_options().sql_parser;
+        ParserOptions {
+            parse_float_as_decimal: options.parse_float_as_decimal,
+            enable_ident_normalization: options.enable_ident_normalization,
+            map_string_types_to_utf8view: options.map_string_types_to_utf8view,
+            ..ParserOptions::default()
+        }
+    }
+}
+
+impl ContextProvider for Planner<'_> {
+    fn get_table_source(&self, name: TableReference) -> DataFusionResult<Arc<dyn TableSource>> {
+        match (self.tables)(&name) {
+            Ok(Some(table)) => Ok(provider_as_source(table)),
+            Ok(None) => {
+                let message = format!("relation \"{name}\" does not exist");
+                let error = Error::new(crate::error::SqlState::UNDEFINED_TABLE, message);
+                Err(DataFusionError::External(Box::new(error)))
+            }
+            Err(error) => Err(DataFusionError::External(Box::new(error))),
+        }
+    }
+
+    fn get_function_meta(&self, name: &str) -> Option<Arc<ScalarUDF>> {
+        self.state.scalar_functions().get(name).cloned()
+    }
+
+    fn get_higher_order_meta(&self, name: &str) -> Option<Arc<HigherOrderUDF>> {
+        self.state.higher_order_functions().get(name).cloned()
+    }
+
+    fn get_aggregate_meta(&self, name: &str) -> Option<Arc<AggregateUDF>> {
+        self.state.aggregate_functions().get(name).cloned()
+    }
+
+    fn get_window_meta(&self, name: &str) -> Option<Arc<WindowUDF>> {
+        self.state.window_functions().get(name).cloned()
+    }
+
+    fn get_table_function_source(
+        &self,
+        name: &str,
+        args: Vec<datafusion::logical_expr::Expr>,
+    ) -> DataFusionResult<Arc<dyn TableSource>> {
+        let Some(function) = self.state.table_functions().get(name) else {
+            let message = format!("table function \"{name}\" does not exist");
+            let error = Error::new(crate::error::SqlState::UNDEFINED_FUNCTION, message);
+            return Err(DataFusionError::External(Box::new(error)));
+        };
+        let call = datafusion::catalog::TableFunctionArgs::new(&args, self.state);
+        Ok(provider_as_source(function.create_table_provider_with_args(call)?))
+    }
+
+    fn get_variable_type(&self, _names: &[String]) -> Option<DataType> {
+        None
+    }
+
+    fn options(&self) -> &ConfigOptions {
+        self.state.config_options()
+    }
+
+    fn get_expr_planners(&self) -> &[Arc<dyn ExprPlanner>] {
+        self.state.expr_planners()
+    }
+
+    fn get_relation_planners(&self) -> &[Arc<dyn RelationPlanner>] {
+        self.state.relation_planners()
+    }
+
+    fn get_type_planner(&self) -> Option<Arc<dyn TypePlanner>> {
+        Some(Arc::new(PostgresTypes))
+    }
+
+    fn udf_names(&self) -> Vec<String> {
+        self.state.scalar_functions().keys().cloned().collect()
+    }
+
+    fn higher_order_function_names(&self) -> Vec<String> {
+        self.state.higher_order_functions().keys().cloned().collect()
+    }
+
+    fn udaf_names(&self) -> Vec<String> {
+        self.state.aggregate_functions().keys().cloned().collect()
+    }
+
+    fn udwf_names(&self) -> Vec<String> {
+        self.state.window_functions().keys().cloned().collect()
+    }
+}
+
+/// SQL type names mean what they mean in Postgres.
+#[derive(Debug)]
+struct PostgresTypes;
+
+impl TypePlanner for PostgresTypes {
+    fn plan_type_field(&self, data_type: &ast::DataType) -> DataFusionResult<Option<FieldRef>> {
+        // A type that is not Postgres' is left to DataFusion's own names.
+        Ok(sql_type(data_type).ok().map(|known| Arc::new(known.to_field("", true))))
+    }
+}
+
+/// A relation as a stream plan sees it: a schema and an object, nothing to scan.
+#[derive(Debug)]
+pub struct PlannedTable {
+    pub object: Arc<crate::catalog::Object>,
+}
+
+#[async_trait::async_trait]
+impl TableProvider for PlannedTable {
+    fn schema(&self) -> arrow::datatypes::SchemaRef {
+        self.object.relation.schema.clone()
+    }
+
+    fn table_type(&self) -> datafusion::datasource::TableType {
+        datafusion::datasource::TableType::Base
+    }
+
+    async fn scan(
+        &self,
+        _state: &dyn datafusion::catalog::Session,
+        _projection: Option<&Vec<usize>>,
+        _filters: &[datafusion::logical_expr::Expr],
+        _limit: Option<usize>,
+    ) -> DataFusionResult<Arc<dyn datafusion::physical_plan::ExecutionPlan>> {
+        Err(DataFusionError::Internal("a planned table is not scanned".to_string()))
+    }
+}

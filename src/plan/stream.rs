@@ -1,0 +1,97 @@
+//! The plan of a view's dataflow: every decision taken, nothing running.
+//!
+//! ```text
+//!   0 Scan bids (auction, price, ts)                       append-only
+//!   1 Window TUMBLE 10 s on ts                             append-only, judges lateness
+//!   2 Map auction, window_start, window_end, price         append-only
+//!   3 Exchange by (auction, window_start, window_end)
+//!   4 Aggregate count(*), max(price)                       key (auction, window_start, window_end)
+//! ```
+
+use std::sync::Arc;
+
+use arrow::array::RecordBatch;
+use arrow::datatypes::SchemaRef;
+
+use crate::base::ObjectId;
+use crate::catalog::Changelog;
+use crate::operator::aggregate::AggregateSpec;
+use crate::operator::gate::GateSpec;
+use crate::operator::join::JoinSpec;
+use crate::operator::map::MapSpec;
+use crate::operator::window::WindowSpec;
+use crate::view::Identity;
+
+/// The dataflow of one view.
+#[derive(Clone, Debug)]
+pub struct StreamPlan {
+    /// In an order in which inputs come before their users; the last one is the view's output.
+    pub nodes: Vec<Node>,
+    /// The view's columns with the names that users see.
+    pub schema: SchemaRef,
+    pub key: Option<Vec<usize>>,
+    pub changelog: Changelog,
+    /// Output columns with a bound that rises with the watermark.
+    pub bounded: Vec<usize>,
+    /// Objects the text names, rising; more than what is scanned where views are expanded.
+    pub depends_on: Vec<ObjectId>,
+}
+
+impl StreamPlan {
+    /// What makes a row of the view the same row.
+    pub fn identity(&self) -> Identity {
+        match (&self.key, self.changelog) {
+            (Some(key), _) => Identity::Key(key.clone()),
+            (None, Changelog::AppendOnly) => Identity::AppendOnly,
+            (None, Changelog::Retracting) => Identity::Row,
+        }
+    }
+
+    /// The objects it reads, with the columns it uses of them, once per scan.
+    pub fn scans(&self) -> impl Iterator<Item = &Scan> {
+        self.nodes.iter().filter_map(|node| match &node.operation {
+            Operation::Scan(scan) => Some(scan),
+            _ => None,
+        })
+    }
+}
+
+/// One operator of the plan.
+#[derive(Clone, Debug)]
+pub struct Node {
+    pub operation: Operation,
+    /// Positions of the inputs in the plan, in port order.
+    pub inputs: Vec<usize>,
+    pub schema: SchemaRef,
+    pub changelog: Changelog,
+    pub key: Option<Vec<usize>>,
+    pub bounded: Vec<usize>,
+}
+
+/// What a node does.
+#[derive(Clone, Debug)]
+pub enum Operation {
+    /// The change of a collection, with the columns in the given order.
+    Scan(Scan),
+    Map(MapSpec),
+    Window(WindowSpec),
+    /// Rows go to the shard that their key's hash names; with no columns, to the first shard.
+    Exchange(Vec<usize>),
+    Aggregate(AggregateSpec),
+    Join(JoinSpec),
+    Gate(GateSpec),
+    /// UNION ALL of inputs with equal types.
+    Union,
+    /// Rows that are there from the beginning: VALUES, a SELECT without FROM, or none at all.
+    Constant(Arc<RecordBatch>),
+}
+
+/// Which columns of which collection.
+#[derive(Clone, Debug)]
+pub struct Scan {
+    pub object: ObjectId,
+    pub name: String,
+    pub columns: Vec<usize>,
+    /// Where in `columns` the declared event time stands.
+    pub event_time: Option<usize>,
+}
