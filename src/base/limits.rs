@@ -122,3 +122,25 @@ pub const CHECKPOINT_MANIFESTS_KEPT: usize = 2;
 /// Rows of a step from which its shards run on threads of their own: below it starting a thread
 /// costs more than the work.
 pub const PARALLEL_ROWS_MIN: usize = 4 * 1024;
+
+/// Tokens of one script. Their number, not the text's bytes, decides what parsing costs in memory
+/// (about 100 bytes each, twice that for the tree); an INSERT of 200,000 rows of five columns fits.
+pub const STATEMENT_TOKENS_MAX: usize = 2_500_000;
+
+/// Parentheses, subqueries and type brackets inside one another. Hand-written and generated
+/// statements stay below 30; each level costs the planner a stack frame per pass.
+pub const STATEMENT_NESTING_MAX: usize = 120;
+
+/// Operators in one expression that are chained without a comma or parenthesis between them:
+/// `a OR b OR …` is parsed into a tree as deep as it is long, and dropping it is recursive.
+/// Measured: the unoptimised build drops 4,000 levels on a 2 MB stack.
+pub const STATEMENT_OPERATORS_MAX: usize = 2_000;
+
+/// Levels of a statement's tree once long chains of AND, OR and UNION are balanced; a query counts
+/// for three. Measured: the unoptimised build copies, compares and drops 250 levels of the worst
+/// kind on the 2 MB stack that threads have by default.
+pub const STATEMENT_DEPTH_MAX: usize = 200;
+
+/// Expressions the parser may begin per token of the statement. Its backtracking needs up to six;
+/// a text that needs more makes it exponential, and must be refused instead of hanging.
+pub const PARSE_ATTEMPTS_PER_TOKEN_MAX: usize = 64;
