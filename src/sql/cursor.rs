@@ -13,7 +13,7 @@ use crate::sql::dialect::StatementDialect;
 use crate::sql::name::{fold, is_reserved};
 use crate::sql::position::Positions;
 use crate::sql::statement::Words;
-use crate::sql::syntax_error::SyntaxErrors;
+use crate::sql::syntax_error::{SyntaxErrors, too_ambiguous};
 use crate::sql::{ObjectName, Position, rewrite};
 
 pub(super) struct Cursor<'a> {
@@ -301,10 +301,11 @@ impl<'a> Cursor<'a> {
         &mut self,
         parse: impl FnOnce(&mut Parser<'a>) -> Result<T, ParserError>,
     ) -> Result<T> {
-        parse(&mut self.parser).map_err(|error| {
-            let at = self.parser.get_current_index();
-            self.errors()
-                .from_parser(error, at, self.dialect.is_exhausted())
+        parse(&mut self.parser).map_err(|error| match error {
+            ParserError::RecursionLimitExceeded if self.dialect.is_exhausted() => too_ambiguous(),
+            error => self
+                .errors()
+                .parser_error(error, self.parser.get_current_index()),
         })
     }
 

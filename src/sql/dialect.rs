@@ -3,8 +3,8 @@
 //! It differs from the library's Postgres dialect in four points, each for a reason:
 //!
 //! - `FOR SYSTEM_TIME AS OF` is read after a table name, but only in statements that contain the
-//!   word `SYSTEM_TIME`: the library's switch also makes `AT`, `BEFORE` and `CHANGES` special there,
-//!   and those are good table aliases.
+//!   word `SYSTEM_TIME`: the library's switch also makes `AT`, `BEFORE` and `CHANGES` special
+//!   there, and those are good table aliases.
 //! - Argument names are identifiers, not expressions: the library finds `expression => value` by
 //!   parsing every argument twice, which doubles the work with every level of nested calls.
 //! - `x NOT NULL` is no operator (it is none in Postgres), so `DEFAULT 1 NOT NULL` is a default

@@ -1,15 +1,16 @@
 //! `GROUP BY TUMBLE(ts, size)` of older Flink, rewritten to a window in FROM.
 //!
 //! ```text
-//! SELECT k, TUMBLE_START(ts, i), count(*)        SELECT k, window_start AS tumble_start, count(*)
-//! FROM bids AS b WHERE p              ──►        FROM TUMBLE((SELECT * FROM bids AS b), ts, i) WHERE p
-//! GROUP BY TUMBLE(ts, i), k                      GROUP BY window_start, window_end, k
+//! SELECT k, TUMBLE_START(ts, i), count(*)     SELECT k, window_start AS tumble_start, count(*)
+//! FROM bids AS b                         ──►  FROM TUMBLE((SELECT * FROM bids AS b), ts, i)
+//! WHERE p                                     WHERE p
+//! GROUP BY TUMBLE(ts, i), k                   GROUP BY window_start, window_end, k
 //! ```
 //!
 //! All of FROM, joins included, becomes the window's input; its columns keep their qualifiers.
 //! WHERE stays outside, where a correlated condition is still understood; for SESSION it goes
-//! inside, because rows that are filtered out must not keep a session open, and the other group keys
-//! become the session's keys.
+//! inside, because rows that are filtered out must not keep a session open, and the other group
+//! keys become the session's keys.
 //!
 //! Refused: more than one window in GROUP BY, a window inside ROLLUP, CUBE or GROUPING SETS, bounds
 //! of another window than the one grouped by, and for SESSION a key that is the name of a computed

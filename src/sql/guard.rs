@@ -3,8 +3,8 @@
 //! Trees are walked, copied and dropped by recursion, and a stack that overflows takes the whole
 //! server with it. The parser bounds what it parses recursively; it does not bound chains, which
 //! it builds in a loop (`1 + 1 + 1 …`, `x::int::int …`, `… UNION …`), nor types in brackets. This
-//! pass counts, over tokens, what can make either deep; [`crate::sql::depth`] then makes long chains
-//! shallow and measures the tree that is left.
+//! pass counts, over tokens, what can make either deep; [`crate::sql::depth`] then makes long
+//! chains shallow and measures the tree that is left.
 //!
 //! ```text
 //! a + b + (c OR d), e - f          depth of the tree <= operators on the way to the deepest leaf

@@ -1,7 +1,8 @@
 //! Intervals: months, days and microseconds, as Postgres reads and writes them.
 //!
 //! ```text
-//! 1 day 02:03:04      10s   1h30m   -1.5 hours   3 4:05:06   1-2 (years-months)   PT10S   2 weeks ago
+//! 1 day 02:03:04    10s    1h30m    -1.5 hours    3 4:05:06    PT10S    2 weeks ago
+//! 1-2               years and months
 //! ```
 //!
 //! The three parts stay apart because a month has no fixed number of days and, in a time zone, a

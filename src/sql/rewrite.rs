@@ -1,9 +1,10 @@
 //! The one set of rewrites that every query in every statement goes through.
 //!
-//! Afterwards the tree holds only what DataFusion's planner, with our relation planner for windows,
-//! understands: windows have the one shape of [`crate::sql::window`], `GROUP BY TUMBLE(…)` has become
-//! such a window ([`crate::sql::group_window`]), `TABLE(f(…))` is `f(…)`, and long chains are shallow
-//! ([`crate::sql::depth`]). What has no meaning is refused here with its place.
+//! Afterwards the tree holds only what DataFusion's planner, with our relation planner for
+//! windows, understands: windows have the one shape of [`crate::sql::window`], `GROUP BY
+//! TUMBLE(…)` has become such a window ([`crate::sql::group_window`]), `TABLE(f(…))` is `f(…)`,
+//! and long chains are shallow ([`crate::sql::depth`]). What has no meaning is refused here with
+//! its place.
 
 use std::ops::ControlFlow;
 
@@ -68,8 +69,10 @@ impl Rewriter<'_> {
             TableFactor::Table {
                 name, with_hints, ..
             } if !with_hints.is_empty() => {
-                let error = Error::new(SqlState::SYNTAX_ERROR, "options do not belong to a table in FROM")
-                    .hint("options of a view stand before its query: CREATE MATERIALIZED VIEW v WITH (…) AS SELECT …");
+                let error = Error::new(SqlState::SYNTAX_ERROR, "a table in FROM takes no options")
+                    .hint(
+                        "a view takes its options before AS: CREATE … VIEW v WITH (…) AS SELECT …",
+                    );
                 Err(self.mark(name, error))
             }
             TableFactor::Table {
@@ -121,7 +124,7 @@ impl Rewriter<'_> {
                 Some(name) => {
                     let message = format!("{name} needs the same window in GROUP BY");
                     Error::new(SqlState::GROUPING_ERROR, message)
-                        .hint("group by the window, or use window_start and window_end of a window in FROM")
+                        .hint("group by the window, or use window_start of a window in FROM")
                 }
                 None => return Ok(()),
             },

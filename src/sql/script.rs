@@ -106,7 +106,7 @@ fn parse_text(text: &str, positions: &Positions) -> Result<Statement> {
         positions,
         tokens: &tokens,
     };
-    tokenized.map_err(|error| errors.from_tokenizer(&error))?;
+    tokenized.map_err(|error| errors.tokenizer_error(&error))?;
     guard::check(&tokens).map_err(|(index, error)| positions.of(tokens[index].span).mark(error))?;
 
     let attempts = tokens

@@ -105,17 +105,9 @@ impl SyntaxErrors<'_> {
         position.mark(error)
     }
 
-    /// `at` is the index of the token that the parser had last; `is_exhausted` says that it ran
-    /// out of attempts rather than of levels.
-    pub fn from_parser(&self, error: ParserError, at: usize, is_exhausted: bool) -> Error {
+    /// `at` is the index of the token that the parser had last.
+    pub fn parser_error(&self, error: ParserError, at: usize) -> Error {
         let message = match error {
-            ParserError::RecursionLimitExceeded if is_exhausted => {
-                return Error::new(
-                    SqlState::STATEMENT_TOO_COMPLEX,
-                    "statement is too ambiguous to be parsed",
-                )
-                .hint("check that its parentheses match and its functions have their arguments");
-            }
             ParserError::RecursionLimitExceeded => return guard::too_nested(),
             ParserError::TokenizerError(message) | ParserError::ParserError(message) => message,
         };
@@ -137,7 +129,7 @@ impl SyntaxErrors<'_> {
         }
     }
 
-    pub fn from_tokenizer(&self, error: &TokenizerError) -> Error {
+    pub fn tokenizer_error(&self, error: &TokenizerError) -> Error {
         let message = format!("syntax error: {}", plain(&error.message));
         self.positions
             .at(error.location)
@@ -193,6 +185,15 @@ impl SyntaxErrors<'_> {
                 _ => None,
             })
     }
+}
+
+/// The parser ran out of attempts: it backtracked for ever.
+pub(super) fn too_ambiguous() -> Error {
+    Error::new(
+        SqlState::STATEMENT_TOO_COMPLEX,
+        "statement is too ambiguous to be parsed",
+    )
+    .hint("check that its parentheses match and its functions have their arguments")
 }
 
 /// The clause word that `word` is one slip away from; `None` if it is one itself.

@@ -4,8 +4,8 @@
 //! inserted token has the place of the one it stands for, so errors still point into the text.
 //!
 //! **Clause ends.** A query would read the clause behind it as its own (`FROM bids EMIT …` makes
-//! `emit` an alias, `FROM bids WITH (…)` table hints), so a `;` is put before it. It ends the query,
-//! and [`Cursor::query`](crate::sql::cursor::Cursor::query) takes it away.
+//! `emit` an alias, `FROM bids WITH (…)` table hints), so a `;` is put before it. It ends the
+//! query, and [`Cursor::query`](crate::sql::cursor::Cursor::query) takes it away.
 //!
 //! **Arguments of window functions.** What only Flink writes becomes what everybody parses:
 //!
