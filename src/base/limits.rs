@@ -144,3 +144,62 @@ pub const STATEMENT_DEPTH_MAX: usize = 200;
 /// Expressions the parser may begin per token of the statement. Its backtracking needs up to six;
 /// a text that needs more makes it exponential, and must be refused instead of hanging.
 pub const PARSE_ATTEMPTS_PER_TOKEN_MAX: usize = 64;
+
+/// Bytes of one packet before login: start-up parameters need hundreds, a stranger gets no more.
+pub const LOGIN_BYTES_MAX: usize = 64 * 1024;
+
+/// Seconds from accepting a connection to its login: Postgres' own `authentication_timeout`.
+pub const LOGIN_SECONDS_MAX: u64 = 60;
+
+/// Encryption requests a client may make before its start-up packet: one for TLS, one for GSS, and
+/// each once more after the other was refused.
+pub const ENCRYPTION_REQUESTS_MAX: usize = 4;
+
+/// Connections that may be open (default): each costs some 100 KiB of buffers and a session.
+pub const CONNECTIONS_MAX: usize = 500;
+
+/// Connections beyond the limit that are told so at the same time (a cancel request is among what
+/// they may ask); the ones after these are closed without a word.
+pub const CONNECTIONS_REFUSED_MAX: usize = 32;
+
+/// Bytes of one message after login (default): a bound parameter or a COPY frame. Several clients
+/// may each send one, and each is held in memory until it is used.
+pub const MESSAGE_BYTES_MAX: usize = 64 << 20;
+
+/// Bytes of a message that names something (Describe, Execute, Close …): a name and some numbers.
+pub const MESSAGE_SMALL_BYTES_MAX: usize = 64 * 1024;
+
+/// Output bytes that a connection gathers before it waits for the socket: a few large writes cost
+/// as little as one, and a client that does not read holds no more than this.
+pub const OUTBOUND_BYTES_MAX: usize = 64 * 1024;
+
+/// Input bytes read ahead while a statement runs: enough to notice a client that has gone behind
+/// some pipelined messages; beyond it TCP holds the client back.
+pub const PIPELINE_BYTES_MAX: usize = 256 * 1024;
+
+/// Prepared statements one session may hold: drivers' caches hold hundreds.
+pub const PREPARED_STATEMENTS_MAX: usize = 5_000;
+
+/// Portals one session may hold: a portal lives until the end of its transaction.
+pub const PORTALS_MAX: usize = 1_000;
+
+/// Bytes of texts and parameters that a session's statements and portals hold together: twice the
+/// largest message, so that the largest parameter can follow the largest statement.
+pub const PREPARED_BYTES_MAX: usize = 128 << 20;
+
+/// Notices that wait for a client that does not read; a statement that has more waits with them.
+pub const NOTICES_QUEUED_MAX: usize = 64;
+
+/// Bytes of decoded COPY rows that are handed to the writer at once; wide rows reach it before
+/// [`CHUNK_ROWS_MAX`].
+pub const COPY_BATCH_BYTES_MAX: usize = 4 << 20;
+
+/// Bytes of one COPY row: an unclosed quote would otherwise gather the whole input.
+pub const COPY_ROW_BYTES_MAX: usize = 16 << 20;
+
+/// Milliseconds a cancelled statement has to end by itself before it is dropped: what an fsync or
+/// a broker's answer may take on a busy machine.
+pub const CANCEL_GRACE_MS: u64 = 2_000;
+
+/// Milliseconds that connections have to end when the server stops, or to take a last message.
+pub const SHUTDOWN_GRACE_MS: u64 = 5_000;
