@@ -85,7 +85,11 @@ impl Copy {
             CopyFormat::Binary => (1, Format::Binary),
         };
         let columns = column_count(&self.schema)?;
-        Ok((code, columns, vec![format_code(format); self.schema.fields().len()]))
+        Ok((
+            code,
+            columns,
+            vec![format_code(format); self.schema.fields().len()],
+        ))
     }
 }
 
@@ -109,7 +113,10 @@ async fn write_due(
 }
 
 fn given_up(reason: &str) -> Error {
-    Error::new(SqlState::QUERY_CANCELED, format!("COPY from stdin failed: {reason}"))
+    Error::new(
+        SqlState::QUERY_CANCELED,
+        format!("COPY from stdin failed: {reason}"),
+    )
 }
 
 fn unexpected(message: &Message) -> Error {

@@ -50,8 +50,18 @@ impl Cancels {
                 break (process_id, low_bits(hash));
             }
         };
-        entries.by_process.insert(process_id, Entry { secret, running: None });
-        Registration { process_id, secret, cancels: Arc::clone(self) }
+        entries.by_process.insert(
+            process_id,
+            Entry {
+                secret,
+                running: None,
+            },
+        );
+        Registration {
+            process_id,
+            secret,
+            cancels: Arc::clone(self),
+        }
     }
 
     /// Cancels the running statement of a connection. Who does not know its secret does nothing,

@@ -63,7 +63,12 @@ impl Client {
         notices: mpsc::Receiver<Notice>,
         shutdown: watch::Receiver<bool>,
     ) -> Self {
-        Client { inbound, outbound, notices, shutdown }
+        Client {
+            inbound,
+            outbound,
+            notices,
+            shutdown,
+        }
     }
 
     pub(super) fn send(&mut self, message: PgWireBackendMessage) {
@@ -71,7 +76,9 @@ impl Client {
     }
 
     pub(super) fn complete(&mut self, tag: String) {
-        self.send(PgWireBackendMessage::CommandComplete(CommandComplete::new(tag)));
+        self.send(PgWireBackendMessage::CommandComplete(CommandComplete::new(
+            tag,
+        )));
     }
 
     /// What to do between two batches that are both there.
@@ -160,7 +167,9 @@ impl Client {
 
     /// The client's next message to a running statement (COPY FROM STDIN).
     pub(super) async fn next_for(&mut self, running: &Running) -> Result<Message, Stop> {
-        let message = self.message(async { Stop::Failed(running.interrupted().await) }).await;
+        let message = self
+            .message(async { Stop::Failed(running.interrupted().await) })
+            .await;
         if message.is_err() {
             running.cancel().cancel();
         }

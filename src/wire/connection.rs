@@ -29,7 +29,9 @@ use crate::engine::{
     BatchStream, Cancel, CopyFormat, Prepared, Response, RowsTag, Session, TransactionStatus,
 };
 use crate::error::{Error, Result, SqlState};
-use crate::sql::{CopyTarget, Deallocate, Discard, Parsed, Statement};
+use crate::sql::session::{Deallocate, Discard};
+use crate::sql::watch::CopyTarget;
+use crate::sql::{Parsed, Statement};
 use crate::types::Zone;
 use crate::types::pg::{DateTimeStyle, Format};
 use crate::wire::answer::Copy;
@@ -90,7 +92,12 @@ impl Connection {
                 Err(Stop::Failed(error)) => self.fail(&error),
             }
         };
-        let Connection { client, session, registration, .. } = self;
+        let Connection {
+            client,
+            session,
+            registration,
+            ..
+        } = self;
         // A statement's streams and the session end before the client is told the last word.
         drop(session);
         drop(registration);
@@ -166,16 +173,20 @@ impl Connection {
         self.extended.close_unnamed();
         let script = self.session.parse(text)?;
         if script.is_empty() {
-            self.client.send(PgWireBackendMessage::EmptyQueryResponse(EmptyQueryResponse::new()));
+            self.client.send(PgWireBackendMessage::EmptyQueryResponse(
+                EmptyQueryResponse::new(),
+            ));
         }
         for parsed in script {
             let running = self.begin(Cancel::new());
             let planned = self.session.prepare(parsed, &[]);
             let prepared = self.client.wait(&running, planned).await?;
             if !prepared.parameters.is_empty() {
-                return Err(Error::new(SqlState::UNDEFINED_OBJECT, "there is no parameter $1")
-                    .hint("parameters need the extended protocol: in psql, \\bind")
-                    .into());
+                return Err(
+                    Error::new(SqlState::UNDEFINED_OBJECT, "there is no parameter $1")
+                        .hint("parameters need the extended protocol: in psql, \\bind")
+                        .into(),
+                );
             }
             if let Some(response) = self.execute(&prepared, Vec::new(), &running).await? {
                 self.answer(&prepared, response, &running).await?;
@@ -199,10 +210,13 @@ impl Connection {
             self.client.complete("DEALLOCATE".to_string());
             return Ok(None);
         }
-        let executed = self.session.execute(prepared, parameters, running.cancel().clone());
+        let executed = self
+            .session
+            .execute(prepared, parameters, running.cancel().clone());
         let response = self.client.wait(running, executed).await?;
         if let Some(
-            Statement::Deallocate(Deallocate::All) | Statement::Discard(Discard::All | Discard::Plans),
+            Statement::Deallocate(Deallocate::All)
+            | Statement::Discard(Discard::All | Discard::Plans),
         ) = statement(prepared)
         {
             self.extended.close_statements();
@@ -218,18 +232,30 @@ impl Connection {
         running: &Running,
     ) -> Result<(), Stop> {
         match response {
-            Response::Rows { schema, batches, tag } if tag.0 == SUBSCRIBE && self.is_psql() => {
+            Response::Rows {
+                schema,
+                batches,
+                tag,
+            } if tag.0 == SUBSCRIBE && self.is_psql() => {
                 let format = CopyFormat::Text {
                     delimiter: b'\t',
                     null: "\\N".to_string(),
                     header: false,
                 };
-                let copy = Copy { schema, format, style: self.style() };
+                let copy = Copy {
+                    schema,
+                    format,
+                    style: self.style(),
+                };
                 let rows = copy.send(&mut self.client, running, batches).await?;
                 self.counters.rows.add(rows);
                 self.client.complete(row_tag(&tag, rows));
             }
-            Response::Rows { schema, batches, tag } => {
+            Response::Rows {
+                schema,
+                batches,
+                tag,
+            } => {
                 let formats = vec![Format::Text; schema.fields().len()];
                 let description = row_description(&schema, &formats)?;
                 let encoder = RowEncoder::new(&schema, &formats, self.style())?;
@@ -256,16 +282,35 @@ impl Connection {
             Response::Done { tag } => self.client.complete(tag),
             Response::Empty => {
                 let empty = EmptyQueryResponse::new();
-                self.client.send(PgWireBackendMessage::EmptyQueryResponse(empty));
+                self.client
+                    .send(PgWireBackendMessage::EmptyQueryResponse(empty));
             }
-            Response::CopyOut { schema, batches, format } => {
-                let copy = Copy { schema, format, style: self.style() };
+            Response::CopyOut {
+                schema,
+                batches,
+                format,
+            } => {
+                let copy = Copy {
+                    schema,
+                    format,
+                    style: self.style(),
+                };
                 self.copy_out(copy, batches, running).await?;
             }
-            Response::CopyIn { schema, writer, format } => {
-                let copy = Copy { schema, format, style: self.style() };
+            Response::CopyIn {
+                schema,
+                writer,
+                format,
+            } => {
+                let copy = Copy {
+                    schema,
+                    format,
+                    style: self.style(),
+                };
                 let relation = copied_relation(prepared);
-                let rows = copy.receive(&mut self.client, running, writer, relation).await?;
+                let rows = copy
+                    .receive(&mut self.client, running, writer, relation)
+                    .await?;
                 self.client.complete(format!("COPY {rows}"));
             }
             Response::Rows { .. } => {
@@ -295,8 +340,13 @@ impl Connection {
 
     /// How dates and times of this session are written and read.
     pub(super) fn style(&self) -> DateTimeStyle {
-        let zone = self.session.setting("TimeZone").and_then(|name| Zone::parse(&name).ok());
-        DateTimeStyle { zone: zone.unwrap_or_default() }
+        let zone = self
+            .session
+            .setting("TimeZone")
+            .and_then(|name| Zone::parse(&name).ok());
+        DateTimeStyle {
+            zone: zone.unwrap_or_default(),
+        }
     }
 
     /// Tells the client of an error; an explicit transaction is failed by it.
@@ -313,7 +363,8 @@ impl Connection {
     fn ready(&mut self) {
         for (name, value) in self.session.changed_settings() {
             let status = ParameterStatus::new(name, value);
-            self.client.send(PgWireBackendMessage::ParameterStatus(status));
+            self.client
+                .send(PgWireBackendMessage::ParameterStatus(status));
         }
         let status = match self.session.transaction_status() {
             TransactionStatus::Idle => {
@@ -324,7 +375,10 @@ impl Connection {
             TransactionStatus::InTransaction => ReadyStatus::Transaction,
             TransactionStatus::Failed => ReadyStatus::Error,
         };
-        self.client.send(PgWireBackendMessage::ReadyForQuery(ReadyForQuery::new(status)));
+        self.client
+            .send(PgWireBackendMessage::ReadyForQuery(ReadyForQuery::new(
+                status,
+            )));
     }
 
     fn idle_max(&self) -> Option<Duration> {
@@ -354,7 +408,10 @@ pub(super) fn row_tag(tag: &RowsTag, rows: u64) -> String {
 }
 
 fn statement(prepared: &Prepared) -> Option<&Statement> {
-    prepared.parsed.as_deref().map(|Parsed { statement, .. }| statement)
+    prepared
+        .parsed
+        .as_deref()
+        .map(|Parsed { statement, .. }| statement)
 }
 
 /// The table that a COPY names.

@@ -27,6 +27,7 @@ use crate::wire::client::Stop;
 use crate::wire::connection::{Connection, row_tag};
 use crate::wire::frame::{Bind, Parse, Target};
 use crate::wire::rows::{Cursor, Encoder, RowEncoder, Sent, formats, row_description};
+use crate::wire::running::Running;
 
 /// "Not said", and Postgres' pseudo-type for it.
 const UNSPECIFIED_OIDS: [u32; 2] = [0, 705];
@@ -63,7 +64,11 @@ struct Portal {
 /// How far a portal has come.
 enum Progress {
     Bound(Vec<ScalarValue>),
-    Suspended { cursor: Box<Cursor>, tag: RowsTag, cancel: Cancel },
+    Suspended {
+        cursor: Box<Cursor>,
+        tag: RowsTag,
+        cancel: Cancel,
+    },
     /// Rows were sent to their end; asking again finds none.
     Finished(RowsTag),
     /// It did something that is not done twice.
@@ -135,7 +140,9 @@ impl Extended {
             true => Ok(()),
             false => Err(Error::new(
                 SqlState::CONFIGURATION_LIMIT_EXCEEDED,
-                format!("prepared statements and portals take more than {PREPARED_BYTES_MAX} bytes"),
+                format!(
+                    "prepared statements and portals take more than {PREPARED_BYTES_MAX} bytes"
+                ),
             )
             .hint("close the ones that are no longer used, or end the transaction")),
         }
@@ -174,7 +181,11 @@ impl Connection {
             .into());
         }
         let prepared = match script.pop() {
-            None => Prepared { parsed: None, parameters: Vec::new(), schema: None },
+            None => Prepared {
+                parsed: None,
+                parameters: Vec::new(),
+                schema: None,
+            },
             Some(parsed) => {
                 let declared: Vec<_> = oids
                     .iter()
@@ -190,10 +201,15 @@ impl Connection {
             }
         };
         let parameters = parameters(&prepared, &oids);
-        let statement = Arc::new(PreparedStatement { prepared, parameters, bytes });
+        let statement = Arc::new(PreparedStatement {
+            prepared,
+            parameters,
+            bytes,
+        });
         self.extended.bytes += bytes;
         self.extended.statements.insert(name, statement);
-        self.client.send(PgWireBackendMessage::ParseComplete(ParseComplete::new()));
+        self.client
+            .send(PgWireBackendMessage::ParseComplete(ParseComplete::new()));
         Ok(())
     }
 
@@ -231,7 +247,8 @@ impl Connection {
             progress: Progress::Bound(parameters),
         };
         self.extended.put_portal(bind.portal, portal);
-        self.client.send(PgWireBackendMessage::BindComplete(BindComplete::new()));
+        self.client
+            .send(PgWireBackendMessage::BindComplete(BindComplete::new()));
         Ok(())
     }
 
@@ -271,10 +288,15 @@ impl Connection {
         let (schema, formats) = match target {
             Target::Statement => {
                 let statement = self.extended.statement(name)?;
-                let oids = statement.parameters.iter().map(|parameter| parameter.oid).collect();
+                let oids = statement
+                    .parameters
+                    .iter()
+                    .map(|parameter| parameter.oid)
+                    .collect();
                 let schema = statement.prepared.schema.clone();
                 let description = ParameterDescription::new(oids);
-                self.client.send(PgWireBackendMessage::ParameterDescription(description));
+                self.client
+                    .send(PgWireBackendMessage::ParameterDescription(description));
                 let columns = schema.as_ref().map_or(0, |schema| schema.fields().len());
                 (schema, vec![Format::Text; columns])
             }
@@ -310,22 +332,33 @@ impl Connection {
                 let prepared = &statement.prepared;
                 match self.execute(prepared, parameters, &running).await? {
                     None => Progress::Done,
-                    Some(Response::Rows { schema, batches, tag }) => {
+                    Some(Response::Rows {
+                        schema,
+                        batches,
+                        tag,
+                    }) => {
                         check_same_result(prepared, &schema)?;
                         let formats = formats(&portal.result_formats, schema.fields().len())?;
                         let encoder = RowEncoder::new(&schema, &formats, self.style())?;
                         let cursor = Box::new(Cursor::new(Encoder::Data(encoder), batches));
-                        self.send_rows(cursor, tag, running, cancel, rows_max).await?
+                        self.send_rows(cursor, tag, running, cancel, rows_max)
+                            .await?
                     }
                     Some(response) => {
-                        self.answer_without_rows(prepared, response, &running).await?;
+                        self.answer_without_rows(prepared, response, &running)
+                            .await?;
                         Progress::Done
                     }
                 }
             }
-            Progress::Suspended { cursor, tag, cancel } => {
+            Progress::Suspended {
+                cursor,
+                tag,
+                cancel,
+            } => {
                 let running = self.begin(cancel.clone());
-                self.send_rows(cursor, tag, running, cancel, rows_max).await?
+                self.send_rows(cursor, tag, running, cancel, rows_max)
+                    .await?
             }
             Progress::Finished(tag) => {
                 self.client.complete(row_tag(&tag, 0));
@@ -347,7 +380,7 @@ impl Connection {
         &mut self,
         mut cursor: Box<Cursor>,
         tag: RowsTag,
-        running: crate::wire::running::Running,
+        running: Running,
         cancel: Cancel,
         rows_max: Option<usize>,
     ) -> Result<Progress, Stop> {
@@ -361,7 +394,11 @@ impl Connection {
                 self.counters.rows.add(rows);
                 let suspended = PgWireBackendMessage::PortalSuspended(PortalSuspended::new());
                 self.client.send(suspended);
-                Ok(Progress::Suspended { cursor, tag, cancel })
+                Ok(Progress::Suspended {
+                    cursor,
+                    tag,
+                    cancel,
+                })
             }
         }
     }
@@ -373,7 +410,8 @@ impl Connection {
             }
             Target::Portal => self.extended.close_portal(name),
         }
-        self.client.send(PgWireBackendMessage::CloseComplete(CloseComplete::new()));
+        self.client
+            .send(PgWireBackendMessage::CloseComplete(CloseComplete::new()));
     }
 }
 
@@ -383,7 +421,9 @@ fn parameters(prepared: &Prepared, oids: &[u32]) -> Vec<Parameter> {
     planned
         .map(|(index, data_type)| {
             let name = format!("${}", index + 1);
-            let declared = oids.get(index).filter(|oid| !UNSPECIFIED_OIDS.contains(oid));
+            let declared = oids
+                .get(index)
+                .filter(|oid| !UNSPECIFIED_OIDS.contains(oid));
             let field = declared.and_then(|oid| field_of_oid(&name, *oid));
             match (declared, field) {
                 (Some(oid), Some(field)) if field.data_type() == data_type => {
@@ -391,7 +431,10 @@ fn parameters(prepared: &Prepared, oids: &[u32]) -> Vec<Parameter> {
                 }
                 _ => {
                     let field = Field::new(name, data_type.clone(), true);
-                    Parameter { oid: PgType::of(&field).oid, field }
+                    Parameter {
+                        oid: PgType::of(&field).oid,
+                        field,
+                    }
                 }
             }
         })
@@ -411,13 +454,18 @@ fn check_same_result(prepared: &Prepared, schema: &SchemaRef) -> Result<()> {
             .all(|(one, other)| PgType::of(one).oid == PgType::of(other).oid);
     match is_same {
         true => Ok(()),
-        false => Err(Error::unsupported("cached plan must not change result type")
-            .hint("prepare the statement again")),
+        false => Err(
+            Error::unsupported("cached plan must not change result type")
+                .hint("prepare the statement again"),
+        ),
     }
 }
 
 fn no_portal(name: &str) -> Error {
-    Error::new(SqlState::INVALID_CURSOR_NAME, format!("portal \"{name}\" does not exist"))
+    Error::new(
+        SqlState::INVALID_CURSOR_NAME,
+        format!("portal \"{name}\" does not exist"),
+    )
 }
 
 #[cfg(test)]
@@ -428,30 +476,47 @@ mod tests {
 
     fn prepared(parameters: Vec<DataType>, columns: Option<Vec<DataType>>) -> Prepared {
         let schema = columns.map(|columns| {
-            let fields = columns.into_iter().map(|column| Field::new("c", column, true));
+            let fields = columns
+                .into_iter()
+                .map(|column| Field::new("c", column, true));
             Arc::new(Schema::new(fields.collect::<Vec<_>>()))
         });
-        Prepared { parsed: None, parameters, schema }
+        Prepared {
+            parsed: None,
+            parameters,
+            schema,
+        }
     }
 
     fn statement(bytes: usize) -> Arc<PreparedStatement> {
         let prepared = prepared(Vec::new(), None);
-        Arc::new(PreparedStatement { prepared, parameters: Vec::new(), bytes })
+        Arc::new(PreparedStatement {
+            prepared,
+            parameters: Vec::new(),
+            bytes,
+        })
     }
 
     #[test]
     fn a_parameter_is_announced_as_declared_where_the_plan_agrees() {
         let prepared = prepared(vec![DataType::Utf8, DataType::Int64, DataType::Int32], None);
         // varchar declared; int4 declared but planned as int8; nothing declared.
-        let oids: Vec<_> = parameters(&prepared, &[1043, 23]).iter().map(|p| p.oid).collect();
+        let oids: Vec<_> = parameters(&prepared, &[1043, 23])
+            .iter()
+            .map(|p| p.oid)
+            .collect();
         assert_eq!(oids, [1043, 20, 23]);
     }
 
     #[test]
     fn a_result_of_other_types_is_refused() {
         let described = prepared(Vec::new(), Some(vec![DataType::Int64]));
-        let same = prepared(Vec::new(), Some(vec![DataType::Int64])).schema.unwrap();
-        let other = prepared(Vec::new(), Some(vec![DataType::Utf8])).schema.unwrap();
+        let same = prepared(Vec::new(), Some(vec![DataType::Int64]))
+            .schema
+            .unwrap();
+        let other = prepared(Vec::new(), Some(vec![DataType::Utf8]))
+            .schema
+            .unwrap();
         assert!(check_same_result(&described, &same).is_ok());
         let error = check_same_result(&described, &other).unwrap_err();
         assert_eq!(error.state(), SqlState::FEATURE_NOT_SUPPORTED);

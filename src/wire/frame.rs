@@ -24,20 +24,36 @@ const HEADER_BYTES: usize = 5;
 /// A message of a client that has logged in.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Message {
-    Query { text: String },
+    Query {
+        text: String,
+    },
     Parse(Parse),
     Bind(Bind),
-    Describe { target: Target, name: String },
-    Execute { portal: String, rows_max: Option<usize> },
-    Close { target: Target, name: String },
+    Describe {
+        target: Target,
+        name: String,
+    },
+    Execute {
+        portal: String,
+        rows_max: Option<usize>,
+    },
+    Close {
+        target: Target,
+        name: String,
+    },
     Flush,
     Sync,
     Terminate,
     CopyData(Bytes),
     CopyDone,
-    CopyFail { reason: String },
+    CopyFail {
+        reason: String,
+    },
     /// A message whose frame was whole but which cannot be obeyed.
-    Refused { tag: u8, error: Error },
+    Refused {
+        tag: u8,
+        error: Error,
+    },
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -83,7 +99,10 @@ struct Skipped {
 impl Framing {
     /// `bytes_max`: the largest message that is taken.
     pub(super) fn new(bytes_max: usize) -> Self {
-        Framing { bytes_max, skipped: None }
+        Framing {
+            bytes_max,
+            skipped: None,
+        }
     }
 
     /// Takes the next whole message from `buffer`; `None` = it needs more bytes.
@@ -103,7 +122,11 @@ impl Framing {
         };
         if length > bytes_max {
             buffer.advance(1);
-            self.skipped = Some(Skipped { tag, length, bytes_left: length });
+            self.skipped = Some(Skipped {
+                tag,
+                length,
+                bytes_left: length,
+            });
             return Ok(self.skip(buffer));
         }
         if buffer.len() < 1 + length {
@@ -111,7 +134,9 @@ impl Framing {
         }
         buffer.advance(HEADER_BYTES);
         let body = Body(buffer.split_to(length - 4).freeze());
-        Ok(Some(decode(tag, body).unwrap_or_else(|error| Message::Refused { tag, error })))
+        Ok(Some(
+            decode(tag, body).unwrap_or_else(|error| Message::Refused { tag, error }),
+        ))
     }
 
     /// Bytes that the message at the front of `buffer` still needs, as far as that is known.
@@ -159,7 +184,9 @@ fn header(buffer: &[u8]) -> Result<Option<(u8, usize)>> {
     let length = length.get_u32();
     match usize::try_from(length) {
         Ok(length) if (4..=LENGTH_MAX).contains(&length) => Ok(Some((tag, length))),
-        _ => Err(violation(format!("a message of type {tag:#04x} has length {length}"))),
+        _ => Err(violation(format!(
+            "a message of type {tag:#04x} has length {length}"
+        ))),
     }
 }
 
@@ -168,8 +195,14 @@ fn decode(tag: u8, mut body: Body) -> Result<Message> {
         b'Q' => Message::Query { text: body.text()? },
         b'P' => Message::Parse(body.parse()?),
         b'B' => Message::Bind(body.bind()?),
-        b'D' => Message::Describe { target: body.target()?, name: body.text()? },
-        b'C' => Message::Close { target: body.target()?, name: body.text()? },
+        b'D' => Message::Describe {
+            target: body.target()?,
+            name: body.text()?,
+        },
+        b'C' => Message::Close {
+            target: body.target()?,
+            name: body.text()?,
+        },
         b'E' => Message::Execute {
             portal: body.text()?,
             // Zero and less mean all rows.
@@ -180,10 +213,14 @@ fn decode(tag: u8, mut body: Body) -> Result<Message> {
         b'X' => Message::Terminate,
         b'd' => return Ok(Message::CopyData(body.0)),
         b'c' => Message::CopyDone,
-        b'f' => Message::CopyFail { reason: body.text()? },
+        b'f' => Message::CopyFail {
+            reason: body.text()?,
+        },
         b'F' => {
-            return Err(Error::unsupported("function call messages are not supported")
-                .hint("call the function in a SELECT"));
+            return Err(
+                Error::unsupported("function call messages are not supported")
+                    .hint("call the function in a SELECT"),
+            );
         }
         _ => return Err(violation("a password was not asked for")),
     };
@@ -230,7 +267,9 @@ impl Body {
         match self.take(1)?.get_u8() {
             b'S' => Ok(Target::Statement),
             b'P' => Ok(Target::Portal),
-            other => Err(violation(format!("{other:#04x} is neither a statement nor a portal"))),
+            other => Err(violation(format!(
+                "{other:#04x} is neither a statement nor a portal"
+            ))),
         }
     }
 
@@ -244,7 +283,11 @@ impl Body {
         let (name, text) = (self.text()?, self.text()?);
         let count = usize::from(self.u16()?);
         let mut bytes = self.take(4 * count)?;
-        Ok(Parse { name, text, oids: (0..count).map(|_| bytes.get_u32()).collect() })
+        Ok(Parse {
+            name,
+            text,
+            oids: (0..count).map(|_| bytes.get_u32()).collect(),
+        })
     }
 
     fn bind(&mut self) -> Result<Bind> {
@@ -260,7 +303,13 @@ impl Body {
             });
         }
         let result_formats = self.formats()?;
-        Ok(Bind { portal, statement, parameter_formats, parameters, result_formats })
+        Ok(Bind {
+            portal,
+            statement,
+            parameter_formats,
+            parameters,
+            result_formats,
+        })
     }
 
     fn end(&self) -> Result<()> {
@@ -307,7 +356,9 @@ mod tests {
 
     #[test]
     fn a_message_is_taken_when_its_last_byte_has_come() {
-        let whole = encoded(PgWireFrontendMessage::Query(simplequery::Query::new("SELECT 1".into())));
+        let whole = encoded(PgWireFrontendMessage::Query(simplequery::Query::new(
+            "SELECT 1".into(),
+        )));
         let mut framing = Framing::new(1024);
         let mut buffer = BytesMut::new();
         for byte in &whole[..whole.len() - 1] {
@@ -316,7 +367,12 @@ mod tests {
         }
         buffer.put_u8(0);
         let message = framing.next(&mut buffer).unwrap();
-        assert_eq!(message, Some(Message::Query { text: "SELECT 1".into() }));
+        assert_eq!(
+            message,
+            Some(Message::Query {
+                text: "SELECT 1".into()
+            })
+        );
         assert!(buffer.is_empty());
     }
 
@@ -345,9 +401,19 @@ mod tests {
                 result_formats: vec![1],
             }))
         );
-        let parse = Parse { name: "s".into(), text: "SELECT $1".into(), oids: vec![20] };
-        assert_eq!(framing.next(&mut buffer).unwrap(), Some(Message::Parse(parse)));
-        let execute = Message::Execute { portal: String::new(), rows_max: None };
+        let parse = Parse {
+            name: "s".into(),
+            text: "SELECT $1".into(),
+            oids: vec![20],
+        };
+        assert_eq!(
+            framing.next(&mut buffer).unwrap(),
+            Some(Message::Parse(parse))
+        );
+        let execute = Message::Execute {
+            portal: String::new(),
+            rows_max: None,
+        };
         assert_eq!(framing.next(&mut buffer).unwrap(), Some(execute));
     }
 
@@ -365,8 +431,15 @@ mod tests {
         ] {
             let mut buffer = frame(tag, body);
             buffer.unsplit(frame(b'S', b""));
-            assert_eq!(refusal(&mut buffer).state(), SqlState::PROTOCOL_VIOLATION, "{body:?}");
-            assert_eq!(Framing::new(1024).next(&mut buffer).unwrap(), Some(Message::Sync));
+            assert_eq!(
+                refusal(&mut buffer).state(),
+                SqlState::PROTOCOL_VIOLATION,
+                "{body:?}"
+            );
+            assert_eq!(
+                Framing::new(1024).next(&mut buffer).unwrap(),
+                Some(Message::Sync)
+            );
         }
     }
 
@@ -407,7 +480,9 @@ mod tests {
     #[test]
     fn what_is_not_the_protocol_ends_the_conversation() {
         for bytes in [&b"GET / HTTP/1.1"[..], b"Q\0\0\0\x03", b"Q\xff\xff\xff\xff"] {
-            let error = Framing::new(1024).next(&mut BytesMut::from(bytes)).unwrap_err();
+            let error = Framing::new(1024)
+                .next(&mut BytesMut::from(bytes))
+                .unwrap_err();
             assert_eq!(error.state(), SqlState::PROTOCOL_VIOLATION);
         }
     }

@@ -44,7 +44,8 @@ impl Inbound {
     pub(super) async fn fill(&mut self) -> io::Result<()> {
         // A large message's room grows with what has really come of it.
         let missing = self.framing.bytes_missing(&self.buffer);
-        self.buffer.reserve(missing.clamp(READ_BYTES, PIPELINE_BYTES_MAX));
+        self.buffer
+            .reserve(missing.clamp(READ_BYTES, PIPELINE_BYTES_MAX));
         match self.reader.read_buf(&mut self.buffer).await? {
             0 => Err(io::ErrorKind::UnexpectedEof.into()),
             _ => Ok(()),

@@ -33,6 +33,8 @@ mod counters;
 mod extended;
 mod frame;
 mod inbound;
+#[cfg(test)]
+mod live;
 mod outbound;
 mod rows;
 mod running;

@@ -93,7 +93,10 @@ impl Outbound {
         self.buffer.put_i32(0);
         let written = body(&mut self.buffer).and_then(|()| {
             let length = i32::try_from(self.buffer.len() - start - 1).map_err(|_| {
-                Error::new(SqlState::STATEMENT_TOO_COMPLEX, "a row is larger than the protocol's 2 GiB")
+                Error::new(
+                    SqlState::STATEMENT_TOO_COMPLEX,
+                    "a row is larger than the protocol's 2 GiB",
+                )
             })?;
             self.buffer[start + 1..start + 5].copy_from_slice(&length.to_be_bytes());
             Ok(())
@@ -118,16 +121,22 @@ impl Outbound {
         let mut fields = fields(&severity, error.state(), error.message());
         let detail = error.get_detail().map(|detail| (b'D', detail.to_string()));
         let hint = error.get_hint().map(|hint| (b'H', hint.to_string()));
-        let position = error.get_position().map(|position| (b'P', position.to_string()));
+        let position = error
+            .get_position()
+            .map(|position| (b'P', position.to_string()));
         fields.extend([detail, hint, position].into_iter().flatten());
-        self.send(PgWireBackendMessage::ErrorResponse(ErrorResponse::new(clean(fields))));
+        self.send(PgWireBackendMessage::ErrorResponse(ErrorResponse::new(
+            clean(fields),
+        )));
     }
 
     pub(super) fn notice(&mut self, notice: &Notice) {
         let severity = notice.severity.to_string();
         let mut fields = fields(&severity, notice.state, &notice.message);
         fields.extend(notice.hint.iter().map(|hint| (b'H', hint.clone())));
-        self.send(PgWireBackendMessage::NoticeResponse(NoticeResponse::new(clean(fields))));
+        self.send(PgWireBackendMessage::NoticeResponse(NoticeResponse::new(
+            clean(fields),
+        )));
     }
 
     /// Writes a part of what is gathered. Nothing is lost when the future is dropped.
@@ -205,8 +214,10 @@ mod tests {
         let expected = "SERROR\0VERROR\0C42601\0Msyntax error at \"\\0\"\0Dd\0Hh\0P7\0\0";
         assert_eq!(body, expected.as_bytes());
         assert_eq!(bytes[0], b'E');
-        assert_eq!(usize::try_from(u32::from_be_bytes(bytes[1..5].try_into().unwrap())).unwrap(),
-            bytes.len() - 1);
+        assert_eq!(
+            usize::try_from(u32::from_be_bytes(bytes[1..5].try_into().unwrap())).unwrap(),
+            bytes.len() - 1
+        );
     }
 
     #[tokio::test]
@@ -225,7 +236,9 @@ mod tests {
         }));
         assert!(panicked.is_err());
         outbound.repair();
-        outbound.send(PgWireBackendMessage::CommandComplete(CommandComplete::new("X".into())));
+        outbound.send(PgWireBackendMessage::CommandComplete(CommandComplete::new(
+            "X".into(),
+        )));
         assert_eq!(written(outbound, client).await, b"C\0\0\0\x06X\0");
     }
 

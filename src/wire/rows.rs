@@ -48,7 +48,12 @@ pub(super) enum Sent {
 
 impl Cursor {
     pub(super) fn new(encoder: Encoder, batches: BatchStream) -> Self {
-        Cursor { encoder, batches, batch: None, row: 0 }
+        Cursor {
+            encoder,
+            batches,
+            batch: None,
+            row: 0,
+        }
     }
 
     pub(super) fn into_encoder(self) -> Encoder {
@@ -122,7 +127,10 @@ impl RowEncoder {
             .zip(formats)
             .map(|(field, format)| ValueWriter::with_style(field, *format, style))
             .collect::<Result<Vec<_>>>()?;
-        Ok(RowEncoder { writers, columns: column_count(schema)? })
+        Ok(RowEncoder {
+            writers,
+            columns: column_count(schema)?,
+        })
     }
 
     fn write(&self, batch: &RecordBatch, row: usize, outbound: &mut Outbound) -> Result<()> {
@@ -144,7 +152,10 @@ impl RowEncoder {
 /// The length word of a value.
 pub(super) fn value_length(bytes: usize) -> Result<i32> {
     i32::try_from(bytes).map_err(|_| {
-        Error::new(SqlState::STATEMENT_TOO_COMPLEX, "a value is larger than the protocol's 2 GiB")
+        Error::new(
+            SqlState::STATEMENT_TOO_COMPLEX,
+            "a value is larger than the protocol's 2 GiB",
+        )
     })
 }
 
@@ -170,7 +181,9 @@ pub(super) fn row_description(
         let name = field.name().replace('\0', "");
         FieldDescription::new(name, 0, 0, oid, len, modifier, format_code(*format))
     });
-    Ok(PgWireBackendMessage::RowDescription(RowDescription::new(described.collect())))
+    Ok(PgWireBackendMessage::RowDescription(RowDescription::new(
+        described.collect(),
+    )))
 }
 
 pub(super) fn format_code(format: Format) -> i16 {
@@ -199,7 +212,10 @@ pub(super) fn formats(codes: &[i16], count: usize) -> Result<Vec<Format>> {
         codes if codes.len() == count => codes.iter().map(format).collect(),
         codes => Err(Error::new(
             SqlState::PROTOCOL_VIOLATION,
-            format!("bind message has {} formats but {count} values", codes.len()),
+            format!(
+                "bind message has {} formats but {count} values",
+                codes.len()
+            ),
         )),
     }
 }

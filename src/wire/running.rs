@@ -59,13 +59,17 @@ impl Running {
     }
 
     fn is_late(&self) -> bool {
-        self.deadline.is_some_and(|deadline| deadline <= Instant::now())
+        self.deadline
+            .is_some_and(|deadline| deadline <= Instant::now())
     }
 }
 
 fn timed_out() -> Error {
-    Error::new(SqlState::QUERY_CANCELED, "canceling statement due to statement timeout")
-        .hint("raise statement_timeout, or set it to 0 for SUBSCRIBE and other endless statements")
+    Error::new(
+        SqlState::QUERY_CANCELED,
+        "canceling statement due to statement timeout",
+    )
+    .hint("raise statement_timeout, or set it to 0 for SUBSCRIBE and other endless statements")
 }
 
 /// A time setting as SHOW prints it: a number with a unit, milliseconds without one. `None` when it
@@ -107,9 +111,18 @@ mod tests {
     #[tokio::test]
     async fn a_deadline_and_a_cancel_are_told_apart() {
         let late = Running::new(Cancel::new(), Some(Duration::from_micros(1)));
-        assert!(late.interrupted().await.message().contains("statement timeout"));
+        assert!(
+            late.interrupted()
+                .await
+                .message()
+                .contains("statement timeout")
+        );
         let by_engine = Error::new(SqlState::QUERY_CANCELED, "cancelled");
-        assert!(late.explain(by_engine).message().contains("statement timeout"));
+        assert!(
+            late.explain(by_engine)
+                .message()
+                .contains("statement timeout")
+        );
         let asked = Running::new(Cancel::new(), None);
         asked.cancel().cancel();
         assert!(asked.interrupted().await.message().contains("user request"));

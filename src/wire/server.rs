@@ -36,7 +36,10 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// Settings that clients expect to be told at login, with the values of a session that has none.
 const REPORTED: [(&str, &str); 13] = [
-    ("server_version", concat!("15.0 (Tidemill ", env!("CARGO_PKG_VERSION"), ")")),
+    (
+        "server_version",
+        concat!("15.0 (Tidemill ", env!("CARGO_PKG_VERSION"), ")"),
+    ),
     ("server_encoding", "UTF8"),
     ("client_encoding", "UTF8"),
     ("DateStyle", "ISO, MDY"),
@@ -89,11 +92,17 @@ struct Shared {
     refusals: Arc<Semaphore>,
 }
 
-/// How a connection was counted.
-enum Admission {
-    Let(OwnedSemaphorePermit),
+/// How a connection was counted; it is until the permit is dropped.
+struct Admission {
+    kind: AdmissionKind,
+    permit: OwnedSemaphorePermit,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum AdmissionKind {
+    Let,
     /// It is told that there are too many; a cancel request is obeyed.
-    Refused(OwnedSemaphorePermit),
+    Refused,
 }
 
 impl Server {
@@ -117,7 +126,11 @@ impl Server {
             connections,
             refusals: Arc::new(Semaphore::new(CONNECTIONS_REFUSED_MAX)),
         });
-        Ok(Server { listener, address, shared })
+        Ok(Server {
+            listener,
+            address,
+            shared,
+        })
     }
 
     /// Where clients connect to.
@@ -132,7 +145,9 @@ impl Server {
     /// Serves until `shutdown` resolves; then every client is told, and after a grace period the
     /// connections that have not ended are cut.
     pub async fn run(self, shutdown: impl Future<Output = ()>) {
-        let Server { listener, shared, .. } = self;
+        let Server {
+            listener, shared, ..
+        } = self;
         let (stop, stopping) = watch::channel(false);
         let mut connections = JoinSet::new();
         let mut shutdown = std::pin::pin!(shutdown);
@@ -176,10 +191,17 @@ impl Shared {
     fn admit(&self) -> Option<Admission> {
         if let Ok(permit) = Arc::clone(&self.connections).try_acquire_owned() {
             self.counters.connections_opened.add(1);
-            return Some(Admission::Let(permit));
+            return Some(Admission {
+                kind: AdmissionKind::Let,
+                permit,
+            });
         }
         self.counters.connections_refused.add(1);
-        Arc::clone(&self.refusals).try_acquire_owned().ok().map(Admission::Refused)
+        let permit = Arc::clone(&self.refusals).try_acquire_owned().ok()?;
+        Some(Admission {
+            kind: AdmissionKind::Refused,
+            permit,
+        })
     }
 }
 
@@ -212,17 +234,21 @@ async fn serve(
             "the database system is shutting down",
         ))),
     };
-    match (opening, &admission) {
+    let Admission { kind, permit } = admission;
+    match (opening, kind) {
         (Ok(Opening::Cancel { process_id, secret }), _) => {
             shared.counters.cancel_requests.add(1);
             shared.cancels.cancel(process_id, secret);
         }
-        (Ok(Opening::Login(login)), Admission::Let(_)) => {
+        (Ok(Opening::Login(login)), AdmissionKind::Let) => {
             start(&shared, stream, login, stopping).await;
         }
-        (Ok(Opening::Login(_)), Admission::Refused(_)) => {
-            let error = Error::new(SqlState::TOO_MANY_CONNECTIONS, "sorry, too many clients already")
-                .hint("close idle connections or use a connection pool");
+        (Ok(Opening::Login(_)), AdmissionKind::Refused) => {
+            let error = Error::new(
+                SqlState::TOO_MANY_CONNECTIONS,
+                "sorry, too many clients already",
+            )
+            .hint("close idle connections or use a connection pool");
             refuse(Outbound::new(stream), &error).await;
         }
         (Err(Stop::Fatal(error) | Stop::Failed(error)), _) => {
@@ -230,10 +256,10 @@ async fn serve(
         }
         (Err(Stop::Gone), _) => {}
     }
-    match admission {
-        Admission::Let(_) => shared.counters.connections_closed.add(1),
-        Admission::Refused(_) => {}
+    if kind == AdmissionKind::Let {
+        shared.counters.connections_closed.add(1);
     }
+    drop(permit);
 }
 
 /// Logs a client in and serves it.
@@ -259,7 +285,11 @@ async fn start(
         Ok(Ok(session)) => session,
         Ok(Err(error)) => return refuse(outbound, &error).await,
         Err(_) => {
-            return refuse(outbound, &Error::internal("the session could not be opened")).await;
+            return refuse(
+                outbound,
+                &Error::internal("the session could not be opened"),
+            )
+            .await;
         }
     };
     let registration = shared.cancels.register();
@@ -267,14 +297,20 @@ async fn start(
     let inbound = Inbound::new(reader, shared.options.message_bytes_max);
     let client = Client::new(inbound, outbound, notices, stopping);
     let counters = Arc::clone(&shared.counters);
-    Connection::new(client, session, registration, counters).serve().await;
+    Connection::new(client, session, registration, counters)
+        .serve()
+        .await;
 }
 
 /// What a client is told before its first statement.
 fn welcome(outbound: &mut Outbound, session: &Session, registration: &Registration, user: &str) {
     outbound.send(PgWireBackendMessage::Authentication(Authentication::Ok));
     for (name, default) in REPORTED {
-        let default = if name == "session_authorization" { user } else { default };
+        let default = if name == "session_authorization" {
+            user
+        } else {
+            default
+        };
         let value = session.setting(name).unwrap_or_else(|| default.to_string());
         let status = ParameterStatus::new(name.to_string(), value);
         outbound.send(PgWireBackendMessage::ParameterStatus(status));

@@ -63,7 +63,10 @@ where
                     return Err(fatal("a cancel request has an unknown secret"));
                 }
                 let process_id = packet.get_i32();
-                return Ok(Opening::Cancel { process_id, secret: packet.get_i32() });
+                return Ok(Opening::Cancel {
+                    process_id,
+                    secret: packet.get_i32(),
+                });
             }
             version => return Ok(Opening::Login(login(version, packet).map_err(Stop::Fatal)?)),
         }
@@ -79,7 +82,10 @@ async fn read_packet(stream: &mut (impl AsyncRead + Unpin)) -> Result<Bytes, Sto
         _ => return Err(fatal(format!("invalid length of startup packet: {length}"))),
     };
     let mut packet = vec![0; length];
-    stream.read_exact(&mut packet).await.map_err(|_| Stop::Gone)?;
+    stream
+        .read_exact(&mut packet)
+        .await
+        .map_err(|_| Stop::Gone)?;
     Ok(packet.into())
 }
 
@@ -92,7 +98,10 @@ fn login(version: u32, mut packet: Bytes) -> Result<Login> {
             "unsupported frontend protocol {major}.{minor}: server supports {MAJOR}.{MINOR}"
         )));
     }
-    let mut login = Login { is_newer: minor > MINOR, ..Login::default() };
+    let mut login = Login {
+        is_newer: minor > MINOR,
+        ..Login::default()
+    };
     let mut options = String::new();
     while packet.first().is_some_and(|byte| *byte != 0) {
         let (name, value) = (text(&mut packet)?, text(&mut packet)?);
@@ -101,8 +110,10 @@ fn login(version: u32, mut packet: Bytes) -> Result<Login> {
             "database" => login.parameters.database = value,
             "options" => options = value,
             "replication" if is_true(&value) => {
-                return Err(Error::unsupported("replication connections are not supported")
-                    .hint("use SUBSCRIBE to follow a view's changes"));
+                return Err(
+                    Error::unsupported("replication connections are not supported")
+                        .hint("use SUBSCRIBE to follow a view's changes"),
+                );
             }
             "replication" => {}
             _ if name.starts_with("_pq_.") => login.unknown_options.push(name),
@@ -233,10 +244,19 @@ mod tests {
         )
         .await;
         let parameters = login.parameters;
-        assert_eq!((parameters.user.as_str(), parameters.database.as_str()), ("ann", "ann"));
-        let settings: Vec<_> =
-            parameters.settings.iter().map(|(name, value)| format!("{name}={value}")).collect();
-        assert_eq!(settings, ["a=b", "application_name=psql", "time_zone=UTC", "x=y z"]);
+        assert_eq!(
+            (parameters.user.as_str(), parameters.database.as_str()),
+            ("ann", "ann")
+        );
+        let settings: Vec<_> = parameters
+            .settings
+            .iter()
+            .map(|(name, value)| format!("{name}={value}"))
+            .collect();
+        assert_eq!(
+            settings,
+            ["a=b", "application_name=psql", "time_zone=UTC", "x=y z"]
+        );
         assert!(!login.is_newer);
     }
 
@@ -264,7 +284,13 @@ mod tests {
     #[tokio::test]
     async fn a_cancel_request_names_its_process() {
         let (opening, ..) = opened(&packet(CANCEL_REQUEST, &[0, 0, 0, 7, 0, 0, 0, 9])).await;
-        assert!(matches!(opening, Ok(Opening::Cancel { process_id: 7, secret: 9 })));
+        assert!(matches!(
+            opening,
+            Ok(Opening::Cancel {
+                process_id: 7,
+                secret: 9
+            })
+        ));
         let error = refusal(&packet(CANCEL_REQUEST, &[0; 3])).await;
         assert_eq!(error.state(), SqlState::PROTOCOL_VIOLATION);
     }
@@ -282,13 +308,28 @@ mod tests {
     #[tokio::test]
     async fn what_is_not_a_login_is_refused() {
         for (sent, state) in [
-            (packet(131_072, b"user\0ann\0\0"), SqlState::FEATURE_NOT_SUPPORTED),
+            (
+                packet(131_072, b"user\0ann\0\0"),
+                SqlState::FEATURE_NOT_SUPPORTED,
+            ),
             (packet(196_608, b"\0"), SqlState::INVALID_AUTHORIZATION),
             (packet(196_608, b"user\0ann"), SqlState::PROTOCOL_VIOLATION),
-            (packet(196_608, b"user\0\xff\0\0"), SqlState::CHARACTER_NOT_IN_REPERTOIRE),
-            (packet(196_608, b"user\0a\0options\0-x\0\0"), SqlState::SYNTAX_ERROR),
-            (packet(196_608, b"user\0a\0replication\0true\0\0"), SqlState::FEATURE_NOT_SUPPORTED),
-            (b"GET / HTTP/1.1\r\n\r\n".to_vec(), SqlState::PROTOCOL_VIOLATION),
+            (
+                packet(196_608, b"user\0\xff\0\0"),
+                SqlState::CHARACTER_NOT_IN_REPERTOIRE,
+            ),
+            (
+                packet(196_608, b"user\0a\0options\0-x\0\0"),
+                SqlState::SYNTAX_ERROR,
+            ),
+            (
+                packet(196_608, b"user\0a\0replication\0true\0\0"),
+                SqlState::FEATURE_NOT_SUPPORTED,
+            ),
+            (
+                b"GET / HTTP/1.1\r\n\r\n".to_vec(),
+                SqlState::PROTOCOL_VIOLATION,
+            ),
             (vec![0, 0, 0, 4, 0, 0], SqlState::PROTOCOL_VIOLATION),
         ] {
             assert_eq!(refusal(&sent).await.state(), state, "{sent:?}");

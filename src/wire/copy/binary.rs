@@ -86,9 +86,7 @@ impl BinaryReader {
             self.looked_at += 4;
             self.looked_at += match length.get_i32() {
                 -1 => 0,
-                length => {
-                    usize::try_from(length).map_err(|_| bad_format("invalid field size"))?
-                }
+                length => usize::try_from(length).map_err(|_| bad_format("invalid field size"))?,
             };
             self.fields_seen += 1;
         }
@@ -127,7 +125,9 @@ fn header(bytes: &[u8]) -> Result<Option<Piece>> {
         return Ok(None);
     };
     if fixed.get_u32() & CRITICAL_FLAGS != 0 {
-        return Err(bad_format("unrecognized critical flags in COPY file header"));
+        return Err(bad_format(
+            "unrecognized critical flags in COPY file header",
+        ));
     }
     let extension = usize::try_from(fixed.get_i32())
         .map_err(|_| bad_format("invalid COPY file header (wrong length)"))?;

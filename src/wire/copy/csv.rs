@@ -57,12 +57,22 @@ impl CsvReader {
             if matches!(byte, b'\n' | b'\r') && !scan.is_quoted {
                 match line_end(&mut self.line_end, bytes, scan.looked_at, more)? {
                     Ended::Line(end) => {
-                        let Scan { looked_at, lines, .. } = std::mem::take(scan);
-                        return Ok(Some(Line { length: looked_at, end, lines: lines + 1 }));
+                        let Scan {
+                            looked_at, lines, ..
+                        } = std::mem::take(scan);
+                        return Ok(Some(Line {
+                            length: looked_at,
+                            end,
+                            lines: lines + 1,
+                        }));
                     }
                     Ended::Unclear => return Ok(None),
                     Ended::No => {
-                        let what = if byte == b'\n' { "newline" } else { "carriage return" };
+                        let what = if byte == b'\n' {
+                            "newline"
+                        } else {
+                            "carriage return"
+                        };
                         return Err(bad_format(format!("unquoted {what} found in data"))
                             .hint(format!("use quoted CSV field to represent {what}")));
                     }
@@ -82,10 +92,16 @@ impl CsvReader {
         if more == More::Expected || bytes.is_empty() {
             return Ok(None);
         }
-        let Scan { is_quoted, lines, .. } = std::mem::take(scan);
+        let Scan {
+            is_quoted, lines, ..
+        } = std::mem::take(scan);
         match is_quoted {
             true => Err(bad_format("unterminated CSV quoted field")),
-            false => Ok(Some(Line { length: bytes.len(), end: 0, lines: lines + 1 })),
+            false => Ok(Some(Line {
+                length: bytes.len(),
+                end: 0,
+                lines: lines + 1,
+            })),
         }
     }
 

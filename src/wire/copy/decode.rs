@@ -36,12 +36,21 @@ enum Reader {
 impl CopyDecoder {
     pub(in crate::wire) fn new(format: &CopyFormat) -> CopyDecoder {
         let (reader, skips_line) = match format {
-            CopyFormat::Text { delimiter, null, header } => {
-                (Reader::Text(TextReader::new(*delimiter, null)), *header)
-            }
-            CopyFormat::Csv { delimiter, null, header, quote, escape } => {
-                (Reader::Csv(CsvReader::new(*delimiter, null, *quote, *escape)), *header)
-            }
+            CopyFormat::Text {
+                delimiter,
+                null,
+                header,
+            } => (Reader::Text(TextReader::new(*delimiter, null)), *header),
+            CopyFormat::Csv {
+                delimiter,
+                null,
+                header,
+                quote,
+                escape,
+            } => (
+                Reader::Csv(CsvReader::new(*delimiter, null, *quote, *escape)),
+                *header,
+            ),
             CopyFormat::Binary => (Reader::Binary(BinaryReader::default()), false),
         };
         CopyDecoder {
@@ -145,5 +154,226 @@ impl CopyDecoder {
                 }
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use arrow::array::Array;
+    use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+    use arrow::util::display::{ArrayFormatter, FormatOptions};
+
+    use crate::types::pg::DateTimeStyle;
+
+    use super::*;
+
+    fn schema() -> SchemaRef {
+        Arc::new(Schema::new(vec![
+            Field::new("id", DataType::Int64, false),
+            Field::new("name", DataType::Utf8, true),
+        ]))
+    }
+
+    fn text() -> CopyFormat {
+        CopyFormat::Text {
+            delimiter: b'\t',
+            null: "\\N".into(),
+            header: false,
+        }
+    }
+
+    fn csv() -> CopyFormat {
+        csv_with(false, b'"')
+    }
+
+    fn csv_with(header: bool, escape: u8) -> CopyFormat {
+        CopyFormat::Csv {
+            delimiter: b',',
+            null: String::new(),
+            header,
+            quote: b'"',
+            escape,
+        }
+    }
+
+    /// The rows of `input`, fed in pieces of `cut` bytes.
+    fn decoded_by(format: &CopyFormat, input: &[u8], cut: usize) -> Result<String> {
+        let mut rows = CopyRows::new(schema(), Some("bids".into()), DateTimeStyle::default())?;
+        let mut decoder = CopyDecoder::new(format);
+        for piece in input.chunks(cut) {
+            decoder.feed(Bytes::copy_from_slice(piece))?;
+            while decoder.next_row(&mut rows)? {}
+        }
+        decoder.end();
+        while decoder.next_row(&mut rows)? {}
+        let Some(batch) = rows.take()? else {
+            return Ok(String::new());
+        };
+        let options = FormatOptions::new().with_null("NULL");
+        let columns: Vec<_> = batch
+            .columns()
+            .iter()
+            .map(|column| ArrayFormatter::try_new(column.as_ref() as &dyn Array, &options).unwrap())
+            .collect();
+        let lines: Vec<_> = (0..batch.num_rows())
+            .map(|row| format!("{}|{}", columns[0].value(row), columns[1].value(row)))
+            .collect();
+        Ok(lines.join(";"))
+    }
+
+    /// As [`decoded_by`], the same however the input is cut.
+    fn decoded(format: &CopyFormat, input: &[u8]) -> Result<String> {
+        let whole = decoded_by(format, input, input.len().max(1));
+        for cut in 1..input.len() {
+            assert_eq!(
+                decoded_by(format, input, cut),
+                whole,
+                "cut every {cut} bytes"
+            );
+        }
+        whole
+    }
+
+    fn failure(format: &CopyFormat, input: &[u8]) -> String {
+        let error = decoded(format, input).unwrap_err();
+        format!(
+            "{} {} [{}]",
+            error.state(),
+            error.message(),
+            error.get_detail().unwrap_or("-")
+        )
+    }
+
+    #[test]
+    fn text_rows_with_escapes_nulls_and_any_line_end() {
+        let rows = decoded(&text(), b"1\ta\\tb\\\\\n2\t\\N\n3\t\n4\t\\101\\x41\\\n\\q");
+        assert_eq!(rows.unwrap(), "1|a\tb\\;2|NULL;3|;4|AA\nq");
+        assert_eq!(decoded(&text(), b"1\ta\r\n2\tb\r\n").unwrap(), "1|a;2|b");
+        assert_eq!(decoded(&text(), b"1\ta\r2\tb\r").unwrap(), "1|a;2|b");
+        assert_eq!(decoded(&text(), b"").unwrap(), "");
+    }
+
+    #[test]
+    fn the_end_marker_ends_the_rows() {
+        assert_eq!(decoded(&text(), b"1\ta\n\\.\nnot\tread").unwrap(), "1|a");
+        assert_eq!(decoded(&csv(), b"1,a\n\\.\nnot,read").unwrap(), "1|a");
+        assert_eq!(decoded(&csv(), b"1,\\.\n").unwrap(), "1|\\.");
+    }
+
+    #[test]
+    fn headers_are_passed_over() {
+        let format = CopyFormat::Text {
+            delimiter: b'|',
+            null: "null".into(),
+            header: true,
+        };
+        assert_eq!(
+            decoded(&format, b"id|name\n1|null\n2|a\\|b\n").unwrap(),
+            "1|NULL;2|a|b"
+        );
+        let format = csv_with(true, b'"');
+        assert_eq!(decoded(&format, b"id,\"na\nme\"\n1,x\n").unwrap(), "1|x");
+    }
+
+    #[test]
+    fn csv_rows_with_quotes_nulls_and_lines_inside() {
+        let rows = decoded(&csv(), b"1,\"a,\"\"b\"\"\nc\"\n2,\n3,\"\"\n4,x\"y,z\"w\n");
+        assert_eq!(rows.unwrap(), "1|a,\"b\"\nc;2|NULL;3|;4|xy,zw");
+        let rows = decoded(&csv_with(false, b'\\'), b"1,\"a\\\"b\\\\\"\r\n2,c\\d\r\n");
+        assert_eq!(rows.unwrap(), "1|a\"b\\;2|c\\d");
+    }
+
+    #[test]
+    fn binary_rows() {
+        let mut input = SIGNATURE_AND_HEADER.to_vec();
+        input.extend(b"\0\x02\0\0\0\x08\0\0\0\0\0\0\0\x07\0\0\0\x01x");
+        input.extend(b"\0\x02\0\0\0\x08\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff");
+        assert_eq!(decoded(&CopyFormat::Binary, &input).unwrap(), "7|x;-1|NULL");
+        input.extend(b"\xff\xff");
+        assert_eq!(decoded(&CopyFormat::Binary, &input).unwrap(), "7|x;-1|NULL");
+        input.push(0);
+        let after = failure(&CopyFormat::Binary, &input);
+        assert!(
+            after.starts_with("22P04 received copy data after EOF marker"),
+            "{after}"
+        );
+    }
+
+    const SIGNATURE_AND_HEADER: &[u8] = b"PGCOPY\n\xff\r\n\0\0\0\0\0\0\0\0\0";
+
+    #[test]
+    fn binary_that_is_damaged_is_refused() {
+        let with = |row: &[u8]| [SIGNATURE_AND_HEADER, row].concat();
+        for (input, message) in [
+            (b"1\ta\n".to_vec(), "COPY file signature not recognized"),
+            (b"PGCOPY".to_vec(), "COPY file signature not recognized"),
+            (
+                b"PGCOPY\n\xff\r\n\0\0\x01\0\0\0\0\0\0".to_vec(),
+                "unrecognized critical flags in COPY file header",
+            ),
+            (with(b"\0\x03"), "row field count is 3, expected 2"),
+            (with(b"\0\x02\0\0\0\x08\0\0"), "unexpected EOF in COPY data"),
+            (with(b"\0\x02\xff\xff\xff\xfe"), "invalid field size"),
+        ] {
+            let failure = failure(&CopyFormat::Binary, &input);
+            assert!(
+                failure.starts_with(&format!("22P04 {message}")),
+                "{failure}"
+            );
+        }
+    }
+
+    #[test]
+    fn errors_say_where_they_are() {
+        assert_eq!(
+            failure(&text(), b"1\ta\n2\tb\nx\tc\n"),
+            "22P02 invalid input syntax for type bigint: \"x\" \
+             [COPY bids, line 3, column id: \"x\"]"
+        );
+        assert_eq!(
+            failure(&text(), b"1\ta\n2\n"),
+            "22P04 missing data for column \"name\" [COPY bids, line 2]"
+        );
+        assert_eq!(
+            failure(&text(), b"1\ta\tb\n"),
+            "22P04 extra data after last expected column [COPY bids, line 1]"
+        );
+        assert_eq!(
+            failure(&text(), b"\\N\ta\n"),
+            "23502 null value in column \"id\" violates not-null constraint \
+             [COPY bids, line 1, column id]"
+        );
+        assert_eq!(
+            failure(&text(), b"1\ta\n2\tb\rc\n"),
+            "22P04 literal carriage return found in data [COPY bids, line 2]"
+        );
+        assert_eq!(
+            failure(&csv(), b"1,\"a\nb\"\nx,c\n"),
+            "22P02 invalid input syntax for type bigint: \"x\" \
+             [COPY bids, line 3, column id: \"x\"]"
+        );
+        assert_eq!(
+            failure(&csv(), b"1,\"a\n"),
+            "22P04 unterminated CSV quoted field [COPY bids, line 1]"
+        );
+    }
+
+    #[test]
+    fn a_row_without_end_is_refused_at_its_bound() {
+        let mut rows = CopyRows::new(schema(), None, DateTimeStyle::default()).unwrap();
+        let mut decoder = CopyDecoder::new(&csv());
+        decoder.feed(Bytes::from_static(b"1,\"")).unwrap();
+        let piece = Bytes::from(vec![b'a'; 1 << 20]);
+        let error = loop {
+            decoder.feed(piece.clone()).unwrap();
+            match decoder.next_row(&mut rows) {
+                Ok(found) => assert!(!found),
+                Err(error) => break error,
+            }
+        };
+        assert_eq!(error.state(), SqlState::STATEMENT_TOO_COMPLEX);
+        assert_eq!(error.get_detail(), Some("COPY, line 1"));
     }
 }

@@ -33,15 +33,27 @@ impl CopyEncoder {
             .iter()
             .map(|field| ValueWriter::with_style(field, value_format, style))
             .collect::<Result<Vec<_>>>()?;
-        let names = schema.fields().iter().map(|field| field.name().clone()).collect();
+        let names = schema
+            .fields()
+            .iter()
+            .map(|field| field.name().clone())
+            .collect();
         let columns = column_count(schema)?;
-        Ok(CopyEncoder { format, names, columns, writers, value: BytesMut::new() })
+        Ok(CopyEncoder {
+            format,
+            names,
+            columns,
+            writers,
+            value: BytesMut::new(),
+        })
     }
 
     /// What comes before the rows.
     pub(in crate::wire) fn write_start(&mut self, outbound: &mut Outbound) -> Result<()> {
         match &self.format {
-            CopyFormat::Text { header: false, .. } | CopyFormat::Csv { header: false, .. } => Ok(()),
+            CopyFormat::Text { header: false, .. } | CopyFormat::Csv { header: false, .. } => {
+                Ok(())
+            }
             CopyFormat::Text { delimiter, .. } => outbound.frame(b'd', |buffer| {
                 for (column, name) in self.names.iter().enumerate() {
                     separate(buffer, *delimiter, column);
@@ -50,23 +62,27 @@ impl CopyEncoder {
                 buffer.put_u8(b'\n');
                 Ok(())
             }),
-            CopyFormat::Csv { delimiter, null, quote, escape, .. } => {
-                outbound.frame(b'd', |buffer| {
-                    let style = Csv {
-                        delimiter: *delimiter,
-                        quote: *quote,
-                        escape: *escape,
-                        null: null.as_bytes(),
-                        is_only_column: self.names.len() == 1,
-                    };
-                    for (column, name) in self.names.iter().enumerate() {
-                        separate(buffer, *delimiter, column);
-                        style.put(buffer, name.as_bytes());
-                    }
-                    buffer.put_u8(b'\n');
-                    Ok(())
-                })
-            }
+            CopyFormat::Csv {
+                delimiter,
+                null,
+                quote,
+                escape,
+                ..
+            } => outbound.frame(b'd', |buffer| {
+                let style = Csv {
+                    delimiter: *delimiter,
+                    quote: *quote,
+                    escape: *escape,
+                    null: null.as_bytes(),
+                    is_only_column: self.names.len() == 1,
+                };
+                for (column, name) in self.names.iter().enumerate() {
+                    separate(buffer, *delimiter, column);
+                    style.put(buffer, name.as_bytes());
+                }
+                buffer.put_u8(b'\n');
+                Ok(())
+            }),
             CopyFormat::Binary => outbound.frame(b'd', |buffer| {
                 buffer.put_slice(SIGNATURE);
                 // No flags, and no header extension.
@@ -83,12 +99,20 @@ impl CopyEncoder {
         row: usize,
         outbound: &mut Outbound,
     ) -> Result<()> {
-        let CopyEncoder { format, columns, writers, value, .. } = self;
+        let CopyEncoder {
+            format,
+            columns,
+            writers,
+            value,
+            ..
+        } = self;
         let is_only_column = writers.len() == 1;
         let pairs = writers.iter().zip(batch.columns()).enumerate();
         outbound.frame(b'd', |buffer| {
             match format {
-                CopyFormat::Text { delimiter, null, .. } => {
+                CopyFormat::Text {
+                    delimiter, null, ..
+                } => {
                     for (column, (writer, array)) in pairs {
                         separate(buffer, *delimiter, column);
                         value.clear();
@@ -99,7 +123,13 @@ impl CopyEncoder {
                     }
                     buffer.put_u8(b'\n');
                 }
-                CopyFormat::Csv { delimiter, null, quote, escape, .. } => {
+                CopyFormat::Csv {
+                    delimiter,
+                    null,
+                    quote,
+                    escape,
+                    ..
+                } => {
                     let style = Csv {
                         delimiter: *delimiter,
                         quote: *quote,
@@ -226,7 +256,13 @@ mod tests {
     }
 
     fn csv(value: &str, is_only_column: bool) -> String {
-        let style = Csv { delimiter: b',', quote: b'"', escape: b'"', null: b"", is_only_column };
+        let style = Csv {
+            delimiter: b',',
+            quote: b'"',
+            escape: b'"',
+            null: b"",
+            is_only_column,
+        };
         let mut buffer = BytesMut::new();
         style.put(&mut buffer, value.as_bytes());
         String::from_utf8(buffer.to_vec()).unwrap()
@@ -235,7 +271,10 @@ mod tests {
     #[test]
     fn text_escapes_what_would_end_a_value() {
         assert_eq!(text("plain ä", b'\t'), "plain ä");
-        assert_eq!(text("a\tb\nc\\d\r\u{8}\u{c}\u{b}", b'\t'), r"a\tb\nc\\d\r\b\f\v");
+        assert_eq!(
+            text("a\tb\nc\\d\r\u{8}\u{c}\u{b}", b'\t'),
+            r"a\tb\nc\\d\r\b\f\v"
+        );
         assert_eq!(text("a|b", b'|'), r"a\|b");
     }
 

@@ -40,7 +40,14 @@ impl CopyRows {
             .iter()
             .map(|field| ColumnBuilder::with_style(field, style))
             .collect::<Result<Vec<_>>>()?;
-        Ok(CopyRows { schema, relation, builders, rows: 0, bytes: 0, line: 0 })
+        Ok(CopyRows {
+            schema,
+            relation,
+            builders,
+            rows: 0,
+            bytes: 0,
+            line: 0,
+        })
     }
 
     pub(in crate::wire) fn is_due(&self) -> bool {
@@ -52,8 +59,11 @@ impl CopyRows {
         if self.rows == 0 {
             return Ok(None);
         }
-        let columns =
-            self.builders.iter_mut().map(ColumnBuilder::finish).collect::<Result<Vec<_>>>()?;
+        let columns = self
+            .builders
+            .iter_mut()
+            .map(ColumnBuilder::finish)
+            .collect::<Result<Vec<_>>>()?;
         // A table without columns has rows too.
         let options = RecordBatchOptions::new().with_row_count(Some(self.rows));
         self.rows = 0;
@@ -89,7 +99,10 @@ impl CopyRows {
                 value,
                 Error::new(
                     SqlState::NOT_NULL_VIOLATION,
-                    format!("null value in column \"{}\" violates not-null constraint", field.name()),
+                    format!(
+                        "null value in column \"{}\" violates not-null constraint",
+                        field.name()
+                    ),
                 ),
             ));
         }
@@ -121,7 +134,11 @@ impl CopyRows {
     }
 
     fn at_column(&self, column: usize, value: Option<&[u8]>, error: Error) -> Error {
-        let mut place = format!("{}, column {}", self.place(), self.schema.field(column).name());
+        let mut place = format!(
+            "{}, column {}",
+            self.place(),
+            self.schema.field(column).name()
+        );
         if let Some(value) = value {
             let text = String::from_utf8_lossy(value);
             let mut quoted: String = text.chars().take(QUOTED_CHARACTERS_MAX).collect();

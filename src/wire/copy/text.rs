@@ -73,7 +73,11 @@ impl TextReader {
                 b'\n' | b'\r' => match line_end(&mut self.line_end, bytes, self.looked_at, more)? {
                     Ended::Line(end) => {
                         let length = std::mem::take(&mut self.looked_at);
-                        return Ok(Some(Line { length, end, lines: 1 }));
+                        return Ok(Some(Line {
+                            length,
+                            end,
+                            lines: 1,
+                        }));
                     }
                     Ended::Unclear => return Ok(None),
                     Ended::No => return Err(literal_line_end(*byte)),
@@ -84,7 +88,11 @@ impl TextReader {
         Ok(match more {
             More::Ended if !bytes.is_empty() => {
                 self.looked_at = 0;
-                Some(Line { length: bytes.len(), end: 0, lines: 1 })
+                Some(Line {
+                    length: bytes.len(),
+                    end: 0,
+                    lines: 1,
+                })
             }
             _ => None,
         })
@@ -128,12 +136,7 @@ pub(super) enum Ended {
 }
 
 /// Decides about the CR or LF at `at`; the first one decides for the whole input.
-pub(super) fn line_end(
-    known: &mut LineEnd,
-    bytes: &[u8],
-    at: usize,
-    more: More,
-) -> Result<Ended> {
+pub(super) fn line_end(known: &mut LineEnd, bytes: &[u8], at: usize, more: More) -> Result<Ended> {
     let seen = match (bytes[at], bytes.get(at + 1)) {
         (b'\n', _) => LineEnd::Lf,
         (_, Some(b'\n')) => LineEnd::CrLf,
@@ -189,7 +192,9 @@ fn unescape(raw: &[u8], value: &mut Vec<u8>) {
         let mut digits = |radix: u32, limit: usize, first: u32| {
             let mut number = first;
             for _ in 0..limit {
-                let digit = bytes.peek().and_then(|byte| char::from(*byte).to_digit(radix));
+                let digit = bytes
+                    .peek()
+                    .and_then(|byte| char::from(*byte).to_digit(radix));
                 let Some(digit) = digit else {
                     break;
                 };
@@ -214,7 +219,9 @@ fn unescape(raw: &[u8], value: &mut Vec<u8>) {
                     if second.is_some() {
                         bytes.next();
                     }
-                    second.map_or(first, |second| first * 16 + second).to_le_bytes()[0]
+                    second
+                        .map_or(first, |second| first * 16 + second)
+                        .to_le_bytes()[0]
                 }
                 None => b'x',
             },
