@@ -60,7 +60,7 @@ impl Copy {
         client.send(PgWireBackendMessage::CopyInResponse(start));
         loop {
             match client.next_for(running).await? {
-                Message::CopyData(data) => decoder.feed(data)?,
+                Message::CopyData(data) => decoder.feed(data),
                 Message::CopyDone => break,
                 Message::CopyFail { reason } => return Err(given_up(&reason).into()),
                 // Drivers send these behind their Execute without waiting for our answer.

@@ -63,18 +63,14 @@ impl CopyDecoder {
     }
 
     /// Takes the contents of a message; call [`CopyDecoder::next_row`] until it has none.
-    pub(in crate::wire) fn feed(&mut self, data: Bytes) -> Result<()> {
+    pub(in crate::wire) fn feed(&mut self, data: Bytes) {
         match (&self.reader, self.has_ended) {
-            // Text after its end marker is ignored, as Postgres does; bytes are a mistake.
+            // What follows the end marker of a text is ignored, as Postgres does.
             (Reader::Text(_) | Reader::Csv(_), true) => {}
-            (Reader::Binary(_), true) if !data.is_empty() => {
-                return Err(bad_format("received copy data after EOF marker"));
-            }
             // A message that was read alone into its buffer is taken without a copy.
             _ if self.pending.is_empty() => self.pending = BytesMut::from(data),
             _ => self.pending.extend_from_slice(&data),
         }
-        Ok(())
     }
 
     /// Says that no more comes; a last line without an end is then a row.
@@ -101,11 +97,14 @@ impl CopyDecoder {
     }
 
     fn decode(&mut self, rows: &mut CopyRows) -> Result<bool> {
+        if matches!(self.reader, Reader::Binary(_)) {
+            return self.decode_binary(rows);
+        }
         while !self.has_ended {
             let line = match &mut self.reader {
                 Reader::Text(reader) => reader.line(&self.pending, self.more),
                 Reader::Csv(reader) => reader.line(&self.pending, self.more),
-                Reader::Binary(_) => return self.decode_binary(rows),
+                Reader::Binary(_) => return Ok(false),
             };
             let line = line.inspect_err(|_| rows.count_lines(1))?;
             let Some(line) = line else {
@@ -133,7 +132,7 @@ impl CopyDecoder {
         let Reader::Binary(reader) = &mut self.reader else {
             return Ok(false);
         };
-        loop {
+        while !self.has_ended {
             let piece = reader.piece(&self.pending, rows.columns(), self.more);
             match piece.inspect_err(|_| rows.count_lines(1))? {
                 None => return Ok(false),
@@ -147,12 +146,12 @@ impl CopyDecoder {
                 Some(Piece::End) => {
                     self.pending.advance(2);
                     self.has_ended = true;
-                    return match self.pending.is_empty() {
-                        true => Ok(false),
-                        false => Err(bad_format("received copy data after EOF marker")),
-                    };
                 }
             }
+        }
+        match self.pending.is_empty() {
+            true => Ok(false),
+            false => Err(bad_format("received copy data after EOF marker")),
         }
     }
 }
@@ -203,7 +202,7 @@ mod tests {
         let mut rows = CopyRows::new(schema(), Some("bids".into()), DateTimeStyle::default())?;
         let mut decoder = CopyDecoder::new(format);
         for piece in input.chunks(cut) {
-            decoder.feed(Bytes::copy_from_slice(piece))?;
+            decoder.feed(Bytes::copy_from_slice(piece));
             while decoder.next_row(&mut rows)? {}
         }
         decoder.end();
@@ -364,10 +363,10 @@ mod tests {
     fn a_row_without_end_is_refused_at_its_bound() {
         let mut rows = CopyRows::new(schema(), None, DateTimeStyle::default()).unwrap();
         let mut decoder = CopyDecoder::new(&csv());
-        decoder.feed(Bytes::from_static(b"1,\"")).unwrap();
+        decoder.feed(Bytes::from_static(b"1,\""));
         let piece = Bytes::from(vec![b'a'; 1 << 20]);
         let error = loop {
-            decoder.feed(piece.clone()).unwrap();
+            decoder.feed(piece.clone());
             match decoder.next_row(&mut rows) {
                 Ok(found) => assert!(!found),
                 Err(error) => break error,
