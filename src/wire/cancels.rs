@@ -1,7 +1,7 @@
 //! Who may cancel what: process ids, their secrets and the statements that run under them.
 //!
-//! State: one entry for each connection, made at login and removed when its registration is dropped.
-//! The mutexes are held for a lookup only; connections and cancel requests are separate tasks.
+//! State: one entry for each connection, made at login and removed with its registration.
+//! The mutex is held for a lookup only; connections and cancel requests are separate tasks.
 
 use std::collections::HashMap;
 use std::collections::hash_map::RandomState;
@@ -41,7 +41,7 @@ pub(super) struct Registration {
 impl Cancels {
     pub(super) fn register(self: &Arc<Self>) -> Registration {
         let mut entries = self.entries();
-        // Serial numbers never come again; process ids do after 2³¹, so one that is in use is passed.
+        // Serial numbers never come again; process ids do after 2³¹, so one in use is passed.
         let (process_id, secret) = loop {
             entries.serial += 1;
             let hash = self.key.hash_one(entries.serial);

@@ -113,7 +113,13 @@ impl Connection {
                 return Ok(());
             }
             // Behind a COPY that failed the client goes on sending until it has read so.
-            Message::CopyData(_) | Message::CopyDone | Message::CopyFail { .. } => return Ok(()),
+            Message::CopyData(_)
+            | Message::CopyDone
+            | Message::CopyFail { .. }
+            | Message::Refused {
+                tag: b'd' | b'c' | b'f',
+                ..
+            } => return Ok(()),
             _ if self.is_skipping => return Ok(()),
             _ => {}
         }

@@ -465,9 +465,9 @@ async fn copy_out_in_csv_with_a_header_and_in_binary() {
     while tag != b'd' {
         (tag, body) = peer.read().await;
     }
-    assert_eq!(body, b"PGCOPY\n\xff\r\n\0\0\0\0\0\0\0\0\0");
+    let header = b"PGCOPY\n\xff\r\n\0\0\0\0\0\0\0\0\0".to_vec();
     let row = b"\0\x02\0\0\0\x08\0\0\0\0\0\0\0\x01\0\0\0\x02n1".to_vec();
-    assert_eq!(peer.read().await, (b'd', row));
+    assert_eq!(body, [header, row].concat());
     assert_eq!(peer.read().await, (b'd', b"\xff\xff".to_vec()));
 }
 

@@ -159,11 +159,14 @@ impl Server {
                         let Some(admission) = shared.admit() else {
                             continue;
                         };
-                        let serving = serve(Arc::clone(&shared), stream, admission, stopping.clone());
+                        let shared = Arc::clone(&shared);
+                        let stopping = stopping.clone();
                         connections.spawn(async move {
+                            let serving = serve(&shared, stream, admission.kind, stopping);
                             if AssertUnwindSafe(serving).catch_unwind().await.is_err() {
                                 tracing::error!(%peer, "a connection ended in a panic");
                             }
+                            shared.leave(admission);
                         });
                     }
                     Err(error) => {
@@ -203,6 +206,15 @@ impl Shared {
             permit,
         })
     }
+
+    /// Counts a connection that has ended.
+    fn leave(&self, admission: Admission) {
+        let Admission { kind, permit } = admission;
+        if kind == AdmissionKind::Let {
+            self.counters.connections_closed.add(1);
+        }
+        drop(permit);
+    }
 }
 
 fn bind(address: SocketAddr) -> std::io::Result<TcpListener> {
@@ -219,9 +231,9 @@ fn bind(address: SocketAddr) -> std::io::Result<TcpListener> {
 }
 
 async fn serve(
-    shared: Arc<Shared>,
+    shared: &Shared,
     mut stream: TcpStream,
-    admission: Admission,
+    kind: AdmissionKind,
     mut stopping: watch::Receiver<bool>,
 ) {
     // Answers are written whole; waiting for more to fill a packet only adds latency.
@@ -234,14 +246,13 @@ async fn serve(
             "the database system is shutting down",
         ))),
     };
-    let Admission { kind, permit } = admission;
     match (opening, kind) {
         (Ok(Opening::Cancel { process_id, secret }), _) => {
             shared.counters.cancel_requests.add(1);
             shared.cancels.cancel(process_id, secret);
         }
         (Ok(Opening::Login(login)), AdmissionKind::Let) => {
-            start(&shared, stream, login, stopping).await;
+            start(shared, stream, login, stopping).await;
         }
         (Ok(Opening::Login(_)), AdmissionKind::Refused) => {
             let error = Error::new(
@@ -256,15 +267,11 @@ async fn serve(
         }
         (Err(Stop::Gone), _) => {}
     }
-    if kind == AdmissionKind::Let {
-        shared.counters.connections_closed.add(1);
-    }
-    drop(permit);
 }
 
 /// Logs a client in and serves it.
 async fn start(
-    shared: &Arc<Shared>,
+    shared: &Shared,
     stream: TcpStream,
     login: Login,
     stopping: watch::Receiver<bool>,

@@ -1,7 +1,7 @@
 //! The beginning of a connection: encryption refused, a cancel request, or a login.
 //!
-//! Packets are read exactly, never ahead: when encryption is one day accepted, nothing that was sent
-//! in clear may be taken for part of it.
+//! Packets are read exactly, never ahead: where encryption is accepted one day, nothing that was
+//! sent in clear may be taken for part of it.
 //!
 //! ```text
 //!   SSLRequest    ──► N    at most ENCRYPTION_REQUESTS_MAX of the two
@@ -297,7 +297,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_newer_minor_version_and_unknown_options_are_negotiated() {
-        let sent = packet(196_610, b"user\0ann\0_pq_.fast\01\0\0");
+        let sent = packet(196_610, b"user\0ann\0_pq_.fast\x001\0\0");
         let Ok(Opening::Login(login)) = opened(&sent).await.0 else {
             panic!("not a login");
         };

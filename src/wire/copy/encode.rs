@@ -17,6 +17,8 @@ pub(in crate::wire) struct CopyEncoder {
     names: Vec<String>,
     columns: i16,
     writers: Vec<ValueWriter>,
+    /// The binary header was not sent yet.
+    owes_header: bool,
     /// One value's text before it is quoted; reused.
     value: BytesMut,
 }
@@ -44,6 +46,7 @@ impl CopyEncoder {
             names,
             columns,
             writers,
+            owes_header: false,
             value: BytesMut::new(),
         })
     }
@@ -83,13 +86,11 @@ impl CopyEncoder {
                 buffer.put_u8(b'\n');
                 Ok(())
             }),
-            CopyFormat::Binary => outbound.frame(b'd', |buffer| {
-                buffer.put_slice(SIGNATURE);
-                // No flags, and no header extension.
-                buffer.put_u32(0);
-                buffer.put_u32(0);
+            // Drivers expect it at the front of the first row's message, where Postgres has it.
+            CopyFormat::Binary => {
+                self.owes_header = true;
                 Ok(())
-            }),
+            }
         }
     }
 
@@ -103,17 +104,18 @@ impl CopyEncoder {
             format,
             columns,
             writers,
+            owes_header,
             value,
             ..
         } = self;
         let is_only_column = writers.len() == 1;
-        let pairs = writers.iter().zip(batch.columns()).enumerate();
+        let pairs = writers.iter().zip(batch.columns());
         outbound.frame(b'd', |buffer| {
             match format {
                 CopyFormat::Text {
                     delimiter, null, ..
                 } => {
-                    for (column, (writer, array)) in pairs {
+                    for (column, (writer, array)) in pairs.enumerate() {
                         separate(buffer, *delimiter, column);
                         value.clear();
                         match writer.write(array.as_ref(), row, value)? {
@@ -137,7 +139,7 @@ impl CopyEncoder {
                         null: null.as_bytes(),
                         is_only_column,
                     };
-                    for (column, (writer, array)) in pairs {
+                    for (column, (writer, array)) in pairs.enumerate() {
                         separate(buffer, *delimiter, column);
                         value.clear();
                         match writer.write(array.as_ref(), row, value)? {
@@ -148,8 +150,9 @@ impl CopyEncoder {
                     buffer.put_u8(b'\n');
                 }
                 CopyFormat::Binary => {
+                    put_owed_header(buffer, owes_header);
                     buffer.put_i16(*columns);
-                    for (_, (writer, array)) in pairs {
+                    for (writer, array) in pairs {
                         let start = buffer.len();
                         buffer.put_i32(-1);
                         if writer.write(array.as_ref(), row, buffer)? {
@@ -168,10 +171,20 @@ impl CopyEncoder {
         match self.format {
             CopyFormat::Text { .. } | CopyFormat::Csv { .. } => Ok(()),
             CopyFormat::Binary => outbound.frame(b'd', |buffer| {
+                put_owed_header(buffer, &mut self.owes_header);
                 buffer.put_i16(-1);
                 Ok(())
             }),
         }
+    }
+}
+
+fn put_owed_header(buffer: &mut BytesMut, owes_header: &mut bool) {
+    if std::mem::take(owes_header) {
+        buffer.put_slice(SIGNATURE);
+        // No flags, and no header extension.
+        buffer.put_u32(0);
+        buffer.put_u32(0);
     }
 }
 

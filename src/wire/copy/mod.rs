@@ -6,9 +6,9 @@
 //!                           (fields of one row)    (columns)
 //! ```
 //!
-//! Rows may lie across the borders of CopyData messages anywhere. A decoder gathers bytes until a row
-//! is whole, remembers how far it has looked so that no byte is looked at twice, and hands its
-//! fields to `rows`, which builds columns. Texts of errors are Postgres' own.
+//! Rows may lie across the borders of CopyData messages anywhere. A decoder gathers bytes until a
+//! row is whole, remembers how far it has looked so that no byte is looked at twice, and hands the
+//! row's fields to `rows`, which builds columns. Texts of errors are Postgres' own.
 //!
 //! Reading order: `rows`, `text`, `csv`, `binary`, `decode`, then `encode`.
 

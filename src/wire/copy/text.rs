@@ -1,8 +1,8 @@
 //! COPY's text format, read: lines of delimited fields with backslash escapes.
 //!
 //! Rule: a line ends at the line end that the first line has (LF, CR LF or CR) unless a backslash
-//! stands before it; a field equal to the null text, before escapes are undone, is NULL; a line that
-//! is `\.` ends the data.
+//! stands before it; a field equal to the null text, before escapes are undone, is NULL; a line
+//! that is `\.` ends the data.
 //! State: how far the line at the front has been looked at; which line end it is.
 //!
 //! Example: `1⇥a\tb⇥\N⏎` is (1, "a⇥b", NULL).
