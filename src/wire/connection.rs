@@ -95,10 +95,12 @@ impl Connection {
         let Connection {
             client,
             session,
+            extended,
             registration,
             ..
         } = self;
-        // A statement's streams and the session end before the client is told the last word.
+        // Suspended streams and the session end before the client is told the last word.
+        drop(extended);
         drop(session);
         drop(registration);
         client.farewell(last).await;

@@ -270,12 +270,7 @@ async fn serve(
 }
 
 /// Logs a client in and serves it.
-async fn start(
-    shared: &Shared,
-    stream: TcpStream,
-    login: Login,
-    stopping: watch::Receiver<bool>,
-) {
+async fn start(shared: &Shared, stream: TcpStream, login: Login, stopping: watch::Receiver<bool>) {
     let (reader, writer) = stream.into_split();
     let mut outbound = Outbound::new(writer);
     let (notice_tx, notices) = mpsc::channel(NOTICES_QUEUED_MAX);
