@@ -92,18 +92,13 @@ impl Connection {
                 Err(Stop::Failed(error)) => self.fail(&error),
             }
         };
-        let Connection {
-            client,
-            session,
-            extended,
-            registration,
-            ..
-        } = self;
         // Suspended streams and the session end before the client is told the last word.
-        drop(extended);
-        drop(session);
-        drop(registration);
+        let client = self.into_client();
         client.farewell(last).await;
+    }
+
+    fn into_client(self) -> Client {
+        self.client
     }
 
     /// Obeys one message. Failures that the client is to be told are told in here.
