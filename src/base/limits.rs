@@ -204,9 +204,48 @@ pub const CANCEL_GRACE_MS: u64 = 2_000;
 /// Milliseconds that connections have to end when the server stops, or to take a last message.
 pub const SHUTDOWN_GRACE_MS: u64 = 5_000;
 
-/// How long a reader waits for records before it looks whether it should stop.
-pub const READER_POLL: std::time::Duration = std::time::Duration::from_millis(100);
+/// Seconds a request to a Kafka cluster (metadata, offsets) may take: a TLS handshake over a slow
+/// line needs a few, and a CREATE that waits longer looks hung.
+pub const KAFKA_REQUEST_SECONDS_MAX: u64 = 10;
 
-/// How long a reader pauses after an error that may pass, so that a broker that is down is not
-/// asked a thousand times a second.
-pub const READER_RETRY: std::time::Duration = std::time::Duration::from_millis(500);
+/// Seconds after which a request fails when no broker can be reached at all: enough for a second
+/// attempt to connect, short enough for a mistyped port to be told at once.
+pub const KAFKA_UNREACHABLE_SECONDS: u64 = 2;
+
+/// Seconds that making our offsets visible to Kafka's tools may take: it is best effort.
+pub const KAFKA_COMMIT_SECONDS_MAX: u64 = 5;
+
+/// Seconds between two reports of a reader that no broker can be reached: visible, not spam.
+pub const KAFKA_TROUBLE_SECONDS: u64 = 5;
+
+/// Milliseconds a waiting Kafka reader goes without looking at its client's errors.
+pub const KAFKA_WAIT_MS_MAX: u64 = 250;
+
+/// Kilobytes that librdkafka fetches ahead per source (it may exceed them by one response): some
+/// hundred milliseconds at full speed, so that decoding never waits for the network.
+pub const KAFKA_QUEUE_KBYTES_MAX: usize = 64 * 1024;
+
+/// Records that librdkafka fetches ahead per source: above what `KAFKA_QUEUE_KBYTES_MAX` holds of
+/// the usual ones, so that the bound in bytes is the one that counts.
+pub const KAFKA_QUEUE_RECORDS_MIN: usize = 1_000_000;
+
+/// Bytes of one partition in a fetch response: large enough for a few thousand records per round
+/// trip and for the largest record that a broker accepts by default.
+pub const KAFKA_FETCH_BYTES_MAX: usize = 4 << 20;
+
+/// Milliseconds before librdkafka looks again whether its full queue has room; its own default of
+/// one second would starve a reader that empties the queue in a tenth of that.
+pub const KAFKA_FETCH_BACKOFF_MS: usize = 2;
+
+/// Milliseconds between attempts to reconnect at most: a restarted broker is found soon.
+pub const KAFKA_RECONNECT_MS_MAX: usize = 1_000;
+
+/// Payload bytes after which a chunk of a Kafka partition ends, so that a cut stays fair where
+/// records are large.
+pub const KAFKA_CHUNK_BYTES_MAX: usize = 8 << 20;
+
+/// Kilobytes that a producer holds back until they are acknowledged; then it makes its caller wait.
+pub const KAFKA_PRODUCER_KBYTES_MAX: usize = 256 * 1024;
+
+/// Seconds that one record of a producer may wait for its acknowledgement, retries included.
+pub const KAFKA_PRODUCER_SECONDS_MAX: u64 = 60;

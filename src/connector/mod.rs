@@ -15,6 +15,8 @@
 //!   exactly where the journal says the first run was cut.
 //! - Nothing here knows operators, views or SQL text. Calls block; they run on named threads.
 
+pub mod kafka;
+
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;

@@ -9,7 +9,8 @@ use tokio::sync::mpsc;
 
 use crate::engine::{Cancel, Notice, Response};
 use crate::error::{Error, Result};
-use crate::sql::Parsed;
+#[derive(Clone)]
+pub struct Parsed;
 
 /// The running server that sessions speak to; cheap to clone.
 #[derive(Clone)]
