@@ -204,6 +204,13 @@ pub const CANCEL_GRACE_MS: u64 = 2_000;
 /// Milliseconds that connections have to end when the server stops, or to take a last message.
 pub const SHUTDOWN_GRACE_MS: u64 = 5_000;
 
+/// How long a reader waits for records before it looks whether it should stop.
+pub const READER_POLL: std::time::Duration = std::time::Duration::from_millis(100);
+
+/// How long a reader pauses after an error that may pass, so that a broker that is down is not
+/// asked a thousand times a second.
+pub const READER_RETRY: std::time::Duration = std::time::Duration::from_millis(500);
+
 /// Seconds a request to a Kafka cluster (metadata, offsets) may take: a TLS handshake over a slow
 /// line needs a few, and a CREATE that waits longer looks hung.
 pub const KAFKA_REQUEST_SECONDS_MAX: u64 = 10;

@@ -1,1 +1,33 @@
-//! (to be written)
+//! The step engine: everything that runs between a reader's queue and a published epoch.
+//!
+//! ```text
+//!   readers ─► queue ─┐        ┌─ journal: what the step took in (fsync overlaps the step)
+//!   INSERT ─► writes ─┼─► cut ─┤
+//!   deadlines ────────┘        └─ views in dependency order ─► publish: one epoch for all ─► readers
+//!                                        │
+//!   CREATE ─► catch-up (own thread, own readers) ─► join        checkpoint every 10 s, in the background
+//! ```
+//!
+//! Invariants:
+//! - One thread, the stepper, owns every running dataflow. Others send it a [`Command`].
+//! - Epoch e is visible only when its journal record is durable, and for all views at once.
+//! - What a step does follows from its journal record and the state before it: replay is the same
+//!   code with the record read in place of written.
+//! - A dataflow that fails, by error or panic, is taken out with the views above it; the others run on.
+//!
+//! Reading order: [`graph`] (one dataflow), `source` (how rows come in and what time it is there),
+//! `published` (what readers see), `stepper` (the loop), `catch_up` (how a new view gets there),
+//! `checkpoint` and `recovery`.
+
+mod catch_up;
+mod checkpoint;
+mod graph;
+mod published;
+mod source;
+mod stepper;
+
+pub use catch_up::Progress;
+pub use graph::{CollectionDelta, Dataflow, DataflowOutput, StateChange};
+pub use published::{CollectionStatus, Published, Statistics};
+pub use source::{SourceSpec, SourceStatus};
+pub use stepper::{Command, NewView, Runtime, RuntimeOptions, TableSpec, Write};

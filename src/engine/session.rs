@@ -9,8 +9,7 @@ use tokio::sync::mpsc;
 
 use crate::engine::{Cancel, Notice, Response};
 use crate::error::{Error, Result};
-#[derive(Clone)]
-pub struct Parsed;
+use crate::sql::Parsed;
 
 /// The running server that sessions speak to; cheap to clone.
 #[derive(Clone)]

@@ -1,0 +1,277 @@
+//! What readers see: the stores of all tables and views at one epoch.
+//!
+//! The stepper changes every store of a step under one write lock and then raises the epoch, so
+//! whoever holds the read lock sees all relations at the same one. Readers take snapshots (cheap) and
+//! let go; nobody computes under the lock.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+use arrow::array::{ArrayRef, RecordBatch};
+use tokio::sync::watch;
+
+use crate::base::limits::ERROR_ROWS_MAX;
+use crate::base::{Epoch, ObjectId};
+use crate::delta::DeltaBatch;
+use crate::error::{Error, Result, SqlState};
+use crate::operator::Counts;
+use crate::view::{ChangeSet, History, Snapshot, Store};
+
+/// The published state of all relations.
+pub struct Published {
+    // A lock, because the stepper replaces several stores as one while readers copy their heads.
+    state: RwLock<State>,
+    epoch: watch::Sender<Epoch>,
+}
+
+#[derive(Default)]
+struct State {
+    epoch: Epoch,
+    collections: BTreeMap<ObjectId, Collection>,
+}
+
+struct Collection {
+    /// `None` for a source: its rows are not kept.
+    store: Option<Store>,
+    history: History,
+    failure: Option<Error>,
+    statistics: Statistics,
+    errors: VecDeque<ErrorRow>,
+}
+
+/// Numbers that the system relations show of a relation.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Statistics {
+    pub counts: Counts,
+    /// Rows of change, insertions and removals.
+    pub rows_changed: u64,
+    pub state_bytes: usize,
+    pub errors_dropped: u64,
+}
+
+/// A record or row that was left out, as the errors relation shows it.
+#[derive(Clone, Debug)]
+pub struct ErrorRow {
+    pub at_micros: i64,
+    pub partition: Option<u32>,
+    pub offset: Option<u64>,
+    pub reason: String,
+    pub row: String,
+}
+
+/// One relation's state for the system relations.
+#[derive(Clone, Debug)]
+pub struct CollectionStatus {
+    pub id: ObjectId,
+    pub rows: Option<u64>,
+    pub store_bytes: usize,
+    pub history_floor: Epoch,
+    pub failure: Option<Error>,
+    pub statistics: Statistics,
+}
+
+impl Published {
+    pub fn new(epoch: Epoch) -> Published {
+        let state = State { epoch, collections: BTreeMap::new() };
+        Published { state: RwLock::new(state), epoch: watch::Sender::new(epoch) }
+    }
+
+    /// The newest epoch.
+    pub fn epoch(&self) -> Epoch {
+        *self.epoch.borrow()
+    }
+
+    /// Tells when epochs are published.
+    pub fn watch(&self) -> watch::Receiver<Epoch> {
+        self.epoch.subscribe()
+    }
+
+    /// Snapshots of the relations, all at the epoch that is returned with them.
+    ///
+    /// # Errors
+    /// 55000 when one of them has failed or keeps no rows.
+    pub fn snapshots(&self, ids: &[ObjectId]) -> Result<(Epoch, Vec<Snapshot>)> {
+        let state = self.read();
+        let snapshots = ids
+            .iter()
+            .map(|id| Ok(state.store(*id)?.snapshot()))
+            .collect::<Result<Vec<_>>>()?;
+        Ok((state.epoch, snapshots))
+    }
+
+    /// The rows under the keys, if the newest epoch is still `epoch`; `None` if it is not.
+    pub fn lookup(
+        &self,
+        id: ObjectId,
+        epoch: Epoch,
+        keys: &[ArrayRef],
+    ) -> Result<Option<RecordBatch>> {
+        let state = self.read();
+        match state.epoch == epoch {
+            true => state.store(id)?.lookup(keys).map(Some),
+            false => Ok(None),
+        }
+    }
+
+    /// Which of the keys are in the relation now.
+    pub fn contains(&self, id: ObjectId, keys: &[ArrayRef]) -> Result<Vec<bool>> {
+        self.read().store(id)?.contains(keys)
+    }
+
+    /// The changes of a relation after `epoch` up to the epoch that is returned.
+    ///
+    /// # Errors
+    /// 53400 when they are not kept any more, 55000 when the relation has failed.
+    pub fn changes_since(&self, id: ObjectId, epoch: Epoch) -> Result<(Epoch, Vec<ChangeSet>)> {
+        let state = self.read();
+        let collection = state.healthy(id)?;
+        match collection.history.since(epoch) {
+            Ok(changes) => Ok((state.epoch, changes)),
+            Err(oldest) => Err(Error::new(
+                SqlState::CONFIGURATION_LIMIT_EXCEEDED,
+                format!("the changes after epoch {epoch} are not kept any more"),
+            )
+            .detail(format!("the oldest epoch that can be resumed from is {oldest}"))
+            .hint("subscribe anew with a snapshot, or keep more with WITH (history = '…')")),
+        }
+    }
+
+    /// The state of every relation, by id.
+    pub fn status(&self) -> (Epoch, Vec<CollectionStatus>) {
+        let state = self.read();
+        let status = |(id, collection): (&ObjectId, &Collection)| CollectionStatus {
+            id: *id,
+            rows: collection.store.as_ref().map(Store::rows),
+            store_bytes: collection.store.as_ref().map_or(0, Store::bytes),
+            history_floor: collection.history.floor(),
+            failure: collection.failure.clone(),
+            statistics: collection.statistics,
+        };
+        (state.epoch, state.collections.iter().map(status).collect())
+    }
+
+    /// The errors that a relation keeps, oldest first.
+    pub fn errors(&self, id: ObjectId) -> Vec<ErrorRow> {
+        let state = self.read();
+        state.collections.get(&id).map_or_else(Vec::new, |collection| {
+            collection.errors.iter().cloned().collect()
+        })
+    }
+
+    /// Changes the published state as one. Only the stepper calls it.
+    pub(super) fn change<T>(&self, work: impl FnOnce(&mut Change<'_>) -> Result<T>) -> Result<T> {
+        let mut state = self.write();
+        let before = state.epoch;
+        let result = work(&mut Change(&mut state));
+        let epoch = state.epoch;
+        drop(state);
+        if epoch != before {
+            self.epoch.send_replace(epoch);
+        }
+        result
+    }
+
+    // A reader or the stepper that panicked under the lock left nothing half done that another
+    // could not read: stores are replaced slot by slot and a failed dataflow is marked as such.
+    fn read(&self) -> RwLockReadGuard<'_, State> {
+        self.state.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self) -> RwLockWriteGuard<'_, State> {
+        self.state.write().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn healthy(&self, id: ObjectId) -> Result<&Collection> {
+        let collection = self.collections.get(&id).ok_or_else(|| {
+            Error::new(
+                SqlState::OBJECT_NOT_IN_PREREQUISITE_STATE,
+                "the relation is not ready or has been dropped",
+            )
+            .hint("tidemill.progress shows views that are being built")
+        })?;
+        match &collection.failure {
+            None => Ok(collection),
+            Some(failure) => Err(Error::new(
+                SqlState::OBJECT_NOT_IN_PREREQUISITE_STATE,
+                format!("the view has failed: {}", failure.message()),
+            )
+            .hint("drop it and create it again when the cause is gone")),
+        }
+    }
+
+    fn store(&self, id: ObjectId) -> Result<&Store> {
+        self.healthy(id)?
+            .store
+            .as_ref()
+            .ok_or_else(|| Error::internal("a source keeps no rows"))
+    }
+}
+
+/// The stepper's hands on the published state.
+pub(super) struct Change<'a>(&'a mut State);
+
+impl Change<'_> {
+    pub fn add(&mut self, id: ObjectId, store: Option<Store>, history: History) {
+        let collection = Collection {
+            store,
+            history,
+            failure: None,
+            statistics: Statistics::default(),
+            errors: VecDeque::new(),
+        };
+        self.0.collections.insert(id, collection);
+    }
+
+    pub fn remove(&mut self, id: ObjectId) {
+        self.0.collections.remove(&id);
+    }
+
+    pub fn apply(&mut self, id: ObjectId, epoch: Epoch, delta: &DeltaBatch) -> Result<()> {
+        let Some(collection) = self.0.collections.get_mut(&id) else { return Ok(()) };
+        if let Some(store) = &mut collection.store {
+            store.apply(delta)?;
+        }
+        collection.statistics.rows_changed += delta.len() as u64;
+        collection.history.push(epoch, delta.clone());
+        Ok(())
+    }
+
+    pub fn count(&mut self, id: ObjectId, counts: &Counts, state_bytes: usize) {
+        if let Some(collection) = self.0.collections.get_mut(&id) {
+            collection.statistics.counts.add(counts);
+            collection.statistics.state_bytes = state_bytes;
+        }
+    }
+
+    pub fn record_errors(&mut self, id: ObjectId, rows: impl IntoIterator<Item = ErrorRow>) {
+        let Some(collection) = self.0.collections.get_mut(&id) else { return };
+        for row in rows {
+            if collection.errors.len() >= ERROR_ROWS_MAX {
+                collection.errors.pop_front();
+                collection.statistics.errors_dropped += 1;
+            }
+            collection.errors.push_back(row);
+        }
+    }
+
+    pub fn fail(&mut self, id: ObjectId, cause: Error) {
+        if let Some(collection) = self.0.collections.get_mut(&id) {
+            collection.failure.get_or_insert(cause);
+        }
+    }
+
+    pub fn publish(&mut self, epoch: Epoch) {
+        assert!(epoch >= self.0.epoch, "epochs rise");
+        self.0.epoch = epoch;
+    }
+
+    pub fn store(&mut self, id: ObjectId) -> Option<&mut Store> {
+        self.0.collections.get_mut(&id)?.store.as_mut()
+    }
+
+    pub fn history(&mut self, id: ObjectId) -> Option<&mut History> {
+        Some(&mut self.0.collections.get_mut(&id)?.history)
+    }
+}

@@ -1,0 +1,446 @@
+//! A source inside the step engine: its reader, its positions and its event time.
+//!
+//! The reader thread polls and decodes into a bounded queue and pauses when it is full. A step takes
+//! whole chunks; in the order taken, every row gets the watermark that stood before it:
+//!
+//! ```text
+//!   run of p0   10:00:05   W before: −        partition's W: 10:00:05    source's W: min over active
+//!   run of p1   10:00:01             −                       10:00:01                10:00:01
+//!   run of p0   10:00:09             10:00:01                10:00:09                10:00:01
+//! ```
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+
+use arrow::array::{Array, AsArray, RecordBatch};
+use arrow::buffer::ScalarBuffer;
+use arrow::datatypes::{SchemaRef, TimestampMicrosecondType};
+use datafusion::physical_expr::PhysicalExpr;
+use datafusion::physical_expr::utils::{collect_columns, reassign_expr_columns};
+
+use crate::base::limits::{READER_POLL, READER_RETRY, SOURCE_QUEUE_BYTES_MAX};
+use crate::base::{EventTime, ObjectId, Offset, PartitionId, task};
+use crate::connector::{BadRecord, Chunk, Polled, ReadRange, SourceConnector};
+use crate::delta::{DeltaBatch, Weights};
+use crate::error::{Error, Result};
+use crate::plan::from_datafusion;
+
+/// What the step engine must know of a source.
+#[derive(Clone)]
+pub struct SourceSpec {
+    pub id: ObjectId,
+    pub name: String,
+    pub connector: Arc<dyn SourceConnector>,
+    /// All columns, computed ones included.
+    pub schema: SchemaRef,
+    /// For each column how it is computed from decoded ones; `None` = it is decoded.
+    pub computed: Vec<Option<Arc<dyn PhysicalExpr>>>,
+    /// The event time's column and the watermark's expression, over all columns.
+    pub watermark: Option<(usize, Arc<dyn PhysicalExpr>)>,
+    /// Where each partition begins, resolved at CREATE SOURCE.
+    pub startup: BTreeMap<PartitionId, Offset>,
+    /// Microseconds without a row after which a partition that is at its end is idle; 0 = never.
+    pub idle_timeout_micros: i64,
+    /// Whether rows come from this server's own writes.
+    pub is_embedded: bool,
+}
+
+impl SourceSpec {
+    /// The columns to decode so that `wanted` can be had and time be told, rising.
+    pub fn decoded(&self, wanted: &[usize]) -> Vec<usize> {
+        let mut columns = Vec::new();
+        let mut add = |column: usize| match &self.computed[column] {
+            None => columns.push(column),
+            Some(expr) => columns.extend(collect_columns(expr).iter().map(|column| column.index())),
+        };
+        wanted.iter().copied().for_each(&mut add);
+        if let Some((column, expr)) = &self.watermark {
+            add(*column);
+            collect_columns(expr).iter().for_each(|column| add(column.index()));
+        }
+        columns.sort_unstable();
+        columns.dedup();
+        columns
+    }
+}
+
+/// Turns chunks of a source into deltas and keeps its clock. One for the running source, one for each
+/// view that catches up on it.
+pub struct SourceState {
+    spec: SourceSpec,
+    /// The columns that views use, rising; what the deltas have.
+    wanted: Vec<usize>,
+    schema: SchemaRef,
+    computed: Vec<Option<Arc<dyn PhysicalExpr>>>,
+    watermark_expr: Option<Arc<dyn PhysicalExpr>>,
+    pub partitions: BTreeMap<PartitionId, PartitionState>,
+    watermark: EventTime,
+}
+
+/// A partition as far as it has been read.
+#[derive(Clone, Copy, Debug, serde::Serialize, serde::Deserialize)]
+pub struct PartitionState {
+    pub position: Offset,
+    pub watermark: EventTime,
+    pub is_idle: bool,
+    /// Wall clock of the last row, microseconds.
+    pub row_at_micros: i64,
+    pub rows: u64,
+}
+
+/// A partition for the system relations.
+#[derive(Clone, Debug)]
+pub struct SourceStatus {
+    pub id: ObjectId,
+    pub watermark: EventTime,
+    pub partitions: BTreeMap<PartitionId, PartitionState>,
+    pub error: Option<Error>,
+    pub queued_bytes: usize,
+}
+
+impl SourceState {
+    pub fn new(spec: SourceSpec, wanted: Vec<usize>) -> Result<SourceState> {
+        let mut state = SourceState {
+            schema: spec.schema.clone(),
+            computed: Vec::new(),
+            watermark_expr: None,
+            wanted: Vec::new(),
+            partitions: BTreeMap::new(),
+            watermark: EventTime::MIN,
+            spec,
+        };
+        state.want(wanted)?;
+        Ok(state)
+    }
+
+    pub fn spec(&self) -> &SourceSpec {
+        &self.spec
+    }
+
+    pub fn wanted(&self) -> &[usize] {
+        &self.wanted
+    }
+
+    pub fn decoded(&self) -> Vec<usize> {
+        self.spec.decoded(&self.wanted)
+    }
+
+    pub fn watermark(&self) -> EventTime {
+        self.watermark
+    }
+
+    /// Changes which columns the deltas have.
+    pub fn want(&mut self, wanted: Vec<usize>) -> Result<()> {
+        let decoded = self.spec.decoded(&wanted);
+        let narrow = self.spec.schema.project(&decoded).map_err(crate::delta::arrow_error)?;
+        let place = |expr: &Arc<dyn PhysicalExpr>, schema| {
+            reassign_expr_columns(expr.clone(), schema).map_err(from_datafusion)
+        };
+        self.computed = wanted
+            .iter()
+            .map(|&column| self.spec.computed[column].as_ref().map(|e| place(e, &narrow)).transpose())
+            .collect::<Result<_>>()?;
+        self.schema = Arc::new(self.spec.schema.project(&wanted).map_err(crate::delta::arrow_error)?);
+        let time = self.spec.watermark.as_ref().map(|(_, expr)| place(expr, &narrow)).transpose()?;
+        self.watermark_expr = time;
+        self.wanted = wanted;
+        Ok(())
+    }
+
+    /// Puts back positions and watermarks.
+    pub fn restore(
+        &mut self,
+        partitions: BTreeMap<PartitionId, PartitionState>,
+        watermark: EventTime,
+    ) {
+        self.partitions = partitions;
+        self.watermark = watermark;
+    }
+
+    /// Where a reader goes on, for the given partitions.
+    pub fn ranges(&self, partitions: &[PartitionId]) -> Vec<ReadRange> {
+        let from = |partition: &PartitionId| {
+            self.partitions.get(partition).map_or_else(
+                || self.spec.startup.get(partition).copied().unwrap_or_default(),
+                |state| state.position,
+            )
+        };
+        partitions.iter().map(|partition| ReadRange::tail(*partition, from(partition))).collect()
+    }
+
+    /// The rows of a chunk as a delta of the wanted columns, and the clock moved by them. `chunk`
+    /// must have the decoded columns.
+    pub fn take(&mut self, chunk: &Chunk, clock_micros: i64) -> Result<DeltaBatch> {
+        let rows = chunk.rows.num_rows();
+        let startup = self.spec.startup.get(&chunk.partition).copied().unwrap_or_default();
+        let state = self.partitions.entry(chunk.partition).or_insert(PartitionState {
+            position: startup,
+            watermark: EventTime::MIN,
+            is_idle: false,
+            row_at_micros: clock_micros,
+            rows: 0,
+        });
+        state.position = chunk.to;
+        state.rows += rows as u64;
+        if rows > 0 || !chunk.bad.is_empty() {
+            state.row_at_micros = clock_micros;
+            state.is_idle = false;
+        }
+        let watermarks = self.advance(chunk)?;
+        let batch = self.columns(&chunk.rows)?;
+        let weights = match &chunk.weights {
+            None => Weights::Ones,
+            Some(weights) => Weights::Each(weights.to_vec().into()),
+        };
+        Ok(DeltaBatch::new(batch, weights).with_watermarks(watermarks))
+    }
+
+    fn columns(&self, rows: &RecordBatch) -> Result<RecordBatch> {
+        let decoded = rows.schema();
+        let columns = self
+            .wanted
+            .iter()
+            .zip(&self.computed)
+            .map(|(&column, computed)| match computed {
+                Some(expr) => expr
+                    .evaluate(rows)
+                    .and_then(|value| value.into_array(rows.num_rows()))
+                    .map_err(from_datafusion),
+                None => {
+                    let name = self.spec.schema.field(column).name();
+                    let index = decoded.index_of(name).map_err(crate::delta::arrow_error)?;
+                    Ok(rows.column(index).clone())
+                }
+            })
+            .collect::<Result<Vec<_>>>()?;
+        let count = Some(rows.num_rows());
+        let options = arrow::array::RecordBatchOptions::new().with_row_count(count);
+        RecordBatch::try_new_with_options(self.schema.clone(), columns, &options)
+            .map_err(crate::delta::arrow_error)
+    }
+
+    /// Moves the watermark row by row; returns what it was before each.
+    fn advance(&mut self, chunk: &Chunk) -> Result<Option<ScalarBuffer<i64>>> {
+        let Some(expr) = &self.watermark_expr else { return Ok(None) };
+        let times = expr
+            .evaluate(&chunk.rows)
+            .and_then(|value| value.into_array(chunk.rows.num_rows()))
+            .map_err(from_datafusion)?;
+        let times = times.as_primitive::<TimestampMicrosecondType>();
+        let others = self
+            .partitions
+            .iter()
+            .filter(|(partition, state)| **partition != chunk.partition && !state.is_idle)
+            .map(|(_, state)| state.watermark)
+            .min()
+            .unwrap_or(EventTime::MAX);
+        let state = self.partitions.get_mut(&chunk.partition).expect("the chunk's partition");
+        let mut own = state.watermark.0;
+        let mut source = self.watermark.0;
+        let mut before = Vec::with_capacity(times.len());
+        for row in 0..times.len() {
+            before.push(source);
+            if times.is_valid(row) {
+                own = own.max(times.value(row));
+                source = source.max(own.min(others.0));
+            }
+        }
+        state.watermark = EventTime(own);
+        self.watermark = EventTime(source);
+        Ok(Some(before.into()))
+    }
+
+    /// Marks a partition idle or active and moves the watermark to what the active ones allow.
+    pub fn set_idle(&mut self, partition: PartitionId, is_idle: bool) {
+        if let Some(state) = self.partitions.get_mut(&partition) {
+            state.is_idle = is_idle;
+        }
+        let active = self.partitions.values().filter(|state| !state.is_idle);
+        // With every partition idle nothing is known and the watermark stays.
+        if let Some(least) = active.map(|state| state.watermark).min() {
+            self.watermark = self.watermark.max(least);
+        }
+    }
+}
+
+/// A reader on its thread with the queue that it fills.
+pub struct ReaderThread {
+    shared: Arc<Shared>,
+    waker: Arc<dyn Fn() + Send + Sync>,
+    thread: Option<JoinHandle<()>>,
+}
+
+struct Shared {
+    queue: Mutex<Queue>,
+    /// Room in the queue, or the end.
+    drained: Condvar,
+    is_stopped: AtomicBool,
+}
+
+#[derive(Default)]
+struct Queue {
+    chunks: VecDeque<Chunk>,
+    bytes: usize,
+    at_end: BTreeMap<PartitionId, Offset>,
+    finished: Vec<PartitionId>,
+    error: Option<Error>,
+    is_ended: bool,
+}
+
+impl ReaderThread {
+    /// Starts reading; `wake` is called whenever there is something new.
+    pub fn start(
+        spec: &SourceSpec,
+        ranges: Vec<ReadRange>,
+        columns: &[usize],
+        wake: Arc<dyn Fn() + Send + Sync>,
+    ) -> Result<ReaderThread> {
+        let mut reader = spec.connector.reader(ranges, columns)?;
+        let shared = Arc::new(Shared {
+            queue: Mutex::new(Queue::default()),
+            drained: Condvar::new(),
+            is_stopped: AtomicBool::new(false),
+        });
+        let waker = reader.waker();
+        let inner = shared.clone();
+        let name = spec.name.clone();
+        let thread = task::spawn("reader", move || {
+            while !inner.is_stopped.load(Ordering::Acquire) {
+                let polled = reader.poll(READER_POLL);
+                if !inner.offer(polled, &name) {
+                    break;
+                }
+                wake();
+            }
+        });
+        Ok(ReaderThread { shared, waker, thread: Some(thread) })
+    }
+
+    /// Takes whole chunks, in order, until the bounds are reached; at least one if there is one.
+    pub fn take(&self, rows_max: usize, bytes_max: usize) -> Vec<Chunk> {
+        let mut queue = self.shared.lock();
+        let mut taken = Vec::new();
+        let (mut rows, mut bytes) = (0, 0);
+        while let Some(chunk) = queue.chunks.front() {
+            if !taken.is_empty()
+                && (rows + chunk.rows.num_rows() > rows_max || bytes + size(chunk) > bytes_max)
+            {
+                break;
+            }
+            let chunk = queue.chunks.pop_front().expect("just seen");
+            rows += chunk.rows.num_rows();
+            bytes += size(&chunk);
+            queue.bytes -= size(&chunk);
+            taken.push(chunk);
+        }
+        if !taken.is_empty() {
+            self.shared.drained.notify_all();
+        }
+        taken
+    }
+
+    /// Whether chunks wait.
+    pub fn is_filled(&self) -> bool {
+        !self.shared.lock().chunks.is_empty()
+    }
+
+    pub fn queued_bytes(&self) -> usize {
+        self.shared.lock().bytes
+    }
+
+    /// Partitions whose end the reader has confirmed, with the position there.
+    pub fn at_end(&self) -> BTreeMap<PartitionId, Offset> {
+        self.shared.lock().at_end.clone()
+    }
+
+    /// Partitions that were read to where they should stop.
+    pub fn finished(&self) -> Vec<PartitionId> {
+        self.shared.lock().finished.clone()
+    }
+
+    /// The last error; `Err` when the reader has ended by it.
+    pub fn error(&self) -> Result<Option<Error>> {
+        let queue = self.shared.lock();
+        match (&queue.error, queue.is_ended) {
+            (Some(error), true) => Err(error.clone()),
+            (error, _) => Ok(error.clone()),
+        }
+    }
+}
+
+impl Drop for ReaderThread {
+    fn drop(&mut self) {
+        self.shared.is_stopped.store(true, Ordering::Release);
+        self.shared.drained.notify_all();
+        (self.waker)();
+        if let Some(thread) = self.thread.take()
+            && thread.join().is_err()
+        {
+            tracing::error!("a reader panicked");
+        }
+    }
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, Queue> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Puts what was polled into the queue, waiting for room; false when the reader is to end.
+    fn offer(&self, polled: Result<Polled>, name: &str) -> bool {
+        let mut queue = self.lock();
+        match polled {
+            Ok(Polled::Chunk(chunk)) => {
+                while queue.bytes >= SOURCE_QUEUE_BYTES_MAX
+                    && !self.is_stopped.load(Ordering::Acquire)
+                {
+                    let waited = self.drained.wait_timeout(queue, READER_POLL);
+                    queue = waited.unwrap_or_else(PoisonError::into_inner).0;
+                }
+                queue.error = None;
+                queue.at_end.remove(&chunk.partition);
+                queue.bytes += size(&chunk);
+                queue.chunks.push_back(chunk);
+            }
+            Ok(Polled::AtEnd(partition, offset)) => {
+                queue.error = None;
+                queue.at_end.insert(partition, offset);
+            }
+            Ok(Polled::Finished(partition)) => queue.finished.push(partition),
+            Ok(Polled::Nothing) => {}
+            Err(error) if error.is_retryable() => {
+                if queue.error.as_ref() != Some(&error) {
+                    tracing::warn!(source = name, %error, "reading is interrupted");
+                }
+                queue.error = Some(error);
+                let waited = self.drained.wait_timeout(queue, READER_RETRY);
+                drop(waited);
+            }
+            Err(error) => {
+                tracing::error!(source = name, %error, "reading has ended");
+                queue.error = Some(error);
+                queue.is_ended = true;
+                return false;
+            }
+        }
+        true
+    }
+}
+
+fn size(chunk: &Chunk) -> usize {
+    chunk.rows.get_array_memory_size() + chunk.bad.iter().map(|bad| bad.raw.len()).sum::<usize>()
+}
+
+/// A bad record as the errors relation keeps it.
+pub fn error_row(bad: &BadRecord, at_micros: i64) -> crate::dataflow::published::ErrorRow {
+    crate::dataflow::published::ErrorRow {
+        at_micros,
+        partition: Some(bad.partition.0),
+        offset: Some(bad.offset.0),
+        reason: bad.reason.clone(),
+        row: String::from_utf8_lossy(&bad.raw).into_owned(),
+    }
+}
+
