@@ -256,3 +256,27 @@ pub const KAFKA_PRODUCER_KBYTES_MAX: usize = 256 * 1024;
 
 /// Seconds that one record of a producer may wait for its acknowledgement, retries included.
 pub const KAFKA_PRODUCER_SECONDS_MAX: u64 = 60;
+
+/// Commands that wait for the stepper before their senders do: more than there are connections.
+pub const COMMANDS_MAX: usize = 1024;
+
+/// Rows a step may always take, however slow steps have been: fewer cost more per row than they
+/// gain in time.
+pub const STEP_ROWS_MIN: usize = 8 * 1024;
+
+/// How long a step under backlog should take: half of what a reader may wait at the most (50 ms).
+pub const STEP_TIME_MAX: std::time::Duration = std::time::Duration::from_millis(25);
+
+/// Rows that a view may still be behind when it joins the running ones: the stepper takes them in
+/// some milliseconds.
+pub const CATCH_UP_JOIN_ROWS_MAX: usize = 32 * 1024;
+
+/// Rows a view that catches up takes in one step: nobody waits for its steps, so they are long.
+pub const CATCH_UP_STEP_ROWS: usize = 256 * 1024;
+
+/// Bytes of old checkpoint files that are rewritten at a time.
+pub const CHECKPOINT_MERGE_BYTES: u64 = 64 << 20;
+
+/// How long a replay waits for rows that were there before a restart, beyond the time a broker
+/// needs to come up.
+pub const REPLAY_STALL: std::time::Duration = std::time::Duration::from_secs(30);

@@ -30,8 +30,9 @@ use crate::plan::{Operation, StreamPlan};
 /// What a step hands to a dataflow for one of the collections it reads.
 #[derive(Clone, Debug)]
 pub struct CollectionDelta {
-    /// The change, with all columns of the collection that were asked for.
     pub deltas: Vec<DeltaBatch>,
+    /// Which columns of the collection the deltas have, rising.
+    pub columns: Vec<usize>,
     /// For each column of the collection the bound after the step.
     pub bounds: Bounds,
 }
@@ -102,6 +103,11 @@ impl Dataflow {
         &self.plan
     }
 
+    /// How many workers it runs on.
+    pub fn shards(&self) -> usize {
+        self.shards.len()
+    }
+
     /// The bounds of the view's columns after the last step.
     pub fn bounds(&self) -> &Bounds {
         &self.bounds
@@ -140,8 +146,13 @@ impl Dataflow {
                     for shard in &mut self.shards {
                         shard.bounds[id] = bounds.clone();
                     }
+                    let place = |column: &usize| collection.columns.binary_search(column).ok();
+                    let places: Option<Vec<usize>> = scan.columns.iter().map(place).collect();
+                    let places = places.ok_or_else(|| {
+                        Error::internal(format!("\"{}\" lacks a column it reads", scan.name))
+                    })?;
                     for (number, delta) in collection.deltas.into_iter().enumerate() {
-                        let rows = delta.rows().project(&scan.columns);
+                        let rows = delta.rows().project(&places);
                         let rows = rows.map_err(crate::delta::arrow_error)?;
                         let rows = rows.with_schema(node.schema.clone());
                         let rows = rows.map_err(crate::delta::arrow_error)?;
@@ -257,6 +268,11 @@ impl Dataflow {
     pub fn deadline(&self) -> Option<i64> {
         let operators = self.shards.iter().flat_map(|shard| &shard.operators).flatten();
         operators.filter_map(|operator| operator.deadline()).min()
+    }
+
+    /// Whether a step without any change of its inputs could still change the output.
+    pub fn is_waiting(&self, clock_micros: i64) -> bool {
+        !self.is_started || self.deadline().is_some_and(|deadline| deadline <= clock_micros)
     }
 
     /// State bytes of each node, summed over the shards.

@@ -23,11 +23,13 @@ mod catch_up;
 mod checkpoint;
 mod graph;
 mod published;
+mod recovery;
 mod source;
 mod stepper;
 
 pub use catch_up::Progress;
 pub use graph::{CollectionDelta, Dataflow, DataflowOutput, StateChange};
-pub use published::{CollectionStatus, Published, Statistics};
-pub use source::{SourceSpec, SourceStatus};
+pub use published::{CollectionStatus, ErrorRow, Published, Statistics};
+pub use recovery::{Objects, RecoveredView};
+pub use source::{PartitionState, SourceSpec, SourceStatus};
 pub use stepper::{Command, NewView, Runtime, RuntimeOptions, TableSpec, Write};

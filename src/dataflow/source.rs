@@ -25,6 +25,7 @@ use crate::base::{EventTime, ObjectId, Offset, PartitionId, task};
 use crate::connector::{BadRecord, Chunk, Polled, ReadRange, SourceConnector};
 use crate::delta::{DeltaBatch, Weights};
 use crate::error::{Error, Result};
+use crate::operator::Bounds;
 use crate::plan::from_datafusion;
 
 /// What the step engine must know of a source.
@@ -77,6 +78,8 @@ pub struct SourceState {
     watermark_expr: Option<Arc<dyn PhysicalExpr>>,
     pub partitions: BTreeMap<PartitionId, PartitionState>,
     watermark: EventTime,
+    /// The watermark does not pass this: that of the running source while a view catches up on it.
+    ceiling: EventTime,
 }
 
 /// A partition as far as it has been read.
@@ -109,6 +112,7 @@ impl SourceState {
             wanted: Vec::new(),
             partitions: BTreeMap::new(),
             watermark: EventTime::MIN,
+            ceiling: EventTime::MAX,
             spec,
         };
         state.want(wanted)?;
@@ -129,6 +133,22 @@ impl SourceState {
 
     pub fn watermark(&self) -> EventTime {
         self.watermark
+    }
+
+    /// For each column the least value that a later row can have and not be late.
+    pub fn bounds(&self) -> Bounds {
+        let mut bounds = Bounds::unknown(self.spec.schema.fields().len());
+        if let Some((column, _)) = &self.spec.watermark
+            && self.watermark > EventTime::MIN
+        {
+            bounds.0[*column] = Some(self.watermark);
+        }
+        bounds
+    }
+
+    /// Holds the watermark back to that of the running source.
+    pub fn set_ceiling(&mut self, ceiling: EventTime) {
+        self.ceiling = ceiling;
     }
 
     /// Changes which columns the deltas have.
@@ -170,9 +190,11 @@ impl SourceState {
         partitions.iter().map(|partition| ReadRange::tail(*partition, from(partition))).collect()
     }
 
-    /// The rows of a chunk as a delta of the wanted columns, and the clock moved by them. `chunk`
-    /// must have the decoded columns.
+    /// The rows of a chunk as a delta of the wanted columns, and the clock moved by them. The chunk
+    /// has the decoded columns, and may have more.
     pub fn take(&mut self, chunk: &Chunk, clock_micros: i64) -> Result<DeltaBatch> {
+        let narrowed = self.narrow(chunk)?;
+        let chunk = narrowed.as_ref().unwrap_or(chunk);
         let rows = chunk.rows.num_rows();
         let startup = self.spec.startup.get(&chunk.partition).copied().unwrap_or_default();
         let state = self.partitions.entry(chunk.partition).or_insert(PartitionState {
@@ -195,6 +217,22 @@ impl SourceState {
             Some(weights) => Weights::Each(weights.to_vec().into()),
         };
         Ok(DeltaBatch::new(batch, weights).with_watermarks(watermarks))
+    }
+
+    /// The chunk with only the decoded columns, if it has more: it was read for other views too.
+    fn narrow(&self, chunk: &Chunk) -> Result<Option<Chunk>> {
+        let decoded = self.decoded();
+        if decoded.len() == chunk.rows.num_columns() {
+            return Ok(None);
+        }
+        let schema = chunk.rows.schema();
+        let places = decoded
+            .iter()
+            .map(|&column| schema.index_of(self.spec.schema.field(column).name()))
+            .collect::<std::result::Result<Vec<_>, _>>()
+            .map_err(crate::delta::arrow_error)?;
+        let rows = chunk.rows.project(&places).map_err(crate::delta::arrow_error)?;
+        Ok(Some(Chunk { rows, ..chunk.clone() }))
     }
 
     fn columns(&self, rows: &RecordBatch) -> Result<RecordBatch> {
@@ -244,7 +282,7 @@ impl SourceState {
             before.push(source);
             if times.is_valid(row) {
                 own = own.max(times.value(row));
-                source = source.max(own.min(others.0));
+                source = source.max(own.min(others.0).min(self.ceiling.0));
             }
         }
         state.watermark = EventTime(own);

@@ -16,5 +16,5 @@
 mod record;
 mod store;
 
-pub use record::{ControlRecord, Event, JournalRecord, Run, StepRecord, Watermark};
+pub use record::{ControlRecord, Event, JournalRecord, Run, StepRecord, TableWrite, Watermark};
 pub use store::Journal;

@@ -4,6 +4,7 @@
 //! version u8 | kind u8 (0 step, 1 control) | epoch | ...
 //! step:    clock | runs: n, (source partition from length rows checksum) each
 //!          | events: n, (kind u8, source partition) each | watermarks: n, (source partition time)
+//!          | writes: n, (table, batch bytes) each
 //! control: JSON bytes
 //! ```
 //! Numbers are of variable length (`codec.rs`): a step of one run takes about thirty bytes.
@@ -35,6 +36,17 @@ pub struct StepRecord {
     pub runs: Vec<Run>,
     pub events: Vec<Event>,
     pub watermarks: Vec<Watermark>,
+    /// Committed changes of tables: the journal is their log, so that a transaction over several
+    /// tables is one record.
+    pub writes: Vec<TableWrite>,
+}
+
+/// A change of a table.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TableWrite {
+    pub table: ObjectId,
+    /// What [`crate::storage::encode_batch`] made of it.
+    pub payload: Vec<u8>,
 }
 
 /// Consecutive records of one partition.
@@ -163,6 +175,11 @@ impl StepRecord {
             put_partition(out, watermark.source, watermark.partition);
             put_signed(out, watermark.time.0);
         }
+        put_count(out, self.writes.len());
+        for write in &self.writes {
+            put_number(out, write.table.0);
+            put_bytes(out, &write.payload);
+        }
         Ok(())
     }
 
@@ -194,6 +211,11 @@ impl StepRecord {
                 partition,
                 time,
             });
+        }
+        for _ in 0..decoder.count()? {
+            let table = ObjectId(decoder.number()?);
+            let payload = decoder.bytes()?.to_vec();
+            step.writes.push(TableWrite { table, payload });
         }
         Ok(step)
     }
@@ -282,6 +304,7 @@ mod tests {
                     time: EventTime::MAX,
                 },
             ],
+            writes: vec![TableWrite { table: ObjectId(9), payload: vec![1, 2, 3] }],
         }
     }
 

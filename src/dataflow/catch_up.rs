@@ -1,0 +1,538 @@
+//! How a new view gets to where the running ones are, without holding them up.
+//!
+//! ```text
+//!   catch-up thread                                          stepper
+//!   Inputs ───────────────────────────────────────────────►  pins histories, keeps a copy of what
+//!     snapshots at epoch E, source positions T  ◄──────────   sources take from now on (the tee)
+//!   read every source from its start to T
+//!   Drain ─► chunks since T, until few are left
+//!   Join ─────────────────────────────────────────────────►  last chunks, changes since E, then the
+//!                                                            view is one of the running
+//! ```
+//!
+//! The thread has its own readers and its own clock for each source; its watermark never passes the
+//! running source's, so that no window closes here that is open there. If the tee overflows (the
+//! running source is faster than the catch-up) the thread reads on to a newer T by itself.
+
+use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::SyncSender;
+use std::time::Duration;
+
+use tokio::sync::oneshot;
+
+use crate::base::limits::{
+    CATCH_UP_JOIN_ROWS_MAX, CATCH_UP_STEP_ROWS, HISTORY_BYTES_MAX, READER_POLL, STEP_BYTES_MAX,
+};
+use crate::base::metrics::Counter;
+use crate::base::{Epoch, EventTime, ObjectId, Offset, PartitionId};
+use crate::connector::{Chunk, ReadRange};
+use crate::dataflow::graph::{CollectionDelta, Dataflow};
+use crate::dataflow::published::Published;
+use crate::dataflow::source::{PartitionState, ReaderThread, SourceSpec, SourceState};
+use crate::dataflow::stepper::{Command, Stepper, Tee};
+use crate::delta::DeltaBatch;
+use crate::error::{Error, Result, SqlState};
+use crate::operator::{Bounds, Counts};
+use crate::plan::StreamPlan;
+use crate::view::{History, Snapshot, Store};
+
+/// How far a view that is being built has come; read by whoever waits for it.
+#[derive(Debug, Default)]
+pub struct Progress {
+    pub rows_done: Counter,
+    /// Records between the start and where the running system stood; 0 until known.
+    pub records_total: Counter,
+    pub records_done: Counter,
+    is_cancelled: AtomicBool,
+}
+
+impl Progress {
+    /// Asks the catch-up to end; it answers with 57014.
+    pub fn cancel(&self) {
+        self.is_cancelled.store(true, Ordering::Release);
+    }
+
+    fn check(&self) -> Result<()> {
+        match self.is_cancelled.load(Ordering::Acquire) {
+            false => Ok(()),
+            true => Err(Error::new(
+                SqlState::QUERY_CANCELED,
+                "building the view was cancelled",
+            )),
+        }
+    }
+}
+
+/// What a catch-up begins with.
+#[derive(Clone)]
+pub struct CatchUpStart {
+    id: ObjectId,
+    name: String,
+    plan: StreamPlan,
+    workers: usize,
+    progress: Arc<Progress>,
+}
+
+impl CatchUpStart {
+    pub fn new(
+        id: ObjectId,
+        name: String,
+        plan: StreamPlan,
+        workers: usize,
+        progress: Arc<Progress>,
+    ) -> Self {
+        CatchUpStart { id, name, plan, workers, progress }
+    }
+
+    /// For each object that is read, the columns, rising.
+    fn wanted(&self) -> BTreeMap<ObjectId, Vec<usize>> {
+        let mut wanted: BTreeMap<ObjectId, Vec<usize>> = BTreeMap::new();
+        for scan in self.plan.scans() {
+            wanted.entry(scan.object).or_default().extend(&scan.columns);
+        }
+        for columns in wanted.values_mut() {
+            columns.sort_unstable();
+            columns.dedup();
+        }
+        wanted
+    }
+}
+
+/// What the stepper says a catch-up has to read.
+pub struct Inputs {
+    epoch: Epoch,
+    snapshots: BTreeMap<ObjectId, Snapshot>,
+    sources: BTreeMap<ObjectId, SourceInput>,
+}
+
+struct SourceInput {
+    spec: SourceSpec,
+    /// Where the running source stands; `None` = nobody reads it yet.
+    running: Option<BTreeMap<PartitionId, PartitionState>>,
+    watermark: EventTime,
+    /// Chunks that follow what was handed out before.
+    chunks: Vec<Chunk>,
+    /// The chunks were too many to keep: read to `running` instead.
+    has_overflowed: bool,
+}
+
+/// A view on its way.
+pub struct CatchUp {
+    start: CatchUpStart,
+    dataflow: Dataflow,
+    store: Store,
+    sources: BTreeMap<ObjectId, SourceState>,
+    /// Whether the running system read the source when this began.
+    is_running: BTreeMap<ObjectId, bool>,
+    /// Relations (views, tables) with the epoch up to which their changes are in.
+    relations: BTreeMap<ObjectId, Epoch>,
+    counts: Counts,
+    steps: u64,
+    /// Chunks drained and not yet fed.
+    pending: Vec<(ObjectId, Chunk)>,
+}
+
+/// The thread's work: to the join, or to the reason why not.
+pub(super) fn run(
+    start: CatchUpStart,
+    commands: &SyncSender<Command>,
+    published: &Published,
+    done: oneshot::Sender<Result<Epoch>>,
+) {
+    let (id, name) = (start.id, start.name.clone());
+    let work = AssertUnwindSafe(|| approach(start, commands, published));
+    let approached =
+        catch_unwind(work).unwrap_or_else(|_| Err(Error::internal("building the view panicked")));
+    let sent = match approached {
+        Ok(catch_up) => commands.send(Command::Join { catch_up: Box::new(catch_up), done }),
+        Err(error) => {
+            tracing::info!(view = name, %error, "a view was not built");
+            let sent = commands.send(Command::Abandon { view: id });
+            let _ = done.send(Err(error));
+            sent
+        }
+    };
+    if sent.is_err() {
+        tracing::info!(view = name, "the server stopped while the view was built");
+    }
+}
+
+/// Reads everything up to a few rows behind the running system.
+fn approach(
+    start: CatchUpStart,
+    commands: &SyncSender<Command>,
+    published: &Published,
+) -> Result<CatchUp> {
+    let inputs = ask(commands, |reply| Command::Inputs { start: start.clone(), reply })?;
+    let mut catch_up = CatchUp::new(start, &inputs)?;
+    catch_up.take_snapshots(&inputs)?;
+    catch_up.read_sources(&inputs)?;
+    loop {
+        catch_up.start.progress.check()?;
+        let view = catch_up.start.id;
+        let inputs = ask(commands, |reply| Command::Drain { view, reply })?;
+        if inputs.sources.values().any(|source| source.has_overflowed) {
+            catch_up.read_sources(&inputs)?;
+            continue;
+        }
+        let rows = catch_up.queue(inputs);
+        if rows <= CATCH_UP_JOIN_ROWS_MAX {
+            return Ok(catch_up);
+        }
+        catch_up.feed_pending()?;
+        catch_up.follow_relations(published, None)?;
+    }
+}
+
+fn ask<T>(
+    commands: &SyncSender<Command>,
+    command: impl FnOnce(oneshot::Sender<Result<T>>) -> Command,
+) -> Result<T> {
+    let stopped = || Error::new(SqlState::ADMIN_SHUTDOWN, "the server is shutting down");
+    let (reply, answer) = oneshot::channel();
+    commands.send(command(reply)).map_err(|_| stopped())?;
+    answer.blocking_recv().map_err(|_| stopped())?
+}
+
+impl CatchUp {
+    fn new(start: CatchUpStart, inputs: &Inputs) -> Result<CatchUp> {
+        let dataflow = Dataflow::new(start.plan.clone(), start.workers)?;
+        let store = Store::new(start.plan.schema.clone(), start.plan.identity())?;
+        let wanted = start.wanted();
+        let mut sources = BTreeMap::new();
+        let mut is_running = BTreeMap::new();
+        for (id, input) in &inputs.sources {
+            sources.insert(*id, SourceState::new(input.spec.clone(), wanted[id].clone())?);
+            is_running.insert(*id, input.running.is_some());
+        }
+        let relations = inputs.snapshots.keys().map(|id| (*id, inputs.epoch)).collect();
+        Ok(CatchUp {
+            start,
+            dataflow,
+            store,
+            sources,
+            is_running,
+            relations,
+            counts: Counts::default(),
+            steps: 0,
+            pending: Vec::new(),
+        })
+    }
+
+    /// One step of the dataflow over the given changes; the others' bounds come along.
+    fn step(&mut self, mut deltas: BTreeMap<ObjectId, (Vec<usize>, Vec<DeltaBatch>)>) -> Result<()> {
+        self.steps += 1;
+        let mut inputs = BTreeMap::new();
+        for (id, source) in &self.sources {
+            let wanted = source.wanted().to_vec();
+            let (columns, deltas) = deltas.remove(id).unwrap_or_else(|| (wanted, Vec::new()));
+            inputs.insert(*id, CollectionDelta { deltas, columns, bounds: source.bounds() });
+        }
+        for id in self.relations.keys() {
+            let scans = || self.start.plan.scans().filter(|scan| scan.object == *id);
+            let width = scans().flat_map(|scan| scan.columns.iter()).max().map_or(0, |n| n + 1);
+            let (columns, deltas) =
+                deltas.remove(id).unwrap_or_else(|| ((0..width).collect(), Vec::new()));
+            let width = width.max(columns.len());
+            inputs.insert(*id, CollectionDelta { deltas, columns, bounds: Bounds::unknown(width) });
+        }
+        let input = |object: ObjectId| inputs[&object].clone();
+        // A catch-up's steps have no place in time: processing-time operators see the epoch of 1970.
+        let output = self.dataflow.step(Epoch(self.steps), 0, &input)?;
+        self.counts.add(&output.counts);
+        if let Some(delta) = output.delta {
+            self.store.apply(&delta)?;
+        }
+        Ok(())
+    }
+
+    fn take_snapshots(&mut self, inputs: &Inputs) -> Result<()> {
+        for (id, snapshot) in &inputs.snapshots {
+            let width = snapshot.schema().fields().len();
+            for delta in snapshot.deltas() {
+                self.start.progress.check()?;
+                let delta = delta?;
+                self.start.progress.rows_done.add(delta.len() as u64);
+                self.step(BTreeMap::from([(*id, ((0..width).collect(), vec![delta]))]))?;
+            }
+        }
+        // Also over nothing there is an answer: count(*) is 0.
+        self.step(BTreeMap::new())
+    }
+
+    /// Reads every source from where it stands here to where the running one stands, or to the ends
+    /// that the broker has now where nobody runs it.
+    fn read_sources(&mut self, inputs: &Inputs) -> Result<()> {
+        for (id, input) in &inputs.sources {
+            let ends = ends(input)?;
+            let state = self.sources.get_mut(id).expect("a source of this view");
+            state.set_ceiling(match input.running {
+                Some(_) => input.watermark,
+                None => EventTime::MAX,
+            });
+            let partitions: Vec<PartitionId> = ends.keys().copied().collect();
+            let mut ranges = state.ranges(&partitions);
+            for range in &mut ranges {
+                range.until = ends.get(&range.partition).copied();
+            }
+            ranges.retain(|range| range.until.is_some_and(|until| range.from < until));
+            let records = |range: &ReadRange| range.until.map_or(0, |until| until.0 - range.from.0);
+            let total: u64 = ranges.iter().map(records).sum();
+            self.start.progress.records_total.add(total);
+            if !ranges.is_empty() {
+                self.read(*id, ranges)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn read(&mut self, id: ObjectId, ranges: Vec<ReadRange>) -> Result<()> {
+        let expected = ranges.len();
+        let state = &self.sources[&id];
+        let (wake, woken) = std::sync::mpsc::sync_channel::<()>(1);
+        let wake = Arc::new(move || {
+            let _ = wake.try_send(());
+        });
+        let reader = ReaderThread::start(state.spec(), ranges, &state.decoded(), wake)?;
+        loop {
+            self.start.progress.check()?;
+            // Asked before the chunks are taken: what is finished then has left its chunks.
+            let finished = reader.finished().len();
+            let chunks = reader.take(CATCH_UP_STEP_ROWS, STEP_BYTES_MAX);
+            if !chunks.is_empty() {
+                self.feed(chunks.into_iter().map(|chunk| (id, chunk)).collect())?;
+                continue;
+            }
+            if finished == expected {
+                return Ok(());
+            }
+            if let Err(error) = reader.error() {
+                return Err(error.context(format!("reading for view \"{}\"", self.start.name)));
+            }
+            let _ = woken.recv_timeout(READER_POLL.max(Duration::from_millis(10)));
+        }
+    }
+
+    fn feed(&mut self, chunks: Vec<(ObjectId, Chunk)>) -> Result<()> {
+        let mut deltas: BTreeMap<ObjectId, (Vec<usize>, Vec<DeltaBatch>)> = BTreeMap::new();
+        for (id, chunk) in &chunks {
+            let Some(source) = self.sources.get_mut(id) else { continue };
+            let delta = source.take(chunk, 0)?;
+            self.start.progress.rows_done.add(delta.len() as u64);
+            self.start.progress.records_done.add(chunk.to.0 - chunk.from.0);
+            let entry = deltas.entry(*id).or_insert_with(|| (source.wanted().to_vec(), Vec::new()));
+            entry.1.push(delta);
+        }
+        self.step(deltas)
+    }
+
+    /// Takes over what the running sources took since; returns how many rows that are.
+    fn queue(&mut self, inputs: Inputs) -> usize {
+        let mut rows = 0;
+        for (id, input) in inputs.sources {
+            let state = self.sources.get_mut(&id).expect("a source of this view");
+            if input.running.is_some() {
+                state.set_ceiling(input.watermark);
+            }
+            for chunk in input.chunks {
+                rows += chunk.rows.num_rows();
+                self.pending.push((id, chunk));
+            }
+        }
+        rows
+    }
+
+    fn feed_pending(&mut self) -> Result<()> {
+        let pending = std::mem::take(&mut self.pending);
+        match pending.is_empty() {
+            true => Ok(()),
+            false => self.feed(pending),
+        }
+    }
+
+    /// Feeds the changes of views and tables, up to an epoch or to the newest.
+    fn follow_relations(&mut self, published: &Published, until: Option<Epoch>) -> Result<()> {
+        let relations: Vec<(ObjectId, Epoch)> =
+            self.relations.iter().map(|(id, epoch)| (*id, *epoch)).collect();
+        for (id, since) in relations {
+            let (newest, changes) = published.changes_since(id, since)?;
+            let until = until.unwrap_or(newest);
+            for change in changes.into_iter().take_while(|change| change.epoch <= until) {
+                let width = change.delta.rows().num_columns();
+                self.step(BTreeMap::from([(id, ((0..width).collect(), vec![change.delta]))]))?;
+            }
+            self.relations.insert(id, until);
+        }
+        Ok(())
+    }
+}
+
+/// Where to read to.
+fn ends(input: &SourceInput) -> Result<BTreeMap<PartitionId, Offset>> {
+    if let Some(running) = &input.running {
+        return Ok(running.iter().map(|(partition, state)| (*partition, state.position)).collect());
+    }
+    let partitions = input.spec.connector.partitions()?;
+    let bounds = input.spec.connector.bounds(&partitions)?;
+    Ok(partitions.into_iter().zip(bounds).map(|(id, bounds)| (id, bounds.end)).collect())
+}
+
+/// The stepper's side.
+impl Stepper {
+    /// The first answer to a catch-up: from here on nothing of its inputs is lost to it.
+    pub(super) fn inputs(&mut self, start: &CatchUpStart) -> Result<Inputs> {
+        let wanted = start.wanted();
+        let relations: Vec<ObjectId> =
+            wanted.keys().copied().filter(|id| !self.sources.contains_key(id)).collect();
+        let (_, snapshots) = self.published.snapshots(&relations)?;
+        let pins = self.catching_up.entry(start.id).or_default();
+        pins.wanted = wanted.clone();
+        let epoch = self.epoch;
+        let histories = relations.iter().map(|id| (*id, epoch)).collect::<Vec<_>>();
+        pins.histories.clone_from(&histories);
+        self.published.change(|change| {
+            for (id, epoch) in histories {
+                if let Some(history) = change.history(id) {
+                    history.pin(epoch);
+                }
+            }
+            Ok(())
+        })?;
+        let mut sources = BTreeMap::new();
+        for id in wanted.keys().copied().filter(|id| self.sources.contains_key(id)) {
+            if self.runs(id) {
+                self.start_reader(id)?;
+                let source = self.sources.get_mut(&id).expect("filtered");
+                source.tees.insert(start.id, Tee::default());
+            }
+            sources.insert(id, self.source_input(id, Vec::new(), false));
+        }
+        let snapshots = relations.into_iter().zip(snapshots).collect();
+        Ok(Inputs { epoch, snapshots, sources })
+    }
+
+    /// Whether the running system has a position in the source.
+    fn runs(&self, id: ObjectId) -> bool {
+        self.sources[&id].state.spec().is_embedded || self.is_read(id)
+    }
+
+    fn source_input(&self, id: ObjectId, chunks: Vec<Chunk>, has_overflowed: bool) -> SourceInput {
+        let state = &self.sources[&id].state;
+        SourceInput {
+            spec: state.spec().clone(),
+            running: self.runs(id).then(|| state.partitions.clone()),
+            watermark: state.watermark(),
+            chunks,
+            has_overflowed,
+        }
+    }
+
+    /// Hands over what the view's sources took since the last call.
+    pub(super) fn drain(&mut self, view: ObjectId) -> Result<Inputs> {
+        let ids: Vec<ObjectId> = match self.catching_up.get(&view) {
+            Some(pins) => pins.wanted.keys().copied().collect(),
+            None => return Err(Error::internal("a view drains that is not catching up")),
+        };
+        let mut sources = BTreeMap::new();
+        for id in ids {
+            let Some(source) = self.sources.get_mut(&id) else {
+                if self.tables.contains_key(&id) || self.views.contains_key(&id) {
+                    continue;
+                }
+                return Err(Error::new(
+                    SqlState::UNDEFINED_TABLE,
+                    "an input of the view was dropped or has failed while it was built",
+                ));
+            };
+            let tee = source.tees.get_mut(&view).map(std::mem::take).unwrap_or_default();
+            sources.insert(id, self.source_input(id, tee.chunks, tee.has_overflowed));
+        }
+        Ok(Inputs { epoch: self.epoch, snapshots: BTreeMap::new(), sources })
+    }
+
+    /// Lets go of what was kept for a catch-up.
+    pub(super) fn release(&mut self, view: ObjectId) {
+        let Some(pins) = self.catching_up.remove(&view) else { return };
+        let _ = self.published.change(|change| {
+            for (id, epoch) in pins.histories {
+                if let Some(history) = change.history(id) {
+                    history.unpin(epoch);
+                }
+            }
+            Ok(())
+        });
+        for source in self.sources.values_mut() {
+            source.tees.remove(&view);
+        }
+        // Its thread has sent its last message; joining it is a matter of microseconds.
+        if let Some(thread) = pins.thread
+            && thread.join().is_err()
+        {
+            tracing::error!("a catch-up panicked");
+        }
+    }
+
+    /// Brings a view over the last rows and makes it one of the running; the answer waits for the
+    /// checkpoint that holds its state.
+    pub(super) fn join(&mut self, mut catch_up: CatchUp, done: oneshot::Sender<Result<Epoch>>) {
+        let id = catch_up.start.id;
+        let joined = self.finish(&mut catch_up).and_then(|()| self.adopt(catch_up));
+        self.release(id);
+        match joined {
+            Ok(()) => self.checkpointer.request(done),
+            Err(error) => {
+                self.views.remove(&id);
+                let _ = self.published.change(|change| {
+                    change.remove(id);
+                    Ok(())
+                });
+                let _ = done.send(Err(error));
+            }
+        }
+    }
+
+    fn finish(&mut self, catch_up: &mut CatchUp) -> Result<()> {
+        catch_up.start.progress.check()?;
+        let inputs = self.drain(catch_up.start.id)?;
+        if inputs.sources.values().any(|source| source.has_overflowed) {
+            return Err(Error::internal("the last rows of a catch-up did not fit"));
+        }
+        catch_up.queue(inputs);
+        catch_up.feed_pending()?;
+        let published = self.published.clone();
+        catch_up.follow_relations(&published, Some(self.epoch))?;
+        for (id, source) in &catch_up.sources {
+            let is_running = catch_up.is_running[id];
+            if !is_running && self.runs(*id) {
+                return Err(Error::new(
+                    SqlState::OBJECT_IN_USE,
+                    "another view began to read the same source at the same time",
+                )
+                .hint("create the view again"));
+            }
+            if !is_running {
+                let source_state = &mut self.sources.get_mut(id).expect("drained").state;
+                source_state.restore(source.partitions.clone(), source.watermark());
+            }
+        }
+        Ok(())
+    }
+
+    fn adopt(&mut self, catch_up: CatchUp) -> Result<()> {
+        let id = catch_up.start.id;
+        let epoch = self.epoch;
+        let scanned: Vec<ObjectId> = catch_up.sources.keys().copied().collect();
+        let CatchUp { dataflow, store, counts, .. } = catch_up;
+        let bytes = dataflow.state_bytes();
+        self.views.insert(id, dataflow);
+        self.published.change(|change| {
+            change.add(id, Some(store), History::new(epoch, HISTORY_BYTES_MAX));
+            change.count(id, &counts, bytes);
+            Ok(())
+        })?;
+        scanned.into_iter().try_for_each(|source| self.start_reader(source))
+    }
+}

@@ -1,0 +1,286 @@
+//! Checkpoints of the running dataflows: what changed since the last one, written in the background.
+//!
+//! At the end of a step the stepper copies the changed slots of every operator, view and table and
+//! hands them to a thread that writes and publishes them; steps go on meanwhile. A dataflow that
+//! has no state on disk yet is written whole. If a checkpoint fails, what it was given is lost to
+//! the next one, so that one is whole again.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::sync::mpsc::SyncSender;
+use std::thread::JoinHandle;
+
+use serde::{Deserialize, Serialize};
+use tokio::sync::oneshot;
+
+use crate::base::limits::CHECKPOINT_MERGE_BYTES;
+use crate::base::{Epoch, EventTime, ObjectId, PartitionId, task};
+use crate::dataflow::source::PartitionState;
+use crate::dataflow::stepper::{Command, Stepper};
+use crate::error::{Error, Result};
+use crate::operator::{Scope, TableChange};
+use crate::storage::{Address, BlockKind, CheckpointStore, CheckpointWriter, Merging};
+
+/// The operator number under which a view's or table's rows are kept.
+pub(super) const STORE: u32 = u32::MAX;
+
+/// What a manifest says beside the blocks.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub(super) struct Meta {
+    pub version: u32,
+    pub clock_micros: i64,
+    pub sources: BTreeMap<ObjectId, SourceMeta>,
+    pub views: BTreeMap<ObjectId, ViewMeta>,
+    pub tables: BTreeSet<ObjectId>,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) struct SourceMeta {
+    pub partitions: BTreeMap<PartitionId, PartitionState>,
+    pub watermark: EventTime,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) struct ViewMeta {
+    pub shards: usize,
+    /// The plan as text: state of another plan is of no use.
+    pub plan: String,
+}
+
+/// The bytes-on-disk version of [`Meta`].
+pub(super) const META_VERSION: u32 = 1;
+
+/// Decides when, and keeps the thread that writes.
+pub(super) struct Checkpointer {
+    store: CheckpointStore,
+    commands: SyncSender<Command>,
+    interval_micros: i64,
+    due_micros: i64,
+    writing: Option<JoinHandle<()>>,
+    /// Who waits for the checkpoint being written, and for the one after it.
+    waiting: Vec<oneshot::Sender<Result<Epoch>>>,
+    requested: Vec<oneshot::Sender<Result<Epoch>>>,
+    /// Objects whose state is on disk up to the last checkpoint.
+    known: BTreeSet<ObjectId>,
+    dropped: BTreeSet<ObjectId>,
+    last: Option<Epoch>,
+}
+
+/// One address' change on its way to disk.
+struct Entry {
+    address: Address,
+    kind: BlockKind,
+    change: TableChange,
+}
+
+impl Checkpointer {
+    pub fn new(
+        store: CheckpointStore,
+        commands: SyncSender<Command>,
+        interval_micros: i64,
+        now_micros: i64,
+    ) -> Self {
+        Checkpointer {
+            store,
+            commands,
+            interval_micros,
+            due_micros: now_micros.saturating_add(interval_micros),
+            writing: None,
+            waiting: Vec::new(),
+            requested: Vec::new(),
+            known: BTreeSet::new(),
+            dropped: BTreeSet::new(),
+            last: None,
+        }
+    }
+
+    /// Says that an object's state was read back from the newest checkpoint.
+    pub fn is_restored(&mut self, id: ObjectId) {
+        self.known.insert(id);
+    }
+
+    /// Says which epoch the state on disk is of.
+    pub fn set_last(&mut self, epoch: Epoch) {
+        self.last = Some(epoch);
+    }
+
+    /// Asks for a checkpoint as soon as there can be one.
+    pub fn request(&mut self, done: oneshot::Sender<Result<Epoch>>) {
+        self.requested.push(done);
+    }
+
+    /// An object is gone: so is its state, with the next checkpoint.
+    pub fn forget(&mut self, id: ObjectId) {
+        self.known.remove(&id);
+        self.dropped.insert(id);
+    }
+
+    /// When the next checkpoint is due by itself.
+    pub fn deadline(&self) -> Option<i64> {
+        match (self.writing.is_some(), self.requested.is_empty()) {
+            (true, _) => None,
+            (false, false) => Some(0),
+            (false, true) => Some(self.due_micros),
+        }
+    }
+
+    fn is_due(&self, now_micros: i64, epoch: Epoch) -> bool {
+        let is_timely = now_micros >= self.due_micros && self.last != Some(epoch);
+        self.writing.is_none() && (!self.requested.is_empty() || is_timely)
+    }
+
+    /// The thread has ended. Returns the epoch before which the journal is not needed any more.
+    pub fn finished(&mut self, result: Result<Epoch>) -> Option<Epoch> {
+        if let Some(thread) = self.writing.take()
+            && thread.join().is_err()
+        {
+            tracing::error!("the checkpoint's thread panicked");
+        }
+        for done in self.waiting.drain(..) {
+            let _ = done.send(result.clone());
+        }
+        match result {
+            Ok(epoch) => {
+                self.last = Some(epoch);
+                self.store.oldest_epoch()
+            }
+            Err(error) => {
+                tracing::error!(%error, "a checkpoint failed; the next one is whole");
+                self.known.clear();
+                None
+            }
+        }
+    }
+
+    pub fn join(&mut self) {
+        if let Some(thread) = self.writing.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Stepper {
+    pub(super) fn start_checkpoint_if_due(&mut self) {
+        let now = self.options.clock.now_micros();
+        if !self.checkpointer.is_due(now, self.epoch) {
+            if now >= self.checkpointer.due_micros {
+                self.checkpointer.due_micros = now.saturating_add(self.checkpointer.interval_micros);
+            }
+            return;
+        }
+        self.checkpointer.due_micros = now.saturating_add(self.checkpointer.interval_micros);
+        let entries = match self.collect() {
+            Ok(entries) => entries,
+            Err(error) => {
+                tracing::error!(%error, "the state for a checkpoint could not be collected");
+                self.checkpointer.known.clear();
+                let requested = std::mem::take(&mut self.checkpointer.requested);
+                for done in requested {
+                    let _ = done.send(Err(error.clone()));
+                }
+                return;
+            }
+        };
+        let meta = self.meta();
+        let checkpointer = &mut self.checkpointer;
+        checkpointer.waiting = std::mem::take(&mut checkpointer.requested);
+        let dropped = std::mem::take(&mut checkpointer.dropped);
+        let (store, commands) = (checkpointer.store.clone(), checkpointer.commands.clone());
+        let epoch = self.epoch;
+        checkpointer.writing = Some(task::spawn("checkpoint", move || {
+            let result = write(&store, epoch, &entries, &dropped, &meta).map(|()| epoch);
+            let _ = commands.send(Command::CheckpointDone(result));
+        }));
+    }
+
+    /// Copies what changed since the last checkpoint.
+    fn collect(&mut self) -> Result<Vec<Entry>> {
+        let mut entries = Vec::new();
+        let mut scopes = BTreeMap::new();
+        for id in self.views.keys().chain(self.tables.keys()) {
+            let is_known = self.checkpointer.known.contains(id);
+            let scope = if is_known { Scope::Changed } else { Scope::All };
+            scopes.insert(*id, scope);
+        }
+        for (id, view) in &mut self.views {
+            for state in view.changes(scopes[id])? {
+                let address = Address {
+                    dataflow: *id,
+                    operator: state.operator,
+                    shard: state.shard,
+                    table: state.change.table,
+                };
+                entries.push(Entry { address, kind: kind(scopes[id]), change: state.change });
+            }
+        }
+        self.published.change(|change| {
+            for (id, scope) in &scopes {
+                let Some(store) = change.store(*id) else { continue };
+                for change in store.changes(*scope)? {
+                    let address =
+                        Address { dataflow: *id, operator: STORE, shard: 0, table: change.table };
+                    entries.push(Entry { address, kind: kind(*scope), change });
+                }
+            }
+            Ok(())
+        })?;
+        self.checkpointer.known.extend(scopes.keys().copied());
+        Ok(entries)
+    }
+
+    fn meta(&self) -> Meta {
+        let source = |(id, source): (&ObjectId, &super::stepper::Source)| {
+            let partitions = source.state.partitions.clone();
+            (*id, SourceMeta { partitions, watermark: source.state.watermark() })
+        };
+        let view = |(id, view): (&ObjectId, &super::graph::Dataflow)| {
+            (*id, ViewMeta { shards: view.shards(), plan: view.plan().to_string() })
+        };
+        Meta {
+            version: META_VERSION,
+            clock_micros: self.clock_micros,
+            sources: self.sources.iter().map(source).collect(),
+            views: self.views.iter().map(view).collect(),
+            tables: self.tables.keys().copied().collect(),
+        }
+    }
+}
+
+fn kind(scope: Scope) -> BlockKind {
+    match scope {
+        Scope::All => BlockKind::Full,
+        Scope::Changed => BlockKind::Delta,
+    }
+}
+
+fn write(
+    store: &CheckpointStore,
+    epoch: Epoch,
+    entries: &[Entry],
+    dropped: &BTreeSet<ObjectId>,
+    meta: &Meta,
+) -> Result<()> {
+    // A bounded share of the work of keeping old files small goes before each checkpoint; its results
+    // are published with it.
+    while let Merging::Working = store.merge_step(CHECKPOINT_MERGE_BYTES)? {}
+    let mut writer: CheckpointWriter = store.begin(epoch)?;
+    for id in dropped {
+        writer.remove_dataflow(*id);
+    }
+    // What is written whole replaces everything that was there, tables that are empty now included.
+    let whole: BTreeSet<ObjectId> = entries
+        .iter()
+        .filter(|entry| entry.kind == BlockKind::Full)
+        .map(|entry| entry.address.dataflow)
+        .collect();
+    for id in whole {
+        writer.remove_dataflow(id);
+    }
+    for Entry { address, kind, change } in entries {
+        writer.write_block(*address, *kind, &change.slots, &change.rows, &change.freed)?;
+    }
+    let meta = serde_json::to_value(meta)
+        .map_err(|error| Error::internal(format!("a checkpoint's description: {error}")))?;
+    let _manifest: Arc<_> = writer.publish(meta)?;
+    Ok(())
+}

@@ -1,0 +1,344 @@
+//! From what is on disk to running dataflows: the newest checkpoint, then the journal.
+//!
+//! ```text
+//!   manifest of epoch 700 ─► state of views and tables, positions, watermarks
+//!   journal  701, 702, …  ─► the same runs read again, the same steps, the same epochs
+//!   views without state   ─► built anew, beside the others
+//! ```
+//!
+//! There is no other path: a server that was stopped in order starts the same way. A run that reads
+//! back with another checksum is an error that names it.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::sync::mpsc::SyncSender;
+
+use crate::base::limits::{READER_POLL, REPLAY_STALL};
+use crate::base::{Epoch, ObjectId, Offset, PartitionId};
+use crate::connector::{Chunk, Polled, ReadRange, Reader};
+use crate::dataflow::catch_up::Progress;
+use crate::dataflow::checkpoint::{Checkpointer, META_VERSION, Meta, STORE, ViewMeta};
+use crate::dataflow::graph::{Dataflow, StateChange};
+use crate::dataflow::published::Published;
+use crate::dataflow::source::SourceSpec;
+use crate::dataflow::stepper::{
+    Command, Cut, NewView, RuntimeOptions, Stepper, TableSpec, Write, decode_delta,
+};
+use crate::error::{Error, Result, SqlState};
+use crate::operator::TableChange;
+use crate::plan::StreamPlan;
+use crate::storage::{
+    Address, CheckpointStore, DataDirectory, Journal, JournalRecord, LogWriter, Manifest, Run,
+    StepRecord,
+};
+use crate::view::Store;
+
+/// The objects that the catalog says there are, dependencies before dependents.
+#[derive(Default)]
+pub struct Objects {
+    pub sources: Vec<(SourceSpec, Option<LogWriter>)>,
+    pub tables: Vec<TableSpec>,
+    pub views: Vec<RecoveredView>,
+}
+
+/// A view to go on with, or to build if its state is not there.
+pub struct RecoveredView {
+    pub id: ObjectId,
+    pub name: String,
+    pub plan: StreamPlan,
+    pub progress: Arc<Progress>,
+}
+
+pub(super) fn recover(
+    directory: &DataDirectory,
+    options: RuntimeOptions,
+    objects: Objects,
+    commands: SyncSender<Command>,
+) -> Result<Stepper> {
+    let (checkpoints, manifest) = CheckpointStore::open(directory.checkpoints())?;
+    let epoch = manifest.as_ref().map_or(Epoch::ZERO, |manifest| manifest.epoch());
+    let (journal, records) = Journal::open(directory.journal(), epoch)?;
+    let now = options.clock.now_micros();
+    let mut checkpointer = Checkpointer::new(
+        checkpoints.clone(),
+        commands.clone(),
+        options.checkpoint_interval_micros,
+        now,
+    );
+    checkpointer.set_last(epoch);
+    let meta = manifest.as_deref().map(meta_of).transpose()?.unwrap_or_default();
+    let mut stepper = Stepper {
+        options,
+        commands,
+        published: Arc::new(Published::new(epoch)),
+        journal,
+        checkpointer,
+        sources: BTreeMap::new(),
+        tables: BTreeMap::new(),
+        views: BTreeMap::new(),
+        epoch,
+        clock_micros: meta.clock_micros,
+        staged: Vec::new(),
+        rows_budget: crate::base::limits::STEP_ROWS_MIN,
+        catching_up: BTreeMap::new(),
+        is_ended: false,
+    };
+    let state = State { checkpoints, manifest, meta };
+    let missing = stepper.restore(objects, &state)?;
+    stepper.replay(records)?;
+    for view in missing {
+        let RecoveredView { id, name, plan, progress } = view;
+        tracing::info!(view = name, "a view's state is not on disk; it is built anew");
+        // Nobody waits for it: tidemill.progress shows it.
+        let (done, _) = tokio::sync::oneshot::channel();
+        stepper.add_view(NewView { id, name, plan, progress, done });
+    }
+    let ids: Vec<ObjectId> = stepper.sources.keys().copied().collect();
+    for id in ids.into_iter().filter(|id| stepper.is_read(*id)).collect::<Vec<_>>() {
+        if let Err(error) = stepper.start_reader(id) {
+            tracing::error!(source = id.0, %error, "a source cannot be read");
+        }
+    }
+    Ok(stepper)
+}
+
+struct State {
+    checkpoints: CheckpointStore,
+    manifest: Option<Arc<Manifest>>,
+    meta: Meta,
+}
+
+impl State {
+    /// The changes of one operator or store, in the order in which they were written.
+    fn load(&self, dataflow: ObjectId) -> Result<Vec<(Address, TableChange)>> {
+        let Some(manifest) = &self.manifest else { return Ok(Vec::new()) };
+        let mut changes = Vec::new();
+        for address in manifest.addresses().filter(|address| address.dataflow == dataflow) {
+            for block in self.checkpoints.load(manifest, address) {
+                let block = block?;
+                let change = TableChange {
+                    table: address.table,
+                    slots: block.slots,
+                    rows: block.batch,
+                    freed: block.freed,
+                };
+                changes.push((address, change));
+            }
+        }
+        Ok(changes)
+    }
+}
+
+fn meta_of(manifest: &Manifest) -> Result<Meta> {
+    let meta: Meta = serde_json::from_value(manifest.meta().clone()).map_err(|error| {
+        Error::new(SqlState::DATA_CORRUPTED, format!("the checkpoint's description: {error}"))
+    })?;
+    match meta.version {
+        META_VERSION => Ok(meta),
+        other => Err(Error::new(
+            SqlState::DATA_CORRUPTED,
+            format!("the checkpoint is of version {other}, this server writes {META_VERSION}"),
+        )),
+    }
+}
+
+impl Stepper {
+    /// Puts back what the checkpoint holds; returns the views that it does not.
+    fn restore(&mut self, objects: Objects, state: &State) -> Result<Vec<RecoveredView>> {
+        for (spec, log) in objects.sources {
+            let id = spec.id;
+            self.add_source(spec, log);
+            if let (Some(meta), Some(source)) =
+                (state.meta.sources.get(&id), self.sources.get_mut(&id))
+            {
+                source.state.restore(meta.partitions.clone(), meta.watermark);
+            }
+        }
+        for table in objects.tables {
+            let id = table.id;
+            let mut store = Store::new(table.schema.clone(), table.identity.clone())?;
+            if state.meta.tables.contains(&id) {
+                store.restore(state.load(id)?.into_iter().map(|(_, change)| change))?;
+                self.checkpointer.is_restored(id);
+            }
+            self.tables.insert(id, table);
+            self.publish_collection(id, Some(store));
+        }
+        let mut missing: Vec<RecoveredView> = Vec::new();
+        for view in objects.views {
+            let is_orphan = view
+                .plan
+                .depends_on
+                .iter()
+                .any(|id| missing.iter().any(|missing| missing.id == *id));
+            match state.meta.views.get(&view.id) {
+                Some(meta) if meta.plan == view.plan.to_string() && !is_orphan => {
+                    self.restore_view(&view, meta, state)?;
+                }
+                _ => missing.push(view),
+            }
+        }
+        // The rows' columns follow from who reads them.
+        let ids: Vec<ObjectId> = self.sources.keys().copied().collect();
+        for id in ids {
+            let wanted = self.wanted(id);
+            self.sources.get_mut(&id).expect("just listed").state.want(wanted)?;
+        }
+        Ok(missing)
+    }
+
+    fn restore_view(&mut self, view: &RecoveredView, meta: &ViewMeta, state: &State) -> Result<()> {
+        let mut dataflow = Dataflow::new(view.plan.clone(), meta.shards)?;
+        let mut store = Store::new(view.plan.schema.clone(), view.plan.identity())?;
+        let mut rows = Vec::new();
+        for (address, change) in state.load(view.id)? {
+            match address.operator {
+                STORE => rows.push(change),
+                operator => {
+                    dataflow.restore(StateChange { operator, shard: address.shard, change })?;
+                }
+            }
+        }
+        store.restore(rows)?;
+        dataflow.resume();
+        self.views.insert(view.id, dataflow);
+        self.publish_collection(view.id, Some(store));
+        self.checkpointer.is_restored(view.id);
+        Ok(())
+    }
+
+    /// Takes the journal's steps again, exactly.
+    fn replay(&mut self, records: Vec<JournalRecord>) -> Result<()> {
+        let steps: Vec<StepRecord> = records
+            .into_iter()
+            .filter_map(|record| match record {
+                JournalRecord::Step(step) => Some(step),
+                JournalRecord::Control(_) => None,
+            })
+            .collect();
+        if steps.is_empty() {
+            return Ok(());
+        }
+        tracing::info!(steps = steps.len(), "the journal is replayed");
+        let mut readers = self.replay_readers(&steps)?;
+        for step in steps {
+            let epoch = step.epoch;
+            let cut = self.replay_cut(step, &mut readers)?;
+            let changes = self.compute(cut)?;
+            self.publish(epoch, changes)?;
+        }
+        Ok(())
+    }
+
+    /// A reader for each source that the steps read, which ends a chunk wherever a step did.
+    fn replay_readers(&self, steps: &[StepRecord]) -> Result<BTreeMap<ObjectId, Replay>> {
+        let mut ranges: BTreeMap<ObjectId, BTreeMap<PartitionId, ReadRange>> = BTreeMap::new();
+        for run in steps.iter().flat_map(|step| &step.runs) {
+            if !self.sources.contains_key(&run.source) {
+                continue;
+            }
+            let range =
+                ranges.entry(run.source).or_default().entry(run.partition).or_insert(ReadRange {
+                    partition: run.partition,
+                    from: run.from,
+                    boundaries: VecDeque::new(),
+                    until: None,
+                });
+            range.boundaries.push_back(run.to);
+            range.until = Some(run.to);
+        }
+        ranges
+            .into_iter()
+            .map(|(id, ranges)| {
+                let state = &self.sources[&id].state;
+                let reader = state
+                    .spec()
+                    .connector
+                    .reader(ranges.into_values().collect(), &state.decoded())?;
+                let name = state.spec().name.clone();
+                Ok((id, Replay { reader, chunks: BTreeMap::new(), name }))
+            })
+            .collect()
+    }
+
+    fn replay_cut(
+        &self,
+        step: StepRecord,
+        readers: &mut BTreeMap<ObjectId, Replay>,
+    ) -> Result<Cut> {
+        let mut chunks = Vec::new();
+        for run in &step.runs {
+            let Some(replay) = readers.get_mut(&run.source) else { continue };
+            chunks.extend(replay.read(run)?.into_iter().map(|chunk| (run.source, chunk)));
+        }
+        let mut writes = Vec::new();
+        for write in step.writes {
+            let Some(table) = self.tables.get(&write.table) else { continue };
+            let delta = decode_delta(&write.payload, &table.schema)?;
+            writes.push(Write { object: write.table, delta });
+        }
+        Ok(Cut {
+            epoch: step.epoch,
+            clock_micros: step.clock_micros,
+            events: step.events,
+            chunks,
+            writes,
+        })
+    }
+}
+
+/// A source read again.
+struct Replay {
+    reader: Box<dyn Reader>,
+    /// Read ahead of the step, by partition.
+    chunks: BTreeMap<PartitionId, VecDeque<Chunk>>,
+    name: String,
+}
+
+impl Replay {
+    /// The chunks of a run, which together cover it exactly.
+    fn read(&mut self, run: &Run) -> Result<Vec<Chunk>> {
+        let mut chunks = Vec::new();
+        let mut at: Offset = run.from;
+        let mut waited = std::time::Duration::ZERO;
+        while at < run.to {
+            if let Some(chunk) = self.chunks.entry(run.partition).or_default().pop_front() {
+                at = chunk.to;
+                chunks.push(chunk);
+                continue;
+            }
+            match self.reader.poll(READER_POLL) {
+                Ok(Polled::Chunk(chunk)) => {
+                    waited = std::time::Duration::ZERO;
+                    self.chunks.entry(chunk.partition).or_default().push_back(chunk);
+                }
+                Ok(_) => waited += READER_POLL,
+                Err(error) if error.is_retryable() => {
+                    tracing::warn!(source = self.name, %error, "replay waits for the source");
+                }
+                Err(error) => {
+                    return Err(error.context(format!("replaying source \"{}\"", self.name)));
+                }
+            }
+            if waited > REPLAY_STALL {
+                return Err(self.differs(run, "its rows are not there any more"));
+            }
+        }
+        let rows: u64 = chunks.iter().map(|chunk| chunk.rows.num_rows() as u64).sum();
+        if at != run.to || rows != run.rows {
+            return Err(self.differs(run, "it has other rows"));
+        }
+        Ok(chunks)
+    }
+
+    fn differs(&self, run: &Run, how: &str) -> Error {
+        Error::new(
+            SqlState::DATA_CORRUPTED,
+            format!(
+                "source \"{}\" does not read back as it did: partition {}, offsets {} to {}: {how}",
+                self.name, run.partition, run.from, run.to
+            ),
+        )
+        .hint("compaction, retention or a new topic of the same name can be the cause")
+    }
+}

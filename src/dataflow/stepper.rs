@@ -1,0 +1,844 @@
+//! The loop: one thread that owns every running dataflow and takes one step after another.
+//!
+//! ```text
+//!   wait (command, rows, deadline) ─► cut ─► journal ─► compute ─► journal durable? ─► publish ─► answer
+//!                                       ▲                                                  │
+//!                                       └──────────────── again, while rows wait ◄─────────┘
+//! ```
+//!
+//! State: sources with their readers and clocks, tables' schemas, views' operators; the rows that
+//! readers see are in [`Published`]. A failed write of the journal is fatal: what is durable is not
+//! known then, and only a restart finds out.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use arrow::array::RecordBatch;
+use arrow::datatypes::SchemaRef;
+use tokio::sync::oneshot;
+
+use crate::base::limits::{
+    COMMANDS_MAX, HISTORY_BYTES_MAX, STEP_BYTES_MAX, STEP_ROWS_MAX, STEP_ROWS_MIN, STEP_TIME_MAX,
+};
+use crate::base::{Clock, Epoch, ObjectId, Offset, PartitionId, task};
+use crate::connector::Chunk;
+use crate::dataflow::catch_up::{CatchUp, CatchUpStart, Inputs, Progress};
+use crate::dataflow::checkpoint::Checkpointer;
+use crate::dataflow::graph::{CollectionDelta, Dataflow, DataflowOutput};
+use crate::dataflow::published::{ErrorRow, Published};
+use crate::dataflow::source::{ReaderThread, SourceSpec, SourceState, SourceStatus, error_row};
+use crate::delta::{DeltaBatch, Weights};
+use crate::error::{Error, Result, SqlState};
+use crate::operator::Bounds;
+use crate::plan::StreamPlan;
+use crate::storage::{
+    DataDirectory, Event, Journal, JournalRecord, LogWriter, Run, StepRecord, TableWrite, Ticket,
+    decode_batch, encode_batch,
+};
+use crate::view::{History, Identity, Store};
+
+/// What others ask of the stepper. Everything that can happen to it is in here.
+pub enum Command {
+    /// A source exists; its rows are read when a view needs them.
+    AddSource { spec: Box<SourceSpec>, log: Option<LogWriter> },
+    AddTable(TableSpec),
+    /// Builds a view beside the running ones; answers when it has joined them.
+    AddView(Box<NewView>),
+    Drop { ids: Vec<ObjectId>, done: oneshot::Sender<()> },
+    /// Applies writes in one step; answers with its epoch when they are durable and visible.
+    Write { writes: Vec<Write>, done: oneshot::Sender<Result<Epoch>> },
+    /// Answers when everything that was there before is visible.
+    Flush { done: oneshot::Sender<Result<Epoch>> },
+    SourceStatus { reply: oneshot::Sender<Vec<SourceStatus>> },
+    /// From a catch-up: what to read, at one epoch.
+    Inputs { start: CatchUpStart, reply: oneshot::Sender<Result<Inputs>> },
+    /// From a catch-up: the chunks that the running sources took since.
+    Drain { view: ObjectId, reply: oneshot::Sender<Result<Inputs>> },
+    /// From a catch-up that has almost everything: take it in.
+    Join { catch_up: Box<CatchUp>, done: oneshot::Sender<Result<Epoch>> },
+    /// From a catch-up that has ended otherwise.
+    Abandon { view: ObjectId },
+    CheckpointDone(Result<Epoch>),
+    /// A checkpoint now; answers when it is durable.
+    Checkpoint { done: oneshot::Sender<Result<Epoch>> },
+    /// A reader has something.
+    Wake,
+    Shutdown,
+}
+
+/// Rows for one table or embedded topic.
+pub struct Write {
+    pub object: ObjectId,
+    pub delta: DeltaBatch,
+}
+
+/// A table: rows are written by users and kept.
+#[derive(Clone, Debug)]
+pub struct TableSpec {
+    pub id: ObjectId,
+    pub schema: SchemaRef,
+    pub identity: Identity,
+}
+
+/// A view to be built.
+pub struct NewView {
+    pub id: ObjectId,
+    pub name: String,
+    pub plan: StreamPlan,
+    pub progress: Arc<Progress>,
+    pub done: oneshot::Sender<Result<Epoch>>,
+}
+
+/// How the step engine is to run.
+#[derive(Clone)]
+pub struct RuntimeOptions {
+    pub workers: usize,
+    pub clock: Clock,
+    /// Microseconds between checkpoints.
+    pub checkpoint_interval_micros: i64,
+}
+
+/// The step engine, running on its own thread.
+pub struct Runtime {
+    commands: SyncSender<Command>,
+    published: Arc<Published>,
+    // Behind a mutex because whoever shuts down first joins it.
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl Runtime {
+    /// Recovers what the data directory holds of the given objects and starts stepping. Views whose
+    /// state is not there are built anew.
+    pub fn start(
+        directory: &DataDirectory,
+        options: RuntimeOptions,
+        objects: crate::dataflow::recovery::Objects,
+    ) -> Result<Runtime> {
+        let (sender, receiver) = sync_channel(COMMANDS_MAX);
+        let stepper =
+            crate::dataflow::recovery::recover(directory, options, objects, sender.clone())?;
+        let published = stepper.published.clone();
+        let thread = task::spawn("stepper", move || stepper.run(&receiver));
+        Ok(Runtime { commands: sender, published, thread: Mutex::new(Some(thread)) })
+    }
+
+    pub fn published(&self) -> &Arc<Published> {
+        &self.published
+    }
+
+    /// Hands over a command; waits while the stepper is far behind.
+    pub fn send(&self, command: Command) -> Result<()> {
+        self.commands.send(command).map_err(|_| {
+            Error::new(SqlState::ADMIN_SHUTDOWN, "the server is shutting down")
+        })
+    }
+
+    /// Ends the loop after the running step and waits for it.
+    pub fn shutdown(&self) {
+        let _ = self.commands.send(Command::Shutdown);
+        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(thread) = thread
+            && thread.join().is_err()
+        {
+            tracing::error!("the stepper panicked");
+        }
+    }
+}
+
+impl Drop for Runtime {
+    fn drop(&mut self) {
+        self.shutdown();
+    }
+}
+
+/// A source in the loop.
+pub(super) struct Source {
+    pub state: SourceState,
+    /// Present while a view reads it and rows come from outside.
+    pub reader: Option<ReaderThread>,
+    pub log: Option<LogWriter>,
+    /// Chunks kept for views that are catching up.
+    pub tees: BTreeMap<ObjectId, Tee>,
+}
+
+/// The chunks taken since a view began to catch up, for it to take over.
+#[derive(Default)]
+pub(super) struct Tee {
+    pub chunks: Vec<Chunk>,
+    pub bytes: usize,
+    pub has_overflowed: bool,
+}
+
+/// The loop's state.
+pub(super) struct Stepper {
+    pub options: RuntimeOptions,
+    pub commands: SyncSender<Command>,
+    pub published: Arc<Published>,
+    pub journal: Journal,
+    pub checkpointer: Checkpointer,
+    pub sources: BTreeMap<ObjectId, Source>,
+    pub tables: BTreeMap<ObjectId, TableSpec>,
+    pub views: BTreeMap<ObjectId, Dataflow>,
+    pub epoch: Epoch,
+    pub clock_micros: i64,
+    pub staged: Vec<(Vec<Write>, oneshot::Sender<Result<Epoch>>)>,
+    pub rows_budget: usize,
+    pub catching_up: BTreeMap<ObjectId, Pins>,
+    pub is_ended: bool,
+}
+
+/// What a catching-up view holds on to in the loop.
+#[derive(Default)]
+pub(super) struct Pins {
+    pub histories: Vec<(ObjectId, Epoch)>,
+    /// For each source the columns it needs.
+    pub wanted: BTreeMap<ObjectId, Vec<usize>>,
+    pub thread: Option<JoinHandle<()>>,
+    pub progress: Option<Arc<Progress>>,
+}
+
+/// Everything that a step works on, from the cut or from the journal.
+pub(super) struct Cut {
+    pub epoch: Epoch,
+    pub clock_micros: i64,
+    pub events: Vec<Event>,
+    /// In the order in which the step takes them.
+    pub chunks: Vec<(ObjectId, Chunk)>,
+    pub writes: Vec<Write>,
+}
+
+/// What a step changes, before anybody sees it.
+#[derive(Default)]
+pub(super) struct Changes {
+    deltas: Vec<(ObjectId, DeltaBatch)>,
+    outputs: Vec<(ObjectId, DataflowOutput, usize)>,
+    errors: Vec<(ObjectId, Vec<ErrorRow>)>,
+    failures: Vec<(ObjectId, Error)>,
+}
+
+impl Stepper {
+    pub(super) fn run(mut self, commands: &Receiver<Command>) {
+        while !self.is_ended {
+            let timeout = self.timeout();
+            match commands.recv_timeout(timeout) {
+                Ok(command) => self.handle(command),
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => break,
+            }
+            for _ in 0..COMMANDS_MAX {
+                let Ok(command) = commands.try_recv() else { break };
+                self.handle(command);
+            }
+            if self.is_ended {
+                break;
+            }
+            if self.has_work()
+                && let Err(error) = self.step()
+            {
+                // Nothing can be made durable any more; a restart finds out what was.
+                tracing::error!(%error, "the step engine cannot go on");
+                std::process::abort();
+            }
+            self.start_checkpoint_if_due();
+        }
+        self.end();
+    }
+
+    fn end(&mut self) {
+        for pins in self.catching_up.values() {
+            if let Some(progress) = &pins.progress {
+                progress.cancel();
+            }
+        }
+        self.sources.clear();
+        if let Err(error) = self.journal.sync() {
+            tracing::error!(%error, "the journal could not be closed");
+        }
+        self.checkpointer.join();
+    }
+
+    fn handle(&mut self, command: Command) {
+        match command {
+            Command::AddSource { spec, log } => self.add_source(*spec, log),
+            Command::AddTable(spec) => self.add_table(spec),
+            Command::AddView(view) => self.add_view(*view),
+            Command::Drop { ids, done } => {
+                ids.into_iter().for_each(|id| self.drop_object(id));
+                let _ = done.send(());
+            }
+            Command::Write { writes, done } => self.staged.push((writes, done)),
+            Command::Flush { done } => self.staged.push((Vec::new(), done)),
+            Command::SourceStatus { reply } => {
+                let _ = reply.send(self.source_status());
+            }
+            Command::Inputs { start, reply } => {
+                let _ = reply.send(self.inputs(&start));
+            }
+            Command::Drain { view, reply } => {
+                let _ = reply.send(self.drain(view));
+            }
+            Command::Join { catch_up, done } => self.join(*catch_up, done),
+            Command::Abandon { view } => self.release(view),
+            Command::CheckpointDone(result) => {
+                let oldest = self.checkpointer.finished(result);
+                if let Some(oldest) = oldest
+                    && let Err(error) = self.journal.truncate_before(oldest)
+                {
+                    tracing::warn!(%error, "the journal could not be trimmed");
+                }
+            }
+            Command::Checkpoint { done } => self.checkpointer.request(done),
+            Command::Wake => {}
+            Command::Shutdown => self.is_ended = true,
+        }
+    }
+
+    pub(super) fn add_source(&mut self, spec: SourceSpec, log: Option<LogWriter>) {
+        let id = spec.id;
+        match SourceState::new(spec, Vec::new()) {
+            Ok(state) => {
+                let source = Source { state, reader: None, log, tees: BTreeMap::new() };
+                self.sources.insert(id, source);
+                self.publish_collection(id, None);
+            }
+            Err(error) => tracing::error!(%error, "a source could not be added"),
+        }
+    }
+
+    fn add_table(&mut self, spec: TableSpec) {
+        match Store::new(spec.schema.clone(), spec.identity.clone()) {
+            Ok(store) => {
+                let id = spec.id;
+                self.tables.insert(id, spec);
+                self.publish_collection(id, Some(store));
+            }
+            Err(error) => tracing::error!(%error, "a table could not be added"),
+        }
+    }
+
+    pub(super) fn publish_collection(&self, id: ObjectId, store: Option<Store>) {
+        let epoch = self.epoch;
+        let added = self.published.change(|change| {
+            change.add(id, store, History::new(epoch, HISTORY_BYTES_MAX));
+            Ok(())
+        });
+        added.expect("adding a relation cannot fail");
+    }
+
+    pub(super) fn add_view(&mut self, view: NewView) {
+        let NewView { id, name, plan, progress, done } = view;
+        let pins = self.catching_up.entry(id).or_default();
+        pins.progress = Some(progress.clone());
+        let start = CatchUpStart::new(id, name, plan, self.options.workers, progress);
+        let commands = self.commands.clone();
+        let published = self.published.clone();
+        let thread = task::spawn("catch-up", move || {
+            crate::dataflow::catch_up::run(start, &commands, &published, done);
+        });
+        pins.thread = Some(thread);
+    }
+
+    fn drop_object(&mut self, id: ObjectId) {
+        if let Some(progress) = self.catching_up.get(&id).and_then(|pins| pins.progress.clone()) {
+            progress.cancel();
+        }
+        self.views.remove(&id);
+        self.tables.remove(&id);
+        self.sources.remove(&id);
+        self.checkpointer.forget(id);
+        let _ = self.published.change(|change| {
+            change.remove(id);
+            Ok(())
+        });
+        self.stop_unread_sources();
+    }
+
+    /// The columns of a source that running and coming views read.
+    pub(super) fn wanted(&self, source: ObjectId) -> Vec<usize> {
+        let mut wanted = BTreeSet::new();
+        for view in self.views.values() {
+            let scans = view.plan().scans().filter(|scan| scan.object == source);
+            wanted.extend(scans.flat_map(|scan| scan.columns.iter().copied()));
+        }
+        for pins in self.catching_up.values() {
+            wanted.extend(pins.wanted.get(&source).into_iter().flatten().copied());
+        }
+        wanted.into_iter().collect()
+    }
+
+    pub(super) fn is_read(&self, source: ObjectId) -> bool {
+        self.views.values().any(|view| view.plan().scans().any(|scan| scan.object == source))
+    }
+
+    fn stop_unread_sources(&mut self) {
+        let ids: Vec<ObjectId> = self.sources.keys().copied().collect();
+        for id in ids {
+            if self.is_read(id) {
+                continue;
+            }
+            let source = self.sources.get_mut(&id).expect("just listed");
+            source.reader = None;
+            if !source.state.spec().is_embedded {
+                // The next view begins where CREATE SOURCE said.
+                source.state.restore(BTreeMap::new(), crate::base::EventTime::MIN);
+            }
+        }
+    }
+
+    /// Starts, or starts anew with more columns, the reader of a source that a view reads.
+    pub(super) fn start_reader(&mut self, id: ObjectId) -> Result<()> {
+        let wanted = self.wanted(id);
+        let commands = self.commands.clone();
+        let Some(source) = self.sources.get_mut(&id) else { return Ok(()) };
+        let has_columns = source.reader.is_some() || source.state.spec().is_embedded;
+        if has_columns && wanted.iter().all(|column| source.state.wanted().contains(column)) {
+            return Ok(());
+        }
+        source.state.want(wanted)?;
+        if source.state.spec().is_embedded {
+            return Ok(());
+        }
+        source.reader = None;
+        let partitions: Vec<PartitionId> = match source.state.partitions.is_empty() {
+            true => source.state.spec().connector.partitions()?,
+            false => source.state.partitions.keys().copied().collect(),
+        };
+        let ranges = source.state.ranges(&partitions);
+        let wake = Arc::new(move || {
+            // A full queue wakes the stepper all the same.
+            let _ = commands.try_send(Command::Wake);
+        });
+        let decoded = source.state.decoded();
+        source.reader = Some(ReaderThread::start(source.state.spec(), ranges, &decoded, wake)?);
+        Ok(())
+    }
+
+    fn source_status(&self) -> Vec<SourceStatus> {
+        let status = |(id, source): (&ObjectId, &Source)| SourceStatus {
+            id: *id,
+            watermark: source.state.watermark(),
+            partitions: source.state.partitions.clone(),
+            error: source.reader.as_ref().and_then(|reader| match reader.error() {
+                Ok(error) => error,
+                Err(error) => Some(error),
+            }),
+            queued_bytes: source.reader.as_ref().map_or(0, ReaderThread::queued_bytes),
+        };
+        self.sources.iter().map(status).collect()
+    }
+
+    fn has_work(&self) -> bool {
+        let now = self.options.clock.now_micros();
+        !self.staged.is_empty()
+            || self.sources.values().any(|source| {
+                source.reader.as_ref().is_some_and(ReaderThread::is_filled)
+                    || !idle_partitions(source, now).is_empty()
+            })
+            || self.views.values().any(|view| view.is_waiting(now))
+    }
+
+    /// How long there is nothing to do but wait.
+    fn timeout(&self) -> Duration {
+        if self.has_work() {
+            return Duration::ZERO;
+        }
+        let now = self.options.clock.now_micros();
+        let deadlines = self
+            .views
+            .values()
+            .filter_map(Dataflow::deadline)
+            .chain(self.sources.values().filter_map(idle_deadline))
+            .chain(self.checkpointer.deadline());
+        let micros = deadlines.min().map_or(i64::MAX, |deadline| deadline.saturating_sub(now));
+        let micros = u64::try_from(micros).unwrap_or(0);
+        // An hour: nothing is late by it, and the arithmetic of the wait stays in range.
+        Duration::from_micros(micros.clamp(1_000, 3_600_000_000))
+    }
+
+    /// One step, from the cut to the answers.
+    fn step(&mut self) -> Result<()> {
+        let started = Instant::now();
+        let staged = std::mem::take(&mut self.staged);
+        let (writes, answers): (Vec<_>, Vec<_>) = staged.into_iter().unzip();
+        let cut = self.cut(writes.into_iter().flatten().collect())?;
+        let rows: usize = cut.chunks.iter().map(|(_, chunk)| chunk.rows.num_rows()).sum();
+        if cut.is_empty() && !self.views.values().any(|view| view.is_waiting(cut.clock_micros)) {
+            // Only FLUSH without rows: everything before it is visible already.
+            answers.into_iter().for_each(|done| drop(done.send(Ok(self.epoch))));
+            return Ok(());
+        }
+        let record = record_of(&cut)?;
+        let ticket = self.journal.append(&JournalRecord::Step(record))?;
+        let epoch = cut.epoch;
+        let changes = self.compute(cut)?;
+        wait(&ticket)?;
+        self.publish(epoch, changes)?;
+        for done in answers {
+            let _ = done.send(Ok(epoch));
+        }
+        self.adapt(rows, started.elapsed());
+        Ok(())
+    }
+
+    /// Keeps a step near the time in which nobody notices it, by the rate that steps reach.
+    fn adapt(&mut self, rows: usize, took: Duration) {
+        if rows < STEP_ROWS_MIN {
+            return;
+        }
+        let micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX).max(1);
+        let target = u64::try_from(STEP_TIME_MAX.as_micros()).unwrap_or(u64::MAX);
+        let fits = (rows as u64).saturating_mul(target) / micros;
+        let fits = usize::try_from(fits).unwrap_or(usize::MAX);
+        let smooth = (self.rows_budget / 2).saturating_add(fits / 2);
+        self.rows_budget = smooth.clamp(STEP_ROWS_MIN, STEP_ROWS_MAX);
+    }
+
+    /// Takes what the inputs have queued, within the bounds of a step.
+    fn cut(&mut self, writes: Vec<Write>) -> Result<Cut> {
+        let now = self.options.clock.now_micros();
+        let clock_micros = now.max(self.clock_micros);
+        let mut cut = Cut {
+            epoch: self.epoch.next(),
+            clock_micros,
+            events: Vec::new(),
+            chunks: Vec::new(),
+            writes: Vec::new(),
+        };
+        let active = self.sources.values().filter(|source| source.reader.is_some()).count().max(1);
+        for (id, source) in &self.sources {
+            for partition in idle_partitions(source, clock_micros) {
+                cut.events.push(Event::Idle { source: *id, partition });
+            }
+            if let Some(reader) = &source.reader {
+                let chunks = reader.take(self.rows_budget / active, STEP_BYTES_MAX / active);
+                cut.chunks.extend(chunks.into_iter().map(|chunk| (*id, chunk)));
+            }
+        }
+        self.cut_writes(writes, &mut cut)?;
+        Ok(cut)
+    }
+
+    /// Writes to topics go to their logs and into the step as chunks; those to tables as they are.
+    fn cut_writes(&mut self, writes: Vec<Write>, cut: &mut Cut) -> Result<()> {
+        let mut tickets: Vec<Ticket> = Vec::new();
+        for write in writes {
+            let Some(source) = self.sources.get(&write.object) else {
+                cut.writes.push(write);
+                continue;
+            };
+            let log = source.log.as_ref().ok_or_else(|| {
+                Error::internal("rows were written to a source that is not embedded")
+            })?;
+            let rows = write.delta.rows();
+            let count = u32::try_from(rows.num_rows())
+                .map_err(|_| Error::internal("a write has less than 2^32 rows"))?;
+            let payload = encode_batch(rows, None)?;
+            let checksum = crc32fast::hash(&payload);
+            let bytes = payload.len();
+            let ticket = log.append(payload, count)?;
+            let from = ticket.offset();
+            cut.chunks.push((
+                write.object,
+                Chunk {
+                    partition: PartitionId(0),
+                    from,
+                    to: Offset(from.0 + u64::from(count)),
+                    rows: rows.clone(),
+                    weights: None,
+                    bad: Vec::new(),
+                    skipped: 0,
+                    checksum,
+                    bytes,
+                    arrived_micros: cut.clock_micros,
+                },
+            ));
+            tickets.push(ticket);
+        }
+        // The journal must not name rows that a crash could still lose.
+        tickets.iter().try_for_each(wait)
+    }
+
+    /// What the step changes. Used alike for the running system and for replay.
+    pub(super) fn compute(&mut self, cut: Cut) -> Result<Changes> {
+        self.epoch = cut.epoch;
+        self.clock_micros = cut.clock_micros;
+        let mut changes = Changes::default();
+        for event in &cut.events {
+            let (source, partition, is_idle) = match *event {
+                Event::Idle { source, partition } => (source, partition, true),
+                Event::Active { source, partition } => (source, partition, false),
+            };
+            if let Some(source) = self.sources.get_mut(&source) {
+                source.state.set_idle(partition, is_idle);
+            }
+        }
+        let mut inputs = self.take_chunks(&cut, &mut changes)?;
+        self.take_writes(cut.writes, &mut inputs, &mut changes)?;
+        let ids: Vec<ObjectId> = self.views.keys().copied().collect();
+        for id in ids {
+            self.step_view(id, cut.epoch, cut.clock_micros, &mut inputs, &mut changes);
+        }
+        Ok(changes)
+    }
+
+    fn take_chunks(
+        &mut self,
+        cut: &Cut,
+        changes: &mut Changes,
+    ) -> Result<BTreeMap<ObjectId, CollectionDelta>> {
+        let mut inputs = BTreeMap::new();
+        for (id, source) in &self.sources {
+            let input = CollectionDelta {
+                deltas: Vec::new(),
+                columns: source.state.wanted().to_vec(),
+                bounds: Bounds::unknown(0),
+            };
+            inputs.insert(*id, input);
+        }
+        for (id, chunk) in &cut.chunks {
+            // A source that was dropped in the meantime has no readers left.
+            let Some(source) = self.sources.get_mut(id) else { continue };
+            for tee in source.tees.values_mut() {
+                tee.push(chunk);
+            }
+            let delta = source.state.take(chunk, cut.clock_micros)?;
+            let input = inputs.get_mut(id).expect("every source has an input");
+            if !delta.is_empty() {
+                input.deltas.push(delta);
+            }
+            if !chunk.bad.is_empty() {
+                let rows = chunk.bad.iter().map(|bad| error_row(bad, cut.clock_micros));
+                changes.errors.push((*id, rows.collect()));
+            }
+        }
+        for (id, source) in &self.sources {
+            inputs.get_mut(id).expect("every source has an input").bounds = source.state.bounds();
+        }
+        Ok(inputs)
+    }
+
+    fn take_writes(
+        &self,
+        writes: Vec<Write>,
+        inputs: &mut BTreeMap<ObjectId, CollectionDelta>,
+        changes: &mut Changes,
+    ) -> Result<()> {
+        for (id, table) in &self.tables {
+            let width = table.schema.fields().len();
+            let input = CollectionDelta {
+                deltas: Vec::new(),
+                columns: (0..width).collect(),
+                bounds: Bounds::unknown(width),
+            };
+            inputs.insert(*id, input);
+        }
+        let mut deltas: BTreeMap<ObjectId, Vec<DeltaBatch>> = BTreeMap::new();
+        for write in writes {
+            if self.tables.contains_key(&write.object) {
+                deltas.entry(write.object).or_default().push(write.delta);
+            }
+        }
+        for (id, parts) in deltas {
+            let delta = crate::delta::concat(&self.tables[&id].schema, &parts)?;
+            inputs.get_mut(&id).expect("every table has an input").deltas.push(delta.clone());
+            changes.deltas.push((id, delta));
+        }
+        Ok(())
+    }
+
+    /// Runs one view; its change becomes an input of those above it.
+    fn step_view(
+        &mut self,
+        id: ObjectId,
+        epoch: Epoch,
+        clock_micros: i64,
+        inputs: &mut BTreeMap<ObjectId, CollectionDelta>,
+        changes: &mut Changes,
+    ) {
+        let view = self.views.get_mut(&id).expect("the caller lists running views");
+        let missing = view.plan().scans().find(|scan| !inputs.contains_key(&scan.object));
+        let result = match missing {
+            Some(scan) => Err(Error::new(
+                SqlState::OBJECT_NOT_IN_PREREQUISITE_STATE,
+                format!("its input \"{}\" has failed", scan.name),
+            )),
+            None => {
+                let input = |object: ObjectId| inputs[&object].clone();
+                let step = AssertUnwindSafe(|| view.step(epoch, clock_micros, &input));
+                catch_unwind(step).unwrap_or_else(|panic| Err(Error::internal(panic_text(&panic))))
+            }
+        };
+        match result {
+            Ok(output) => {
+                let width = view.plan().schema.fields().len();
+                let input = CollectionDelta {
+                    deltas: output.delta.iter().cloned().collect(),
+                    columns: (0..width).collect(),
+                    bounds: view.bounds().clone(),
+                };
+                inputs.insert(id, input);
+                let bytes = view.state_bytes();
+                changes.outputs.push((id, output, bytes));
+            }
+            Err(error) => {
+                tracing::error!(view = id.0, %error, "a view has failed");
+                self.views.remove(&id);
+                self.checkpointer.forget(id);
+                changes.failures.push((id, error));
+            }
+        }
+    }
+
+    /// Makes the step's changes visible, all at once.
+    pub(super) fn publish(&mut self, epoch: Epoch, changes: Changes) -> Result<()> {
+        let clock_micros = self.clock_micros;
+        let mut failed = Vec::new();
+        self.published.change(|change| {
+            for (id, delta) in &changes.deltas {
+                change.apply(*id, epoch, delta)?;
+            }
+            for (id, output, bytes) in changes.outputs {
+                change.count(id, &output.counts, bytes);
+                change.record_errors(id, output.errors.into_iter().map(|error| ErrorRow {
+                    at_micros: clock_micros,
+                    partition: None,
+                    offset: None,
+                    reason: error.reason,
+                    row: error.row,
+                }));
+                if let Some(delta) = output.delta
+                    && let Err(error) = change.apply(id, epoch, &delta)
+                {
+                    change.fail(id, error.clone());
+                    failed.push((id, error));
+                }
+            }
+            for (id, rows) in changes.errors {
+                change.record_errors(id, rows);
+            }
+            for (id, error) in changes.failures {
+                change.fail(id, error);
+            }
+            change.publish(epoch);
+            Ok(())
+        })?;
+        for (id, error) in failed {
+            tracing::error!(view = id.0, %error, "a view's change does not fit its rows");
+            self.views.remove(&id);
+            self.checkpointer.forget(id);
+        }
+        Ok(())
+    }
+}
+
+impl Tee {
+    fn push(&mut self, chunk: &Chunk) {
+        if self.has_overflowed {
+            return;
+        }
+        self.bytes += chunk.rows.get_array_memory_size();
+        if self.bytes > crate::base::limits::SOURCE_QUEUE_BYTES_MAX {
+            self.has_overflowed = true;
+            self.chunks.clear();
+            return;
+        }
+        self.chunks.push(chunk.clone());
+    }
+}
+
+impl Cut {
+    fn is_empty(&self) -> bool {
+        self.events.is_empty() && self.chunks.is_empty() && self.writes.is_empty()
+    }
+}
+
+/// The cut as the journal keeps it: neighbouring chunks of a partition are one run.
+fn record_of(cut: &Cut) -> Result<StepRecord> {
+    let mut runs: Vec<Run> = Vec::new();
+    for (source, chunk) in &cut.chunks {
+        let rows = chunk.rows.num_rows() as u64;
+        runs.push(Run {
+            source: *source,
+            partition: chunk.partition,
+            from: chunk.from,
+            to: chunk.to,
+            rows,
+            checksum: u64::from(chunk.checksum),
+        });
+    }
+    let writes = cut
+        .writes
+        .iter()
+        .map(|write| {
+            let payload = encode_delta(&write.delta)?;
+            Ok(TableWrite { table: write.object, payload })
+        })
+        .collect::<Result<_>>()?;
+    Ok(StepRecord {
+        epoch: cut.epoch,
+        clock_micros: cut.clock_micros,
+        runs,
+        events: cut.events.clone(),
+        watermarks: Vec::new(),
+        writes,
+    })
+}
+
+fn encode_delta(delta: &DeltaBatch) -> Result<Vec<u8>> {
+    match delta.weights() {
+        Weights::Ones => encode_batch(delta.rows(), None),
+        Weights::Each(weights) => encode_batch(delta.rows(), Some(weights)),
+    }
+}
+
+/// The delta of a journaled write.
+pub(super) fn decode_delta(payload: &[u8], schema: &SchemaRef) -> Result<DeltaBatch> {
+    let (rows, weights) = decode_batch(payload)?;
+    let rows: RecordBatch =
+        rows.with_schema(schema.clone()).map_err(crate::delta::arrow_error)?;
+    let weights = weights.map_or(Weights::Ones, |weights| Weights::Each(weights.into()));
+    Ok(DeltaBatch::new(rows, weights))
+}
+
+fn wait(ticket: &Ticket) -> Result<()> {
+    ticket.wait().map(drop)
+}
+
+/// Partitions that have just become idle.
+fn idle_partitions(source: &Source, now: i64) -> Vec<PartitionId> {
+    let Some(reader) = &source.reader else { return Vec::new() };
+    let timeout = source.state.spec().idle_timeout_micros;
+    if timeout == 0 || reader.is_filled() {
+        return Vec::new();
+    }
+    let at_end = reader.at_end();
+    let is_idle = |(partition, state): &(&PartitionId, &crate::dataflow::source::PartitionState)| {
+        !state.is_idle
+            && at_end.get(*partition) == Some(&state.position)
+            && (state.rows == 0 || now.saturating_sub(state.row_at_micros) >= timeout)
+    };
+    source.state.partitions.iter().filter(is_idle).map(|(partition, _)| *partition).collect()
+}
+
+/// When the next partition will be idle if no row comes.
+fn idle_deadline(source: &Source) -> Option<i64> {
+    let reader = source.reader.as_ref()?;
+    let timeout = source.state.spec().idle_timeout_micros;
+    let at_end = reader.at_end();
+    let waits = source.state.partitions.iter().filter(|(partition, state)| {
+        timeout > 0 && !state.is_idle && at_end.get(*partition) == Some(&state.position)
+    });
+    waits.map(|(_, state)| state.row_at_micros.saturating_add(timeout)).min()
+}
+
+fn panic_text(panic: &Box<dyn std::any::Any + Send>) -> String {
+    let text = panic
+        .downcast_ref::<&str>()
+        .map(|text| (*text).to_string())
+        .or_else(|| panic.downcast_ref::<String>().cloned());
+    format!("panic: {}", text.unwrap_or_else(|| "without a message".to_string()))
+}

@@ -1,0 +1,152 @@
+//! A stream plan as text: what EXPLAIN shows, goldens guard, and checkpoints compare.
+
+use std::fmt;
+
+use arrow::datatypes::SchemaRef;
+
+use crate::operator::aggregate::{AggregateSpec, CloseEmit};
+use crate::operator::join::{JoinKind, JoinSpec};
+use crate::operator::map::MapSpec;
+use crate::plan::build::plain_column;
+use crate::plan::stream::{Node, Operation, StreamPlan};
+
+impl fmt::Display for StreamPlan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (id, node) in self.nodes.iter().enumerate().rev() {
+            writeln!(f, "{id}: {}", Line(node))?;
+        }
+        write!(f, "view: {}", self.changelog)?;
+        match &self.key {
+            Some(key) => write!(f, ", key ({})", names(&self.schema, key)),
+            None => write!(f, ", no key"),
+        }
+    }
+}
+
+struct Line<'a>(&'a Node);
+
+impl fmt::Display for Line<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let node = self.0;
+        match &node.operation {
+            Operation::Scan(scan) => {
+                write!(f, "Scan {} ({})", scan.name, all_names(&node.schema))?;
+            }
+            Operation::Map(map) => write_map(f, map)?,
+            Operation::Window(window) => write!(
+                f,
+                "Window {} on {}{}",
+                window.kind,
+                window.input.field(window.time_column).name(),
+                if window.judges { ", drops late rows" } else { "" }
+            )?,
+            Operation::Exchange(columns) if columns.is_empty() => write!(f, "Exchange to one")?,
+            Operation::Exchange(columns) => {
+                write!(f, "Exchange by ({})", names(&node.schema, columns))?;
+            }
+            Operation::Aggregate(spec) => write_aggregate(f, spec)?,
+            Operation::Join(spec) => write_join(f, spec)?,
+            Operation::Gate(gate) => write!(
+                f,
+                "Gate until {} is final; state: waiting rows",
+                gate.input.field(gate.time_column).name()
+            )?,
+            Operation::Union => write!(f, "Union")?,
+            Operation::Constant(rows) => write!(f, "Constant {} rows", rows.num_rows())?,
+        }
+        let inputs: Vec<String> = node.inputs.iter().map(ToString::to_string).collect();
+        if !inputs.is_empty() {
+            write!(f, " of {}", inputs.join(", "))?;
+        }
+        write!(f, " [{}", node.changelog)?;
+        if let Some(key) = &node.key {
+            write!(f, "; key ({})", names(&node.schema, key))?;
+        }
+        if !node.bounded.is_empty() {
+            write!(f, "; closed by watermark ({})", names(&node.schema, &node.bounded))?;
+        }
+        write!(f, "]")
+    }
+}
+
+fn write_map(f: &mut fmt::Formatter<'_>, map: &MapSpec) -> fmt::Result {
+    write!(f, "Map ")?;
+    for (place, expr) in map.project.iter().enumerate() {
+        let separator = if place == 0 { "" } else { ", " };
+        let name = map.output.field(place).name();
+        match plain_column(expr) {
+            Some(column) if map.input.field(column).name() == name => {
+                write!(f, "{separator}{name}")?;
+            }
+            _ => write!(f, "{separator}{expr} AS {name}")?,
+        }
+    }
+    match &map.filter {
+        Some(filter) => write!(f, " where {filter}"),
+        None => Ok(()),
+    }
+}
+
+fn write_aggregate(f: &mut fmt::Formatter<'_>, spec: &AggregateSpec) -> fmt::Result {
+    write!(f, "Aggregate")?;
+    for (place, call) in spec.calls.iter().enumerate() {
+        let separator = if place == 0 { " " } else { ", " };
+        write!(f, "{separator}{}", call.function)?;
+        if let Some(argument) = call.argument {
+            write!(f, "({})", spec.input.field(argument).name())?;
+        }
+        if let Some(filter) = call.filter {
+            write!(f, " filter {}", spec.input.field(filter).name())?;
+        }
+    }
+    if !spec.group.is_empty() {
+        write!(f, " by ({})", names(&spec.input, &spec.group))?;
+    }
+    match &spec.close {
+        None if spec.is_global => write!(f, "; state: one group"),
+        None => write!(f, "; state: every group, unbounded"),
+        Some(close) => {
+            let column = spec.input.field(spec.group[close.column]).name();
+            let when = match close.emit {
+                CloseEmit::OnUpdate => "on update",
+                CloseEmit::OnClose => "on close",
+            };
+            write!(f, "; emits {when}; state: groups whose {column} is open")?;
+            match close.lateness_micros {
+                0 => Ok(()),
+                micros => write!(f, ", {} s longer", micros / 1_000_000),
+            }
+        }
+    }
+}
+
+fn write_join(f: &mut fmt::Formatter<'_>, spec: &JoinSpec) -> fmt::Result {
+    let kind = match spec.kind {
+        JoinKind::Inner => "Inner",
+        JoinKind::Left => "Left",
+    };
+    write!(
+        f,
+        "{kind} join on ({}) = ({})",
+        names(&spec.left, &spec.left_keys),
+        names(&spec.right, &spec.right_keys)
+    )?;
+    if let Some(residual) = &spec.residual {
+        write!(f, " and {residual}")?;
+    }
+    match &spec.expire {
+        None => write!(f, "; state: all rows of both sides, unbounded"),
+        Some(_) => write!(f, "; state: rows of both sides whose window is open"),
+    }
+}
+
+fn names(schema: &SchemaRef, columns: &[usize]) -> String {
+    let names: Vec<&str> =
+        columns.iter().map(|&column| schema.field(column).name().as_str()).collect();
+    names.join(", ")
+}
+
+fn all_names(schema: &SchemaRef) -> String {
+    let all: Vec<usize> = (0..schema.fields().len()).collect();
+    names(schema, &all)
+}
