@@ -280,3 +280,33 @@ pub const CHECKPOINT_MERGE_BYTES: u64 = 64 << 20;
 /// How long a replay waits for rows that were there before a restart, beyond the time a broker
 /// needs to come up.
 pub const REPLAY_STALL: std::time::Duration = std::time::Duration::from_secs(30);
+
+/// Brackets that a JSON record may nest: what serde_json allows, and a stack that no record fills.
+pub const JSON_DEPTH_MAX: usize = 128;
+
+/// Fields over all field orders that a JSON decoder remembers: a hundred optional fields in a few
+/// combinations fit, and a topic whose every record differs costs a few hundred kilobytes.
+pub const JSON_LAYOUT_NODES_MAX: usize = 4096;
+
+/// Records that a JSON decoder does not try to predict after its memory of field orders was full:
+/// enough to make the cost of vain learning vanish, few enough to notice when the topic settles.
+pub const JSON_LAYOUT_PAUSE_RECORDS: usize = 4096;
+
+/// Characters of a value that the reason of a bad record repeats: a line of a terminal.
+pub const REASON_VALUE_CHARS_MAX: usize = 60;
+
+/// Fields of a CSV record when no header says how many there are: more than any table has columns.
+pub const CSV_FIELDS_MAX: usize = 10_000;
+
+/// Events of an endless generator: at ten million a second they last three months, and no id, time
+/// or count derived from a number below it overflows.
+pub const GENERATOR_EVENTS_MAX: u64 = 1 << 46;
+
+/// Events a second that a generator may be asked for: more than any machine makes.
+pub const GENERATOR_RATE_MAX: u64 = 1_000_000_000;
+
+/// Partitions of a generator: enough to look like a large topic; each costs a few entries.
+pub const GENERATOR_PARTITIONS_MAX: u64 = 1_024;
+
+/// Letters or bytes of a text that datagen makes up: a chunk of the longest stays below 100 MB.
+pub const DATAGEN_LENGTH_MAX: u64 = 10_000;

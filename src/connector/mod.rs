@@ -15,7 +15,10 @@
 //!   exactly where the journal says the first run was cut.
 //! - Nothing here knows operators, views or SQL text. Calls block; they run on named threads.
 
+pub mod datagen;
+mod generator;
 pub mod kafka;
+pub mod nexmark;
 
 use std::collections::VecDeque;
 use std::sync::Arc;

@@ -1,8 +1,29 @@
 //! Bytes ↔ rows: the encodings records come and go in.
 //!
-//! A [`Decoder`] is fed one payload after another and hands over a batch of the columns it was made
-//! for; it knows nothing of brokers or offsets. It parses a payload once, straight from the borrowed
-//! bytes, and touches only the wanted columns.
+//! A [`Decoder`] is fed one payload after another and hands over a batch of the columns it was
+//! made for; it knows nothing of brokers or offsets. It parses a payload once, straight from the
+//! borrowed bytes, and touches only the wanted columns.
+//!
+//! ```text
+//!   ENCODE JSON | CSV | BYTES ─► encoding ─► json | csv | raw ─► text, number ─► column ─► batch
+//! ```
+//!
+//! Invariants: a payload adds one row or none; a value is converted exactly or the record is bad,
+//! never a silent NULL; no bytes make a decoder panic.
+//!
+//! Reading order: [`encoding`] makes decoders from options; [`json`] is the one that must be fast;
+//! `text` says what a text means to each type, `column` collects values.
+
+mod column;
+pub mod csv;
+pub mod encoding;
+pub mod json;
+mod number;
+pub mod raw;
+mod text;
+
+pub use encoding::{Encode, FormatOptions, OnError, WantedColumn, decoder};
+pub use text::TimestampUnit;
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
