@@ -19,6 +19,10 @@ pub mod datagen;
 mod generator;
 pub mod kafka;
 pub mod nexmark;
+pub mod topic;
+
+#[cfg(test)]
+mod topic_tests;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
