@@ -19,6 +19,7 @@ pub mod datagen;
 mod generator;
 pub mod kafka;
 pub mod nexmark;
+pub mod options;
 pub mod topic;
 
 #[cfg(test)]
