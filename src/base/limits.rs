@@ -311,10 +311,7 @@ pub const GENERATOR_PARTITIONS_MAX: u64 = 1_024;
 /// Letters or bytes of a text that datagen makes up: a chunk of the longest stays below 100 MB.
 pub const DATAGEN_LENGTH_MAX: u64 = 10_000;
 
-/// Bytes of records that one chunk of an embedded topic takes in: a few chunks of wide rows then
-/// fit into a step, and small records still fill one to its rows.
-pub const TOPIC_CHUNK_BYTES_MAX: usize = 8 << 20;
-
-/// Milliseconds for which a reader of several embedded partitions waits for one of them without a
-/// look at the others, once all have been silent: fifty looks a second cost an idle server nothing.
-pub const TOPIC_WAIT_MS_MAX: u64 = 20;
+/// Bytes of a join's output of one step in which pairs that cancel are looked for: beyond it the
+/// search would hold a second copy of more than a step may bring in, and cancelling is left to
+/// whoever adds the changes up.
+pub const JOIN_NET_BYTES_MAX: usize = 64 << 20;

@@ -1,7 +1,7 @@
 //! Expressions over batches in which single rows may fail: the others go on.
 //!
-//! An expression is evaluated over the whole batch. Only where that fails, the batch is halved until
-//! the failing rows stand alone: a batch of n rows with k bad ones costs at most 2·k·log₂ n
+//! An expression is evaluated over the whole batch. Only where that fails, the batch is halved
+//! until the failing rows stand alone: a batch of n rows with k bad ones costs at most 2·k·log₂ n
 //! evaluations, one without bad ones costs one. What a row gives does not depend on its neighbours,
 //! so the result is that of evaluating row by row.
 //!

@@ -17,7 +17,10 @@
 //! - A panic or an error fails the dataflow the operator is in, and no other.
 
 pub mod evaluate;
+pub mod gate;
+pub mod join;
 pub mod map;
+pub mod rows;
 
 use arrow::array::RecordBatch;
 

@@ -1,0 +1,326 @@
+//! The operator of the equi-join; the module's page has its rule.
+
+use crate::base::EventTime;
+use crate::base::limits::{CHUNK_ROWS_MAX, JOIN_NET_BYTES_MAX};
+use crate::delta::{DeltaBatch, KeyBatch, concat, consolidate};
+use crate::error::{Error, Result};
+use crate::operator::join::pairs::{Joiner, PairWalk, Pairs, Port};
+use crate::operator::join::side::Side;
+use crate::operator::join::spec::{JoinKind, JoinSpec};
+use crate::operator::rows::{Removal, Touched, weights_of};
+use crate::operator::{Bounds, Operator, Output, Scope, Step, TableChange};
+
+const LEFT_TABLE: u32 = 0;
+const RIGHT_TABLE: u32 = 1;
+
+/// One shard of a join.
+pub struct Join {
+    spec: JoinSpec,
+    joiner: Joiner,
+
+    left: Side,
+    right: Side,
+
+    /// This step's pairs, held until its end where some may cancel.
+    pending: Vec<(Port, DeltaBatch)>,
+    /// This step's left rows of a left join whose key matches nothing.
+    unmatchable: Vec<DeltaBatch>,
+}
+
+impl Join {
+    /// # Errors
+    /// Internal, when the spec contradicts itself; 0A000, when a column's type cannot be kept.
+    pub fn new(spec: JoinSpec) -> Result<Join> {
+        spec.check()?;
+        let width = spec.left.fields().len();
+        let joiner = Joiner::new(width, &spec.output, spec.residual.as_ref())?;
+        let removal = |is_append_only: bool| match is_append_only {
+            true => Removal::Never,
+            false => Removal::ByRow,
+        };
+        let expire = spec.expire.unwrap_or_default();
+        let left = Side::new(
+            &spec.left,
+            &spec.left_keys,
+            spec.null_equality,
+            removal(spec.left_append_only),
+            expire.left.map(|rule| rule.column),
+        )?;
+        let left = match spec.kind {
+            JoinKind::Inner => left,
+            JoinKind::Left => left.with_matches(),
+        };
+        let right = Side::new(
+            &spec.right,
+            &spec.right_keys,
+            spec.null_equality,
+            removal(spec.right_append_only),
+            expire.right.map(|rule| rule.column),
+        )?;
+        Ok(Join {
+            spec,
+            joiner,
+            left,
+            right,
+            pending: Vec::new(),
+            unmatchable: Vec::new(),
+        })
+    }
+
+    /// Rows kept of the left and the right input.
+    pub fn rows(&self) -> (usize, usize) {
+        (self.left.rows().rows(), self.right.rows().rows())
+    }
+
+    /// Kept rows that were compared with rows of deltas to find them again, ever.
+    pub fn rows_compared(&self) -> u64 {
+        self.left.rows().compared() + self.right.rows().compared()
+    }
+
+    fn side(&self, port: Port) -> &Side {
+        match port {
+            Port::Left => &self.left,
+            Port::Right => &self.right,
+        }
+    }
+
+    /// The rows whose key can match; the others are done with, but for their padded rows.
+    fn matchable(&mut self, port: Port, batch: DeltaBatch) -> Result<DeltaBatch> {
+        let Some(is_matchable) = self.side(port).matchable(batch.rows()) else {
+            return Ok(batch);
+        };
+        if port == Port::Left && self.spec.kind == JoinKind::Left {
+            let is_unmatchable = arrow::compute::not(&is_matchable);
+            let is_unmatchable = is_unmatchable.map_err(crate::delta::arrow_error)?;
+            self.unmatchable.push(batch.filter(&is_unmatchable)?);
+        }
+        batch.filter(&is_matchable)
+    }
+
+    fn push_left(&mut self, batch: &DeltaBatch, keys: &KeyBatch, out: &mut Output) -> Result<()> {
+        let mut walk = PairWalk::new(self.right.chains(keys));
+        let mut pairs = Pairs::default();
+        let mut matches = vec![0i64; batch.len()];
+        while walk.next(&self.right, &mut pairs) {
+            self.joiner
+                .meet(Port::Left, batch, &self.right, &mut pairs, out)?;
+            for (&row, &weight) in pairs.rows.iter().zip(&pairs.weights) {
+                matches[row as usize] += weight;
+            }
+            let joined = self.joiner.joined(Port::Left, batch, &self.right, &pairs)?;
+            self.put(Port::Left, joined, out);
+        }
+        let fresh = self.left.add(batch, keys)?;
+        if self.spec.kind == JoinKind::Left {
+            for fresh in fresh {
+                self.left
+                    .rows_mut()
+                    .add_count(fresh.slot, matches[fresh.row as usize]);
+            }
+        }
+        Ok(())
+    }
+
+    fn push_right(&mut self, batch: &DeltaBatch, keys: &KeyBatch, out: &mut Output) -> Result<()> {
+        let mut walk = PairWalk::new(self.left.chains(keys));
+        let mut pairs = Pairs::default();
+        while walk.next(&self.left, &mut pairs) {
+            self.joiner
+                .meet(Port::Right, batch, &self.left, &mut pairs, out)?;
+            if self.spec.kind == JoinKind::Left {
+                for (&row, &slot) in pairs.rows.iter().zip(&pairs.slots) {
+                    let weight = batch.weights().get(row as usize);
+                    self.left.rows_mut().add_count(slot, weight);
+                }
+            }
+            let joined = self.joiner.joined(Port::Right, batch, &self.left, &pairs)?;
+            self.put(Port::Right, joined, out);
+        }
+        self.right.add(batch, keys)?;
+        Ok(())
+    }
+
+    /// Pairs of inputs that only grow never cancel and go out at once.
+    fn put(&mut self, port: Port, joined: DeltaBatch, out: &mut Output) {
+        if joined.is_empty() {
+            return;
+        }
+        match self.spec.left_append_only && self.spec.right_append_only {
+            true => out.emit(joined),
+            false => self.pending.push((port, joined)),
+        }
+    }
+
+    /// Puts out the held pairs, those that cancel left out. Pairs cancel where a row of one input
+    /// came and left, and where both inputs changed: an old row with a new one is made by port 0
+    /// and unmade by port 1.
+    fn put_pending(&mut self, out: &mut Output) -> Result<()> {
+        let pending = std::mem::take(&mut self.pending);
+        let has = |port: Port| pending.iter().any(|(each, _)| *each == port);
+        let bytes: usize = pending.iter().map(|(_, batch)| batch.bytes()).sum();
+        let has_repeats = self.left.rows().has_repeats() || self.right.rows().has_repeats();
+        let may_cancel = (has_repeats || has(Port::Left) && has(Port::Right))
+            && bytes <= JOIN_NET_BYTES_MAX
+            && pending.iter().any(|(_, batch)| !batch.is_append_only());
+        let batches: Vec<DeltaBatch> = pending.into_iter().map(|(_, batch)| batch).collect();
+        match may_cancel {
+            true => out.emit(consolidate(&concat(&self.spec.output, &batches)?)?),
+            false => batches.into_iter().for_each(|batch| out.emit(batch)),
+        }
+        Ok(())
+    }
+
+    /// Puts out the differences of the left rows' padded rows over the step.
+    fn put_padded(&mut self, touched: &[Touched], out: &mut Output) -> Result<()> {
+        let rows = self.left.rows();
+        let (mut slots, mut weights) = (Vec::new(), Vec::new());
+        for before in touched {
+            let old = if before.count == 0 { before.weight } else { 0 };
+            let new = if rows.count(before.slot) == 0 {
+                rows.weight(before.slot)
+            } else {
+                0
+            };
+            if new != old {
+                slots.push(before.slot);
+                weights.push(new - old);
+            }
+        }
+        for (slots, weights) in slots
+            .chunks(CHUNK_ROWS_MAX)
+            .zip(weights.chunks(CHUNK_ROWS_MAX))
+        {
+            let padded = self.joiner.padded(&rows.gather(slots)?)?;
+            out.emit(DeltaBatch::new(padded, weights_of(weights.to_vec())));
+        }
+        let unmatchable = std::mem::take(&mut self.unmatchable);
+        let mut unmatchable = concat(&self.spec.left, &unmatchable)?;
+        if !unmatchable.is_append_only() {
+            unmatchable = consolidate(&unmatchable)?;
+        }
+        for first in (0..unmatchable.len()).step_by(CHUNK_ROWS_MAX) {
+            let length = CHUNK_ROWS_MAX.min(unmatchable.len() - first);
+            let part = unmatchable.slice(first, length);
+            let padded = self.joiner.padded(part.rows())?;
+            out.emit(DeltaBatch::new(padded, part.weights().clone()));
+        }
+        Ok(())
+    }
+
+    /// For a pair of equated columns the bounds of the left and of the right output column.
+    fn key_bounds(&self, step: &Step, left: usize, right: usize) -> (EventTime, EventTime) {
+        let known = |bound: Option<EventTime>| bound.unwrap_or(EventTime::MIN);
+        let from_left = known(step.bounds[0].0[left]);
+        let from_right = known(step.bounds[1].0[right]);
+        // A later pair has a later row of one side, and of the other a kept row or a later one.
+        let by_left = from_left.max(from_right.min(known(self.right.oldest(right))));
+        let by_right = from_right.max(from_left.min(known(self.left.oldest(left))));
+        let pairs = by_left.min(by_right);
+        match self.spec.kind {
+            JoinKind::Inner => (pairs, pairs),
+            // A later left row comes out whatever it meets, a kept one only by a right one.
+            JoinKind::Left => (from_left.min(by_right), pairs),
+        }
+    }
+}
+
+impl Operator for Join {
+    fn push(&mut self, port: usize, batch: DeltaBatch, out: &mut Output) -> Result<()> {
+        let port = match port {
+            0 => Port::Left,
+            1 => Port::Right,
+            _ => {
+                return Err(Error::internal(format!(
+                    "a join has two inputs, not {port}"
+                )));
+            }
+        };
+        let batch = self.matchable(port, batch)?;
+        if batch.is_empty() {
+            return Ok(());
+        }
+        let keys = self.side(port).key_batch(batch.rows())?;
+        match port {
+            Port::Left => self.push_left(&batch, &keys, out),
+            Port::Right => self.push_right(&batch, &keys, out),
+        }
+    }
+
+    fn finish(&mut self, step: &Step, out: &mut Output) -> Result<()> {
+        self.put_pending(out)?;
+        let left_touched = self.left.rows_mut().take_touched();
+        let right_touched = self.right.rows_mut().take_touched();
+        if self.spec.kind == JoinKind::Left {
+            self.put_padded(&left_touched, out)?;
+        }
+        let expire = self.spec.expire.unwrap_or_default();
+        let left_bound = expire
+            .left
+            .and_then(|rule| step.bounds[1].0[rule.other_column]);
+        let right_bound = expire
+            .right
+            .and_then(|rule| step.bounds[0].0[rule.other_column]);
+        free(&mut self.left, &left_touched, left_bound)?;
+        free(&mut self.right, &right_touched, right_bound)
+    }
+
+    fn bounds(&self, step: &Step) -> Bounds {
+        let mut bounds = Bounds::unknown(self.spec.output.fields().len());
+        let width = self.spec.left.fields().len();
+        for (&left, &right) in self.spec.left_keys.iter().zip(&self.spec.right_keys) {
+            let (of_left, of_right) = self.key_bounds(step, left, right);
+            for (column, bound) in [(left, of_left), (width + right, of_right)] {
+                if bound > EventTime::MIN {
+                    // None is below every time.
+                    bounds.0[column] = bounds.0[column].max(Some(bound));
+                }
+            }
+        }
+        bounds
+    }
+
+    fn state_bytes(&self) -> usize {
+        self.left.bytes() + self.right.bytes()
+    }
+
+    fn changes(&mut self, scope: Scope) -> Result<Vec<TableChange>> {
+        let mut changes = self.left.changes(scope, LEFT_TABLE)?;
+        changes.extend(self.right.changes(scope, RIGHT_TABLE)?);
+        Ok(changes)
+    }
+
+    fn restore(&mut self, change: TableChange) -> Result<()> {
+        match change.table {
+            LEFT_TABLE => self.left.restore(&change),
+            RIGHT_TABLE => self.right.restore(&change),
+            other => Err(Error::internal(format!(
+                "a join has no state table {other}"
+            ))),
+        }
+    }
+}
+
+/// Frees the rows that left in the step and those below the bound. A row that expired may have come
+/// as a retraction of what was freed before: only of rows that stay must none be there less than
+/// once.
+fn free(side: &mut Side, touched: &[Touched], bound: Option<EventTime>) -> Result<()> {
+    let mut going = bound.map_or_else(Vec::new, |bound| side.expired(bound));
+    let rows = side.rows();
+    let left = touched
+        .iter()
+        .map(|each| each.slot)
+        .filter(|&slot| rows.weight(slot) == 0);
+    going.extend(left);
+    going.sort_unstable();
+    going.dedup();
+    let is_missing = |slot: u32| rows.weight(slot) < 0 && going.binary_search(&slot).is_err();
+    if touched.iter().any(|each| is_missing(each.slot)) {
+        return Err(Error::internal(
+            "a join was asked to remove a row that is not there",
+        ));
+    }
+    match going.is_empty() {
+        true => Ok(()),
+        false => side.release(&going),
+    }
+}

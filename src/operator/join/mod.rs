@@ -1,0 +1,37 @@
+//! The incremental equi-join: inner and left outer, with any further condition.
+//!
+//! Rule: d(A ⋈ B) = dA ⋈ B_old + A_new ⋈ dB. Port 0 brings dA: it is paired with the kept rows of
+//! B, then kept. Port 1, which comes after it, brings dB: it is paired with the kept rows of A,
+//! this step's among them, then kept. A left join adds the left rows without a match, padded with
+//! NULLs. Each left row knows how many matches it has; where that number leaves or reaches zero in
+//! a step, or the row itself comes or goes, the difference of its padded row goes out at the step's
+//! end: once, as a plain insertion or deletion.
+//!
+//! ```text
+//!   a LEFT JOIN b USING (k)
+//!   step 1   a  + (7, 'x')                       + (7, 'x', NULL)
+//!   step 2   b  + (7, 10)                        - (7, 'x', NULL)   + (7, 'x', 10)
+//!   step 3   b  - (7, 10)   + (7, 11)            - (7, 'x', 10)     + (7, 'x', 11)
+//! ```
+//!
+//! State: both inputs, less rows that can match nothing (NULL keys) and rows that time rules out:
+//! where both inputs bound the times of a key column, a row below the other input's bound is freed.
+//! State tables: 0 the left rows, 1 the right rows; with weights and, in a left join, the left
+//! rows' matches.
+//!
+//! Bounds: a key column has one where its inputs have; all other columns have none, because a
+//! kept row can come out again at any time.
+//!
+//! Reading order: `spec`, `equi` (the operator), `side` (what is kept), `pairs` (what comes out).
+
+mod equi;
+#[cfg(test)]
+mod oracle;
+mod pairs;
+mod side;
+mod spec;
+#[cfg(test)]
+mod tests;
+
+pub use equi::Join;
+pub use spec::{Expire, ExpireRule, JoinKind, JoinSpec, NullEquality};

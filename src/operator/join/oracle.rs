@@ -1,0 +1,330 @@
+//! Joins against batch SQL: random changes in random batches and steps, with restarts in between;
+//! what has come out must at every step be what the query gives over what has gone in.
+
+use std::fmt::Write;
+use std::sync::Arc;
+
+use datafusion::datasource::MemTable;
+use datafusion::prelude::SessionContext;
+use fastrand::Rng;
+
+use crate::base::{Epoch, EventTime};
+use crate::delta::notation::{parse, parse_rows, print_sorted};
+use crate::delta::{DeltaBatch, concat, consolidate};
+use crate::operator::join::tests::{expression, joined_schema};
+use crate::operator::join::{Expire, ExpireRule, Join, JoinKind, JoinSpec, NullEquality};
+use crate::operator::{Bounds, Operator, Output, Scope, Step, TableChange};
+
+const SECOND: i64 = 1_000_000;
+
+/// The types of the key columns; a leading timestamp makes a window join.
+const KEYS: [&[&str]; 6] = [
+    &["bigint"],
+    &["text"],
+    &["bigint", "text"],
+    &["timestamp"],
+    &["timestamp", "text"],
+    &[],
+];
+
+struct Trial {
+    seed: u64,
+    random: Rng,
+    keys: &'static [&'static str],
+    spec: JoinSpec,
+    sql: String,
+    join: Join,
+    /// What each input holds: rows in notation, as often as they are there.
+    inputs: [Vec<String>; 2],
+    /// Each input's bound, seconds.
+    bounds: [i64; 2],
+    checkpoint: Vec<TableChange>,
+    total: DeltaBatch,
+}
+
+impl Trial {
+    fn new(seed: u64) -> Trial {
+        let mut random = Rng::with_seed(seed);
+        let keys = KEYS[random.usize(..KEYS.len())];
+        let schema = |side: char| {
+            let mut header = String::new();
+            for (number, kind) in keys.iter().enumerate() {
+                write!(header, "{side}k{number}:{kind} ").unwrap();
+            }
+            parse(&format!(
+                "{header} {side}v:bigint {side}s:text {side}f:double"
+            ))
+            .schema()
+        };
+        let (left, right) = (schema('l'), schema('r'));
+        let kind = if random.bool() {
+            JoinKind::Inner
+        } else {
+            JoinKind::Left
+        };
+        let (null_equality, equals) = match random.bool() {
+            true => (NullEquality::NullIsUnequal, "="),
+            false => (NullEquality::NullIsEqual, "IS NOT DISTINCT FROM"),
+        };
+        let output = joined_schema(&left, &right);
+        let residual = ["lv < rv", "lv + rv > 3 OR ls = rs"];
+        let residual = random
+            .bool()
+            .then(|| residual[random.usize(..residual.len())]);
+        let mut conditions: Vec<String> = (0..keys.len())
+            .map(|key| format!("(lk{key} {equals} rk{key})"))
+            .collect();
+        conditions.push(format!("({})", residual.unwrap_or("true")));
+        let join = if kind == JoinKind::Inner {
+            "JOIN"
+        } else {
+            "LEFT JOIN"
+        };
+        let sql = format!("SELECT * FROM l {join} r ON {}", conditions.join(" AND "));
+        let rule = ExpireRule {
+            column: 0,
+            other_column: 0,
+        };
+        let spec = JoinSpec {
+            left_keys: (0..keys.len()).collect(),
+            right_keys: (0..keys.len()).collect(),
+            null_equality,
+            residual: residual.map(|residual| expression(residual, &output)),
+            kind,
+            left_append_only: random.u8(..4) == 0,
+            right_append_only: random.u8(..4) == 0,
+            expire: (keys.first() == Some(&"timestamp")).then_some(Expire {
+                left: Some(rule),
+                right: Some(rule),
+            }),
+            left,
+            right,
+            output: output.clone(),
+        };
+        Trial {
+            seed,
+            random,
+            keys,
+            sql,
+            join: Join::new(spec.clone()).unwrap(),
+            spec,
+            inputs: [Vec::new(), Vec::new()],
+            bounds: [0, 0],
+            checkpoint: Vec::new(),
+            total: DeltaBatch::empty(output),
+        }
+    }
+
+    fn row(&mut self, port: usize) -> String {
+        let mut row = String::new();
+        for kind in self.keys {
+            let value = match (*kind, self.random.u8(..8)) {
+                (_, 0) => "NULL".to_string(),
+                ("timestamp", _) => time(self.bounds[port] + self.random.i64(0..6)),
+                ("bigint", _) => self.random.i64(0..4).to_string(),
+                _ => ["a", "''", "a-long-key"][self.random.usize(..3)].to_string(),
+            };
+            write!(row, "{value} ").unwrap();
+        }
+        let number = match self.random.u8(..6) {
+            0 => "NULL".to_string(),
+            _ => self.random.i64(0..5).to_string(),
+        };
+        let text = ["NULL", "x", "'two words'"][self.random.usize(..3)];
+        let float = ["0.0", "-0.0", "NaN", "1.5"][self.random.usize(..4)];
+        row + &format!("{number} {text} {float}")
+    }
+
+    /// Whether a row of the input may still change: its time is not below the bound.
+    fn is_open(&self, port: usize, row: &str) -> bool {
+        if self.keys.first() != Some(&"timestamp") || row.starts_with("NULL") {
+            return true;
+        }
+        row.split(' ').next().unwrap() >= time(self.bounds[port]).as_str()
+    }
+
+    /// The lines of a step's change of one input, and the input changed by it.
+    fn change(&mut self, port: usize) -> Vec<String> {
+        let is_append_only = [self.spec.left_append_only, self.spec.right_append_only][port];
+        let mut lines = Vec::new();
+        for _ in 0..self.random.usize(..8) {
+            let row = self.row(port);
+            let times = self.random.usize(1..3);
+            self.inputs[port].extend(std::iter::repeat_n(row.clone(), times));
+            lines.push(format!("+{times} {row}"));
+        }
+        for _ in 0..self.random.usize(..8) {
+            if is_append_only || self.inputs[port].is_empty() {
+                break;
+            }
+            let at = self.random.usize(..self.inputs[port].len());
+            if self.is_open(port, &self.inputs[port][at]) {
+                let row = self.inputs[port].swap_remove(at);
+                lines.push(format!("- {row}"));
+            }
+        }
+        self.random.shuffle(&mut lines);
+        lines
+    }
+
+    fn step(&mut self, epoch: u64) {
+        let before = self.join_bounds();
+        let mut out = Output::default();
+        for port in 0..2 {
+            let lines = self.change(port);
+            let schema = [&self.spec.left, &self.spec.right][port].clone();
+            let mut lines = lines.as_slice();
+            while !lines.is_empty() {
+                let (part, rest) = lines.split_at(self.random.usize(1..=lines.len()));
+                let batch = parse_rows(&schema, part.iter().map(String::as_str));
+                self.join.push(port, batch, &mut out).unwrap();
+                lines = rest;
+            }
+        }
+        for bound in &mut self.bounds {
+            *bound += self.random.i64(0..3);
+        }
+        let step = self.clock(epoch);
+        self.join.finish(&step, &mut out).unwrap();
+        assert!(out.errors.is_empty());
+        let delta = concat(&self.spec.output, &out.deltas).unwrap();
+        self.check_bounds(&before, &delta);
+        self.check_padding(&delta);
+        let batches = [self.total.clone(), delta];
+        self.total = consolidate(&concat(&self.spec.output, &batches).unwrap()).unwrap();
+    }
+
+    fn clock(&self, epoch: u64) -> Step {
+        let of = |port: usize| {
+            let columns = [&self.spec.left, &self.spec.right][port].fields().len();
+            let mut bounds = Bounds::unknown(columns);
+            if self.keys.first() == Some(&"timestamp") {
+                bounds.0[0] = Some(EventTime(self.bounds[port] * SECOND));
+            }
+            bounds
+        };
+        Step {
+            epoch: Epoch(epoch),
+            clock_micros: 0,
+            bounds: vec![of(0), of(1)],
+        }
+    }
+
+    fn join_bounds(&self) -> Bounds {
+        self.join.bounds(&self.clock(0))
+    }
+
+    /// No row came out below the bound of the step before, and no bound went back.
+    fn check_bounds(&self, before: &Bounds, delta: &DeltaBatch) {
+        let after = self.join_bounds();
+        for (column, bound) in before.0.iter().enumerate() {
+            let Some(bound) = bound else { continue };
+            assert!(
+                after.0[column] >= Some(*bound),
+                "seed {}: a bound went back",
+                self.seed
+            );
+            let times = crate::operator::rows::micros(delta.rows().column(column));
+            let least = arrow::compute::min(&times).unwrap_or(i64::MAX);
+            assert!(
+                least >= bound.0,
+                "seed {}: {least} came after {bound}",
+                self.seed
+            );
+        }
+        if self.keys.first() == Some(&"timestamp") {
+            assert!(after.0[0].is_some() && after.0[self.spec.left.fields().len()].is_some());
+        }
+    }
+
+    /// A row that may leave is padded, or no longer padded, at most once in a step.
+    fn check_padding(&self, delta: &DeltaBatch) {
+        let width = self.spec.left.fields().len();
+        if self.spec.left_append_only || self.spec.kind == JoinKind::Inner {
+            return;
+        }
+        // The right side's float is never NULL itself.
+        let last = delta.rows().columns().last().unwrap();
+        let padded = delta
+            .filter(&arrow::compute::is_null(last).unwrap())
+            .unwrap();
+        let left: Vec<usize> = (0..width).collect();
+        let rows = padded.with_rows(padded.rows().project(&left).unwrap());
+        assert_eq!(
+            consolidate(&rows).unwrap().len(),
+            rows.len(),
+            "seed {}",
+            self.seed
+        );
+    }
+
+    fn restart(&mut self) {
+        let scope = if self.checkpoint.is_empty() {
+            Scope::All
+        } else {
+            Scope::Changed
+        };
+        self.checkpoint.extend(self.join.changes(scope).unwrap());
+        if self.random.bool() {
+            self.join = Join::new(self.spec.clone()).unwrap();
+            for change in self.checkpoint.clone() {
+                self.join.restore(change).unwrap();
+            }
+        }
+    }
+
+    async fn check(&self) {
+        let context = SessionContext::new();
+        for (name, schema, rows) in [
+            ("l", &self.spec.left, &self.inputs[0]),
+            ("r", &self.spec.right, &self.inputs[1]),
+        ] {
+            let lines: Vec<String> = rows.iter().map(|row| format!("+ {row}")).collect();
+            let batch = parse_rows(schema, lines.iter().map(String::as_str))
+                .rows()
+                .clone();
+            let table = MemTable::try_new(schema.clone(), vec![vec![batch]]).unwrap();
+            context.register_table(name, Arc::new(table)).unwrap();
+        }
+        let result = context
+            .sql(&self.sql)
+            .await
+            .unwrap()
+            .collect()
+            .await
+            .unwrap();
+        let result: Vec<DeltaBatch> = result
+            .into_iter()
+            .map(|batch| batch.with_schema(self.spec.output.clone()).unwrap())
+            .map(DeltaBatch::insertions)
+            .collect();
+        let expected = consolidate(&concat(&self.spec.output, &result).unwrap()).unwrap();
+        let both = [self.total.clone(), expected.negate()];
+        let difference = concat(&self.spec.output, &both).unwrap();
+        let difference = print_sorted(&consolidate(&difference).unwrap());
+        assert_eq!(difference, "", "seed {}: {}", self.seed, self.sql);
+    }
+}
+
+fn time(second: i64) -> String {
+    format!("1970-01-01T00:{:02}:{:02}", second / 60, second % 60)
+}
+
+#[test]
+fn what_comes_out_is_the_querys_answer() {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .build()
+        .unwrap();
+    for seed in 0..60 {
+        let mut trial = Trial::new(seed);
+        for epoch in 1..=15 {
+            trial.step(epoch);
+            if trial.random.u8(..3) == 0 {
+                trial.restart();
+            }
+            if epoch % 5 == 0 {
+                runtime.block_on(trial.check());
+            }
+        }
+    }
+}
