@@ -19,6 +19,11 @@ pub mod datagen;
 mod generator;
 pub mod kafka;
 pub mod nexmark;
+pub mod options;
+pub mod topic;
+
+#[cfg(test)]
+mod topic_tests;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
