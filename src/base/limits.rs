@@ -315,3 +315,11 @@ pub const DATAGEN_LENGTH_MAX: u64 = 10_000;
 /// search would hold a second copy of more than a step may bring in, and cancelling is left to
 /// whoever adds the changes up.
 pub const JOIN_NET_BYTES_MAX: usize = 64 << 20;
+
+/// Bytes of records that one chunk of an embedded topic takes in: a few chunks of wide rows then
+/// fit into a step, and small records still fill one to its rows.
+pub const TOPIC_CHUNK_BYTES_MAX: usize = 8 << 20;
+
+/// Milliseconds for which a reader of several embedded partitions waits for one of them without a
+/// look at the others, once all have been silent: fifty looks a second cost an idle server nothing.
+pub const TOPIC_WAIT_MS_MAX: u64 = 20;

@@ -31,5 +31,5 @@ pub use catch_up::Progress;
 pub use graph::{CollectionDelta, Dataflow, DataflowOutput, StateChange};
 pub use published::{CollectionStatus, ErrorRow, Published, Statistics};
 pub use recovery::{Objects, RecoveredView};
-pub use source::{PartitionState, SourceSpec, SourceStatus};
+pub use source::{PartitionState, SourceSpec, SourceState, SourceStatus};
 pub use stepper::{Command, NewView, Runtime, RuntimeOptions, TableSpec, Write};

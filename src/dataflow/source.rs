@@ -48,6 +48,12 @@ pub struct SourceSpec {
     pub is_embedded: bool,
 }
 
+impl std::fmt::Debug for SourceSpec {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "SourceSpec({})", self.name)
+    }
+}
+
 impl SourceSpec {
     /// The columns to decode so that `wanted` can be had and time be told, rising.
     pub fn decoded(&self, wanted: &[usize]) -> Vec<usize> {
@@ -117,6 +123,11 @@ impl SourceState {
         };
         state.want(wanted)?;
         Ok(state)
+    }
+
+    /// The schema of the deltas.
+    pub fn schema(&self) -> &SchemaRef {
+        &self.schema
     }
 
     pub fn spec(&self) -> &SourceSpec {

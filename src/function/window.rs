@@ -111,7 +111,7 @@ mod tests {
             for (slide, size, offset) in [(10, 10, 0), (3, 10, 0), (10, 3, 0), (4, 10, 7), (5, 20, -2)]
             {
                 let expected: Vec<i64> = (-200..200)
-                    .filter(|start| (start - offset).rem_euclid(slide) == 0)
+                    .filter(|start| i64::rem_euclid(start - offset, slide) == 0)
                     .filter(|&start| start <= time && time < start + size)
                     .collect();
                 assert_eq!(starts(time, slide, size, offset), expected, "{time} {slide} {size}");

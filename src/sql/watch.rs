@@ -13,7 +13,7 @@ pub struct Subscribe {
     pub snapshot: bool,
     /// Whether rows that only say how far time has come are wanted.
     pub progress: bool,
-    /// The first epoch whose changes are wanted.
+    /// Changes after this epoch are wanted; with a snapshot, the rows as they were at it.
     pub as_of: Option<u64>,
     /// The subscription ends before this epoch.
     pub up_to: Option<u64>,
