@@ -144,6 +144,7 @@ macro_rules! states {
 }
 
 states! {
+    SUCCESSFUL_COMPLETION = "00000";
     CONNECTION_EXCEPTION = "08000";
     CONNECTION_FAILURE = "08006";
     PROTOCOL_VIOLATION = "08P01";

@@ -1,4 +1,4 @@
-//! One client's session: its settings, transaction, prepared statements' plans and cursors.
+//! One client's session: its settings, transaction, prepared statements and cursors.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -7,13 +7,18 @@ use arrow::datatypes::{DataType, SchemaRef};
 use datafusion::scalar::ScalarValue;
 use tokio::sync::mpsc;
 
-use crate::engine::{Cancel, Notice, Response};
-use crate::error::{Error, Result};
-use crate::sql::Parsed;
-
-/// The running server that sessions speak to; cheap to clone.
-#[derive(Clone)]
-pub struct Engine {}
+use crate::catalog::{Catalog, ObjectKind};
+use crate::engine::cursor::Cursors;
+use crate::engine::query::Reading;
+use crate::engine::response::{Cancel, Notice, Response, RowsTag, Severity};
+use crate::engine::server::{Engine, Shared};
+use crate::engine::settings::Settings;
+use crate::engine::tables::Pin;
+use crate::engine::transaction::Transaction;
+use crate::error::{Error, Result, SqlState};
+use crate::sql::session::{IsolationLevel, Prepare, SetScope, SetValue, TransactionModes, Variable};
+use crate::sql::statement::Statement;
+use crate::sql::{Parsed, parse_script};
 
 /// What a client says of itself when it connects.
 #[derive(Clone, Debug, Default)]
@@ -34,69 +39,461 @@ pub struct Prepared {
     pub schema: Option<SchemaRef>,
 }
 
-impl Engine {
-    /// Opens a session; notices that belong to a running statement are sent to `notices`.
-    pub fn session(
-        &self,
-        _parameters: SessionParameters,
-        _notices: mpsc::Sender<Notice>,
-    ) -> Result<Session> {
-        Err(Error::internal("not built"))
-    }
-}
-
-/// One client's state. Statements of a session run one after another.
-pub struct Session {}
-
-impl Session {
-    /// Splits a script into its statements.
-    pub fn parse(&self, _script: &str) -> Result<Vec<Parsed>> {
-        Err(Error::internal("not built"))
-    }
-
-    /// Plans a statement. `parameter_types`: what the client declared of `$1`…, `None` = unknown.
-    pub async fn prepare(
-        &self,
-        _parsed: Parsed,
-        _parameter_types: &[Option<DataType>],
-    ) -> Result<Prepared> {
-        Err(Error::internal("not built"))
-    }
-
-    /// Runs a prepared statement with its parameters.
-    pub async fn execute(
-        &mut self,
-        _prepared: &Prepared,
-        _parameters: Vec<ScalarValue>,
-        _cancel: Cancel,
-    ) -> Result<Response> {
-        Err(Error::internal("not built"))
-    }
-
-    /// The transaction state for ReadyForQuery.
-    pub fn transaction_status(&self) -> TransactionStatus {
-        TransactionStatus::Idle
-    }
-
-    /// Tells that a statement failed outside `execute` (while rows were sent): an explicit
-    /// transaction is failed by it.
-    pub fn fail_transaction(&mut self) {}
-
-    /// Settings that the protocol reports (`ParameterStatus`) and that changed since the last call.
-    pub fn changed_settings(&mut self) -> Vec<(String, String)> {
-        Vec::new()
-    }
-
-    /// A setting's value (`statement_timeout`, `idle_session_timeout` …) as SHOW prints it.
-    pub fn setting(&self, _name: &str) -> Option<String> {
-        None
-    }
-}
-
 /// Whether a session is inside a transaction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TransactionStatus {
     Idle,
     InTransaction,
     Failed,
+}
+
+/// One client's state. Statements of a session run one after another.
+pub struct Session {
+    pub(super) engine: Engine,
+    pub(super) user: String,
+    pub(super) database: String,
+    pub(super) settings: Settings,
+    pub(super) notices: mpsc::Sender<Notice>,
+    pub(super) transaction: Option<Transaction>,
+    pub(super) cursors: Cursors,
+    pub(super) statements: BTreeMap<String, Arc<Prepare>>,
+}
+
+impl Session {
+    pub(super) fn new(
+        engine: Engine,
+        parameters: SessionParameters,
+        notices: mpsc::Sender<Notice>,
+    ) -> Session {
+        let database = match parameters.database.is_empty() {
+            true => "tidemill".to_string(),
+            false => parameters.database,
+        };
+        let mut settings = parameters.settings;
+        settings.insert("session_authorization".to_string(), parameters.user.clone());
+        Session {
+            engine,
+            user: parameters.user,
+            database,
+            settings: Settings::new(&settings),
+            notices,
+            transaction: None,
+            cursors: Cursors::default(),
+            statements: BTreeMap::new(),
+        }
+    }
+
+    pub(super) fn shared(&self) -> &Shared {
+        &self.engine.0
+    }
+
+    pub(super) fn catalog(&self) -> Arc<Catalog> {
+        self.engine.catalog()
+    }
+
+    /// Splits a script into its statements.
+    pub fn parse(&self, script: &str) -> Result<Vec<Parsed>> {
+        parse_script(script)
+    }
+
+    /// Plans a statement. `parameter_types`: what the client declared of `$1`…, `None` = unknown.
+    pub async fn prepare(
+        &self,
+        parsed: Parsed,
+        parameter_types: &[Option<DataType>],
+    ) -> Result<Prepared> {
+        let (parameters, schema) = self.describe(&parsed.statement, parameter_types).await?;
+        Ok(Prepared { parsed: Some(Arc::new(parsed)), parameters, schema })
+    }
+
+    async fn describe(
+        &self,
+        statement: &Statement,
+        declared: &[Option<DataType>],
+    ) -> Result<(Vec<DataType>, Option<SchemaRef>)> {
+        match statement {
+            Statement::Query(query) => {
+                let reading = self.reading().await?;
+                let planned = reading.plan(query)?;
+                let parameters = Reading::parameters(&planned.plan, declared)?;
+                Ok((parameters, Some(planned.schema)))
+            }
+            Statement::Insert(_) | Statement::Update(_) | Statement::Delete(_) => {
+                Ok((self.write_parameters(statement, declared).await?, None))
+            }
+            Statement::ShowVariable(variable) => {
+                Ok((Vec::new(), Some(crate::engine::show::variable_schema(variable))))
+            }
+            Statement::ShowObjects(show) => {
+                Ok((Vec::new(), Some(crate::engine::show::objects_schema(show.what))))
+            }
+            Statement::ShowCreate(_) => {
+                Ok((Vec::new(), Some(crate::engine::show::create_schema())))
+            }
+            Statement::Explain(_) => Ok((Vec::new(), Some(crate::engine::show::explain_schema()))),
+            Statement::Subscribe(subscribe) => {
+                Ok((Vec::new(), Some(self.subscription_schema(subscribe).await?)))
+            }
+            Statement::Fetch(fetch) => {
+                let schema = self.cursors.schema(&fetch.cursor)?;
+                Ok((Vec::new(), Some(schema)))
+            }
+            Statement::Execute(execute) => {
+                let prepared = self.statement_named(&execute.name)?;
+                let inner = Box::pin(self.describe(&prepared.statement, &[]));
+                Ok((Vec::new(), inner.await?.1))
+            }
+            _ => Ok((Vec::new(), None)),
+        }
+    }
+
+    /// Runs a prepared statement with its parameters.
+    pub async fn execute(
+        &mut self,
+        prepared: &Prepared,
+        parameters: Vec<ScalarValue>,
+        cancel: Cancel,
+    ) -> Result<Response> {
+        let Some(parsed) = prepared.parsed.clone() else { return Ok(Response::Empty) };
+        self.run(&parsed, &parsed.statement, parameters, cancel).await
+    }
+
+    async fn run(
+        &mut self,
+        parsed: &Parsed,
+        statement: &Statement,
+        parameters: Vec<ScalarValue>,
+        cancel: Cancel,
+    ) -> Result<Response> {
+        let ends_transaction =
+            matches!(statement, Statement::Commit(_) | Statement::Rollback(_));
+        if self.transaction.as_ref().is_some_and(|transaction| transaction.is_failed)
+            && !ends_transaction
+        {
+            return Err(Error::new(
+                SqlState::IN_FAILED_SQL_TRANSACTION,
+                "current transaction is aborted, commands ignored until end of transaction block",
+            ));
+        }
+        match statement {
+            Statement::Query(query) => self.query(query, parameters).await,
+            Statement::Insert(_) | Statement::Update(_) | Statement::Delete(_) => {
+                self.write(statement, parameters).await
+            }
+            Statement::Copy(copy) => self.copy(copy).await,
+            Statement::Subscribe(subscribe) => self.subscribe(subscribe, cancel).await,
+            Statement::Explain(explain) => self.explain(explain).await,
+            Statement::CreateSource(create) => self.create_source(parsed, create, cancel).await,
+            Statement::CreateTable(create) => self.create_table(parsed, create).await,
+            Statement::CreateView(create) => self.create_view(parsed, create).await,
+            Statement::CreateMaterializedView(create) => {
+                self.create_materialized_view(parsed, create, cancel).await
+            }
+            Statement::Drop(drop) => self.drop_objects(drop).await,
+            Statement::Comment(comment) => self.comment(comment).await,
+            Statement::ShowVariable(variable) => self.show_variable(variable),
+            Statement::ShowObjects(show) => self.show_objects(show).await,
+            Statement::ShowCreate(show) => self.show_create(show),
+            Statement::DeclareCursor(declare) => self.declare(declare, cancel).await,
+            Statement::Fetch(fetch) => self.fetch(fetch, cancel).await,
+            Statement::Close(close) => self.close(close),
+            Statement::Prepare(prepare) => {
+                let prepare = Arc::new(prepare.clone());
+                self.statements.insert(prepare.name.clone(), prepare);
+                Ok(done("PREPARE"))
+            }
+            Statement::Execute(execute) => {
+                let prepared = self.statement_named(&execute.name)?;
+                let values = self.constants(&execute.parameters).await?;
+                let statement = &prepared.statement;
+                Box::pin(self.run(parsed, statement, values, cancel)).await
+            }
+            Statement::Deallocate(deallocate) => self.deallocate(deallocate),
+            Statement::Begin(begin) => self.begin(&begin.modes),
+            Statement::Commit(end) => self.commit(end.and_chain).await,
+            Statement::Rollback(end) => self.rollback(end.and_chain),
+            Statement::Savepoint(_) => Err(Error::unsupported("savepoints are not supported")
+                .hint("use one transaction per unit of work")),
+            Statement::Set(set) => self.set(set),
+            Statement::SetTransaction(set) => self.set_transaction(&set.modes),
+            Statement::Reset(variable) => self.reset(variable),
+            Statement::Discard(_) => {
+                self.statements.clear();
+                self.cursors = Cursors::default();
+                self.settings.reset_all();
+                Ok(done("DISCARD ALL"))
+            }
+            Statement::Flush => self.flush().await,
+            Statement::CancelJob(cancel) => self.cancel_jobs(&cancel.jobs),
+            Statement::CreateSink(_) => Err(unsupported("CREATE SINK", "SUBSCRIBE streams a view's changes")),
+            Statement::CreateIndex(_) => {
+                Err(unsupported("CREATE INDEX", "a view is indexed by its key already"))
+            }
+            Statement::Truncate(_) => Err(unsupported("TRUNCATE", "use DELETE FROM")),
+            Statement::Alter(_) => Err(unsupported("ALTER", "drop the object and create it again")),
+            Statement::Unsupported(statement) => Err(statement.refusal()),
+        }
+    }
+
+    /// What one statement reads.
+    pub(super) async fn reading(&self) -> Result<Reading<'_>> {
+        let (pin, own) = match &self.transaction {
+            Some(transaction) => (transaction.pin.clone(), transaction.writes.clone()),
+            None => (None, BTreeMap::new()),
+        };
+        let system = self.system_snapshot().await?;
+        Ok(Reading::new(self.shared(), self.catalog(), pin, own, system))
+    }
+
+    /// Under REPEATABLE READ the first statement fixes the epoch of all.
+    pub(super) fn pin_transaction(&mut self) -> Result<()> {
+        let catalog = self.catalog();
+        let published = self.engine.published().clone();
+        let Some(transaction) = &mut self.transaction else { return Ok(()) };
+        if !transaction.reads_one_epoch || transaction.pin.is_some() {
+            return Ok(());
+        }
+        let kept = catalog.objects().filter(|object| crate::engine::server::keeps_rows(object));
+        // A view that has failed or is being built is not there for this transaction.
+        let (_, status) = published.status();
+        let is_healthy = |id| {
+            status.iter().any(|status| status.id == id && status.failure.is_none())
+        };
+        let healthy: Vec<_> = kept.map(|object| object.id()).filter(|id| is_healthy(*id)).collect();
+        let pin = Pin::take(&published, &healthy)?;
+        transaction.pin = Some(pin);
+        Ok(())
+    }
+
+    async fn query(
+        &mut self,
+        query: &crate::sql::ast::Query,
+        parameters: Vec<ScalarValue>,
+    ) -> Result<Response> {
+        self.pin_transaction()?;
+        let reading = self.reading().await?;
+        let planned = reading.plan(query)?;
+        let schema = planned.schema.clone();
+        let batches = reading.run(planned.plan, planned.schema, parameters).await?;
+        Ok(Response::Rows { schema, batches, tag: RowsTag("SELECT".to_string()) })
+    }
+
+    fn statement_named(&self, name: &str) -> Result<Arc<Prepare>> {
+        self.statements.get(name).cloned().ok_or_else(|| {
+            Error::new(
+                SqlState::INVALID_STATEMENT_NAME,
+                format!("prepared statement \"{name}\" does not exist"),
+            )
+        })
+    }
+
+    /// The values of constant expressions.
+    async fn constants(&self, exprs: &[crate::sql::ast::Expr]) -> Result<Vec<ScalarValue>> {
+        let reading = self.reading().await?;
+        let schema = datafusion::common::DFSchema::empty();
+        exprs
+            .iter()
+            .map(|expr| {
+                reading.planning(|planner| {
+                    let expr = planner.expression(expr, &schema)?;
+                    let physical = planner
+                        .state()
+                        .create_physical_expr(expr, &schema)
+                        .map_err(crate::plan::from_datafusion)?;
+                    let empty = arrow::array::RecordBatch::new_empty(Arc::new(
+                        arrow::datatypes::Schema::empty(),
+                    ));
+                    let value = physical.evaluate(&empty).map_err(crate::plan::from_datafusion)?;
+                    match value {
+                        datafusion::logical_expr::ColumnarValue::Scalar(value) => Ok(value),
+                        datafusion::logical_expr::ColumnarValue::Array(_) => {
+                            Err(Error::new(SqlState::SYNTAX_ERROR, "expected a constant"))
+                        }
+                    }
+                })
+            })
+            .collect()
+    }
+
+    fn deallocate(&mut self, what: &crate::sql::session::Deallocate) -> Result<Response> {
+        match what {
+            crate::sql::session::Deallocate::All => {
+                self.statements.clear();
+                Ok(done("DEALLOCATE ALL"))
+            }
+            crate::sql::session::Deallocate::Statement { name, .. } => {
+                self.statement_named(name)?;
+                self.statements.remove(name);
+                Ok(done("DEALLOCATE"))
+            }
+        }
+    }
+
+    fn begin(&mut self, modes: &TransactionModes) -> Result<Response> {
+        if self.transaction.is_some() {
+            self.warn(
+                SqlState::ACTIVE_SQL_TRANSACTION,
+                "there is already a transaction in progress",
+            );
+            return Ok(done("BEGIN"));
+        }
+        let isolation = match modes.isolation {
+            Some(isolation) => is_repeatable(isolation),
+            None => {
+                let default = self.settings.get("default_transaction_isolation");
+                matches!(default, Some("repeatable read" | "serializable"))
+            }
+        };
+        let is_read_only = match modes.access {
+            Some(access) => access == crate::sql::session::AccessMode::ReadOnly,
+            None => self.settings.is_on("default_transaction_read_only"),
+        };
+        self.settings.begin();
+        self.transaction = Some(Transaction::new(isolation, is_read_only));
+        Ok(done("BEGIN"))
+    }
+
+    async fn commit(&mut self, and_chain: bool) -> Result<Response> {
+        let Some(transaction) = self.transaction.take() else {
+            self.warn(SqlState::ACTIVE_SQL_TRANSACTION, "there is no transaction in progress");
+            return Ok(done("COMMIT"));
+        };
+        if transaction.is_failed {
+            self.end_transaction(false, and_chain)?;
+            return Ok(done("ROLLBACK"));
+        }
+        let writes = transaction.writes;
+        let written = match writes.is_empty() {
+            true => Ok(()),
+            false => self.apply(writes).await,
+        };
+        drop(transaction.locks);
+        self.end_transaction(written.is_ok(), and_chain)?;
+        written?;
+        Ok(done("COMMIT"))
+    }
+
+    fn rollback(&mut self, and_chain: bool) -> Result<Response> {
+        if self.transaction.take().is_none() {
+            self.warn(SqlState::ACTIVE_SQL_TRANSACTION, "there is no transaction in progress");
+            return Ok(done("ROLLBACK"));
+        }
+        self.end_transaction(false, and_chain)?;
+        Ok(done("ROLLBACK"))
+    }
+
+    fn end_transaction(&mut self, is_committed: bool, and_chain: bool) -> Result<()> {
+        self.cursors.end_transaction();
+        self.settings.end(is_committed);
+        if and_chain {
+            self.begin(&TransactionModes { isolation: None, access: None, deferrable: None })?;
+        }
+        Ok(())
+    }
+
+    fn set(&mut self, set: &crate::sql::session::Set) -> Result<Response> {
+        let value = match &set.value {
+            SetValue::Default => None,
+            SetValue::Values(_) => set.value.text(),
+        };
+        let result = match set.scope {
+            SetScope::Session => self.settings.set(&set.name, value.as_deref()),
+            SetScope::Local if self.transaction.is_some() => {
+                self.settings.set_local(&set.name, value.as_deref())
+            }
+            SetScope::Local => {
+                self.warn(
+                    SqlState::ACTIVE_SQL_TRANSACTION,
+                    "SET LOCAL can only be used in transaction blocks",
+                );
+                Ok(())
+            }
+        };
+        result.map_err(|error| set.position.mark(error))?;
+        Ok(done("SET"))
+    }
+
+    fn set_transaction(&mut self, modes: &TransactionModes) -> Result<Response> {
+        if let (Some(transaction), Some(isolation)) = (&mut self.transaction, modes.isolation) {
+            transaction.reads_one_epoch = is_repeatable(isolation);
+        }
+        if let (None, Some(isolation)) = (&self.transaction, modes.isolation) {
+            let name = match is_repeatable(isolation) {
+                true => "repeatable read",
+                false => "read committed",
+            };
+            self.settings.set("default_transaction_isolation", Some(name))?;
+        }
+        Ok(done("SET"))
+    }
+
+    fn reset(&mut self, variable: &Variable) -> Result<Response> {
+        match variable {
+            Variable::All => self.settings.reset_all(),
+            Variable::Named { name, position } => {
+                self.settings.set(name, None).map_err(|error| position.mark(error))?;
+            }
+        }
+        Ok(done("RESET"))
+    }
+
+    pub(super) fn warn(&self, state: SqlState, message: &str) {
+        self.notify(Severity::Warning, state, message.to_string());
+    }
+
+    /// Sends a message beside the answer; a client that does not take it misses it.
+    pub(super) fn notify(&self, severity: Severity, state: SqlState, message: String) {
+        let _ = self.notices.try_send(Notice { severity, state, message, hint: None });
+    }
+
+    /// The transaction state for ReadyForQuery.
+    pub fn transaction_status(&self) -> TransactionStatus {
+        match &self.transaction {
+            None => TransactionStatus::Idle,
+            Some(transaction) if transaction.is_failed => TransactionStatus::Failed,
+            Some(_) => TransactionStatus::InTransaction,
+        }
+    }
+
+    /// Tells that a statement failed: an explicit transaction is failed by it.
+    pub fn fail_transaction(&mut self) {
+        if let Some(transaction) = &mut self.transaction {
+            transaction.is_failed = true;
+            transaction.writes.clear();
+            transaction.locks.clear();
+        }
+    }
+
+    /// Settings that the protocol reports (`ParameterStatus`) and that changed since the last call.
+    pub fn changed_settings(&mut self) -> Vec<(String, String)> {
+        self.settings.take_changed()
+    }
+
+    /// A setting's value (`statement_timeout`, `idle_session_timeout` …) as SHOW prints it.
+    pub fn setting(&self, name: &str) -> Option<String> {
+        self.settings.get(name).map(str::to_string)
+    }
+
+    /// Whether the object's rows are kept.
+    pub(super) fn refuse_source_only(kind: ObjectKind, what: &str) -> Result<()> {
+        match kind {
+            ObjectKind::Source | ObjectKind::View => Err(Error::new(
+                SqlState::WRONG_OBJECT_TYPE,
+                format!("{what} needs a table or materialized view, not a {kind}"),
+            )),
+            ObjectKind::Table | ObjectKind::MaterializedView => Ok(()),
+        }
+    }
+}
+
+pub(super) fn done(tag: &str) -> Response {
+    Response::Done { tag: tag.to_string() }
+}
+
+fn unsupported(what: &str, hint: &str) -> Error {
+    Error::unsupported(format!("{what} is not supported")).hint(hint)
+}
+
+fn is_repeatable(isolation: IsolationLevel) -> bool {
+    matches!(isolation, IsolationLevel::RepeatableRead | IsolationLevel::Serializable)
 }

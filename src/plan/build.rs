@@ -46,18 +46,30 @@ pub fn plan_view(
     columns: &[String],
     options: &ViewOptions,
 ) -> Result<StreamPlan> {
-    let names = display_names(query);
-    let mut query = query.clone();
-    unique_names(&mut query);
-    let logical = planner.query(&query)?;
+    let (logical, output_names) = named_query(planner, query, columns)?;
+    refuse_twice(&output_names)?;
     let depends_on = dependencies(&logical)?;
     refuse_volatile(&logical)?;
-    let output_names = output_names(&logical, names.as_deref(), columns)?;
     let optimized = planner.optimize_for_stream(&logical)?;
     let mut build = Build { planner, options, nodes: Vec::new() };
     let root = build.plan(&optimized)?;
     let root = build.emit(root)?;
     build.finish(root, output_names, depends_on)
+}
+
+/// A query's plan and what its columns are called; `columns` renames the first ones. Inside the plan
+/// the names are unique, what they are called may be not.
+pub fn named_query(
+    planner: &Planner<'_>,
+    query: &ast::Query,
+    columns: &[String],
+) -> Result<(LogicalPlan, Vec<String>)> {
+    let names = display_names(query);
+    let mut query = query.clone();
+    unique_names(&mut query);
+    let logical = planner.query(&query)?;
+    let names = output_names(&logical, names.as_deref(), columns)?;
+    Ok((logical, names))
 }
 
 struct Build<'a> {
@@ -748,19 +760,24 @@ fn output_names(
     for (name, given) in names.iter_mut().zip(given) {
         name.clone_from(given);
     }
-    let mut seen = BTreeSet::new();
-    if let Some(twice) = names.iter().find(|name| !seen.insert(name.as_str())) {
-        return Err(Error::new(
-            SqlState::DUPLICATE_COLUMN,
-            format!("column \"{twice}\" specified more than once"),
-        )
-        .hint("give it another name with AS"));
-    }
     Ok(names)
 }
 
+/// A relation's columns have names of their own.
+fn refuse_twice(names: &[String]) -> Result<()> {
+    let mut seen = BTreeSet::new();
+    match names.iter().find(|name| !seen.insert(name.as_str())) {
+        None => Ok(()),
+        Some(twice) => Err(Error::new(
+            SqlState::DUPLICATE_COLUMN,
+            format!("column \"{twice}\" specified more than once"),
+        )
+        .hint("give it another name with AS")),
+    }
+}
+
 /// Every object the plan names, rising.
-fn dependencies(plan: &LogicalPlan) -> Result<Vec<ObjectId>> {
+pub fn dependencies(plan: &LogicalPlan) -> Result<Vec<ObjectId>> {
     let mut found = BTreeSet::new();
     plan.apply_with_subqueries(|node| {
         if let LogicalPlan::TableScan(scan) = node

@@ -23,8 +23,8 @@ mod names;
 pub mod stream;
 mod window;
 
-pub use build::{ViewOptions, plan_view};
-pub use context::{Planner, TableResolver, session_state};
+pub use build::{ViewOptions, dependencies, named_query, plan_view};
+pub use context::{PlannedTable, Planner, TableResolver, session_state};
 pub use failure::from_datafusion;
 pub use literal::{literal_value, sql_type};
 pub use names::{display_names, unique_names};

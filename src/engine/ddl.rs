@@ -1,0 +1,409 @@
+//! CREATE, DROP and COMMENT: one at a time, durable before they answer.
+//!
+//! An object enters the catalog last: first its text is planned, then what must run for it runs (a
+//! view catches up and its state is checkpointed), then its definition is made durable, then sessions
+//! see it. A crash before that leaves nothing that the next start would not sweep.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::oneshot;
+
+use crate::base::{Epoch, ObjectId};
+use crate::catalog::{Definition, Object, ObjectKind};
+use crate::dataflow::{Command, NewView, Progress};
+use crate::engine::define::{self, Defined, Runs, object_key};
+use crate::engine::response::{Cancel, Response, Severity};
+use crate::engine::server::{SourceEntry, stopped};
+use crate::engine::session::{Session, done};
+use crate::error::{Error, Result, SqlState};
+use crate::sql::statement::{
+    Comment, CommentTarget, CreateMaterializedView, CreateRelation, CreateView, DropBehavior,
+    DropObjects, ObjectKind as WrittenKind,
+};
+use crate::sql::{ObjectName, Parsed};
+use crate::storage::Change;
+
+/// How often a statement that builds a view says how far it is.
+const PROGRESS_EVERY: Duration = Duration::from_secs(1);
+
+impl Session {
+    pub(super) async fn create_source(
+        &mut self,
+        parsed: &Parsed,
+        create: &CreateRelation,
+        cancel: Cancel,
+    ) -> Result<Response> {
+        let engine = self.engine.clone();
+        let shared = &engine.0;
+        let _ddl = shared.ddl.lock().await;
+        if self.is_there(&create.name, create.if_not_exists)? {
+            return Ok(done("CREATE SOURCE"));
+        }
+        let mut definition = self.definition(&create.name, ObjectKind::Source, parsed)?;
+        let catalog = self.catalog();
+        let work = {
+            let engine = engine.clone();
+            move || -> Result<(Definition, Defined)> {
+                let shared = &engine.0;
+                let template = &shared.template;
+                let defined =
+                    define::define(&shared.directory, template, &catalog, definition.clone())?;
+                // Where it begins is decided once: a view made tomorrow begins there too.
+                let Runs::Source { mut spec, log } = defined.runtime else {
+                    return Err(Error::internal("a source that is none"));
+                };
+                let partitions = spec.connector.partitions()?;
+                let offsets = spec.connector.startup(&partitions)?;
+                definition.startup = partitions.into_iter().zip(offsets).collect();
+                definition.identity = spec.connector.identity()?;
+                spec.startup = definition.startup.clone();
+                let object = Object { definition: definition.clone(), ..defined.object };
+                Ok((definition, Defined { object, runtime: Runs::Source { spec, log } }))
+            }
+        };
+        let (definition, defined) = blocking(work, &cancel).await?;
+        let Runs::Source { spec, log } = defined.runtime else {
+            return Err(Error::internal("a source that is none"));
+        };
+        self.persist(&definition).await?;
+        let id = definition.id;
+        let entry = SourceEntry { spec: Arc::new(spec.clone()), log: log.clone() };
+        shared.sources().insert(id, entry);
+        shared.runtime.send(Command::AddSource { spec: Box::new(spec), log })?;
+        shared.set_catalog(|catalog| catalog.put(defined.object));
+        Ok(done("CREATE SOURCE"))
+    }
+
+    pub(super) async fn create_table(
+        &mut self,
+        parsed: &Parsed,
+        create: &CreateRelation,
+    ) -> Result<Response> {
+        let engine = self.engine.clone();
+        let shared = &engine.0;
+        let _ddl = shared.ddl.lock().await;
+        if self.is_there(&create.name, create.if_not_exists)? {
+            return Ok(done("CREATE TABLE"));
+        }
+        let definition = self.definition(&create.name, ObjectKind::Table, parsed)?;
+        let catalog = self.catalog();
+        let template = &shared.template;
+        let defined = define::define(&shared.directory, template, &catalog, definition.clone())?;
+        let Runs::Table(table) = defined.runtime else {
+            return Err(Error::internal("a table that is none"));
+        };
+        self.persist(&definition).await?;
+        shared.runtime.send(Command::AddTable(table))?;
+        self.flush_step().await?;
+        shared.set_catalog(|catalog| catalog.put(defined.object));
+        Ok(done("CREATE TABLE"))
+    }
+
+    pub(super) async fn create_view(
+        &mut self,
+        parsed: &Parsed,
+        create: &CreateView,
+    ) -> Result<Response> {
+        let engine = self.engine.clone();
+        let shared = &engine.0;
+        let _ddl = shared.ddl.lock().await;
+        if create.or_replace && self.catalog().find(create.name.name()).is_some() {
+            return Err(Error::unsupported("CREATE OR REPLACE VIEW of a view that exists")
+                .hint("drop it first"));
+        }
+        if self.is_there(&create.name, create.if_not_exists)? {
+            return Ok(done("CREATE VIEW"));
+        }
+        let definition = self.definition(&create.name, ObjectKind::View, parsed)?;
+        let catalog = self.catalog();
+        let template = &shared.template;
+        let defined = define::define(&shared.directory, template, &catalog, definition.clone())?;
+        self.persist(&definition).await?;
+        shared.set_catalog(|catalog| catalog.put(defined.object));
+        Ok(done("CREATE VIEW"))
+    }
+
+    pub(super) async fn create_materialized_view(
+        &mut self,
+        parsed: &Parsed,
+        create: &CreateMaterializedView,
+        cancel: Cancel,
+    ) -> Result<Response> {
+        const TAG: &str = "CREATE MATERIALIZED VIEW";
+        let engine = self.engine.clone();
+        let shared = &engine.0;
+        let _ddl = shared.ddl.lock().await;
+        if create.or_replace {
+            return Err(Error::unsupported("CREATE OR REPLACE MATERIALIZED VIEW")
+                .hint("drop the view and create it again"));
+        }
+        if self.is_there(&create.name, create.if_not_exists)? {
+            return Ok(done(TAG));
+        }
+        let definition = self.definition(&create.name, ObjectKind::MaterializedView, parsed)?;
+        let catalog = self.catalog();
+        let template = &shared.template;
+        let defined = define::define(&shared.directory, template, &catalog, definition.clone())?;
+        let Runs::View(plan) = defined.runtime else {
+            return Err(Error::internal("a view that is none"));
+        };
+        let progress = Arc::new(Progress::default());
+        let (sender, answer) = oneshot::channel();
+        let view = NewView {
+            id: definition.id,
+            name: definition.name.clone(),
+            plan: *plan,
+            progress: progress.clone(),
+            done: sender,
+        };
+        shared.progress().insert(definition.id, progress.clone());
+        if self.settings.is_on("background_ddl") {
+            // In the catalog first: a restart goes on with it.
+            self.persist(&definition).await?;
+            shared.runtime.send(Command::AddView(Box::new(view)))?;
+            shared.set_catalog(|catalog| catalog.put(defined.object));
+            let (engine, id) = (engine.clone(), definition.id);
+            tokio::spawn(async move {
+                if let Ok(Err(error)) = answer.await {
+                    tracing::warn!(view = id.0, %error, "a view was not built");
+                }
+                engine.0.progress().remove(&id);
+            });
+            return Ok(done(TAG));
+        }
+        shared.runtime.send(Command::AddView(Box::new(view)))?;
+        let built = self.wait_for_view(answer, &progress, &cancel).await;
+        shared.progress().remove(&definition.id);
+        built?;
+        if let Err(error) = self.persist(&definition).await {
+            self.forget_running(&[definition.id]).await;
+            return Err(error);
+        }
+        shared.set_catalog(|catalog| catalog.put(defined.object));
+        Ok(done(TAG))
+    }
+
+    /// Waits until the view has joined the running ones, saying how far it is.
+    async fn wait_for_view(
+        &self,
+        mut answer: oneshot::Receiver<Result<Epoch>>,
+        progress: &Progress,
+        cancel: &Cancel,
+    ) -> Result<Epoch> {
+        let mut tick = tokio::time::interval(PROGRESS_EVERY);
+        tick.tick().await;
+        loop {
+            tokio::select! {
+                built = &mut answer => return built.map_err(|_| stopped())?,
+                () = cancel.cancelled() => {
+                    progress.cancel();
+                    // It may have joined in this instant; then the statement is done.
+                    return (&mut answer).await.map_err(|_| stopped())?;
+                }
+                _ = tick.tick() => {
+                    let (records, total) =
+                        (progress.records_done.get(), progress.records_total.get());
+                    let message = format!(
+                        "building the view: {records} of {total} records read"
+                    );
+                    self.notify(Severity::Notice, SqlState::SUCCESSFUL_COMPLETION, message);
+                }
+            }
+        }
+    }
+
+    pub(super) async fn drop_objects(&mut self, drop: &DropObjects) -> Result<Response> {
+        let engine = self.engine.clone();
+        let shared = &engine.0;
+        let _ddl = shared.ddl.lock().await;
+        let tag = format!("DROP {}", drop.kind);
+        let kind = kind_of(drop.kind)?;
+        let mut ids: Vec<ObjectId> = Vec::new();
+        for name in &drop.names {
+            let catalog = self.catalog();
+            if drop.if_exists && catalog.find(name.name()).is_none() {
+                let message = format!("{kind} \"{}\" does not exist, skipping", name.name());
+                self.notify(Severity::Notice, SqlState::SUCCESSFUL_COMPLETION, message);
+                continue;
+            }
+            let object = catalog
+                .resolve_kind(name.name(), kind)
+                .map_err(|error| name.position().mark(error))?;
+            let dependents = catalog.dependents(object.id());
+            let others: Vec<&Arc<Object>> = dependents
+                .iter()
+                .filter(|dependent| !drop.names.iter().any(|n| n.name() == dependent.name()))
+                .collect();
+            if !others.is_empty() && drop.behavior == DropBehavior::Restrict {
+                let list: Vec<String> = others
+                    .iter()
+                    .map(|o| format!("{} {} depends on {kind} {}", o.kind(), o.name(), name.name()))
+                    .collect();
+                return Err(Error::new(
+                    SqlState::DEPENDENT_OBJECTS_STILL_EXIST,
+                    format!(
+                        "cannot drop {kind} {} because other objects depend on it",
+                        name.name()
+                    ),
+                )
+                .detail(list.join("\n"))
+                .hint("use DROP ... CASCADE to drop the dependent objects too"));
+            }
+            ids.push(object.id());
+            ids.extend(dependents.iter().map(|object| object.id()));
+        }
+        // Dependents have higher ids: they go first.
+        ids.sort_unstable_by(|a, b| b.cmp(a));
+        ids.dedup();
+        if ids.is_empty() {
+            return Ok(done(&tag));
+        }
+        let changes: Vec<Change> = ids.iter().map(|id| Change::remove(object_key(*id))).collect();
+        let committed = engine.clone();
+        blocking(move || committed.0.store.commit(&changes), &Cancel::new()).await?;
+        shared.set_catalog(|catalog| ids.iter().for_each(|id| catalog.remove(*id)));
+        self.forget_running(&ids).await;
+        let removed = ids.clone();
+        let files = engine.clone();
+        blocking(
+            move || removed.iter().try_for_each(|id| files.0.directory.remove_object(*id)),
+            &Cancel::new(),
+        )
+        .await?;
+        Ok(done(&tag))
+    }
+
+    pub(super) async fn forget_running(&self, ids: &[ObjectId]) {
+        let shared = self.shared();
+        let (sender, answer) = oneshot::channel();
+        let command = Command::Drop { ids: ids.to_vec(), done: sender };
+        if shared.runtime.send(command).is_ok() {
+            let _ = answer.await;
+        }
+        ids.iter().for_each(|id| shared.forget(*id));
+    }
+
+    pub(super) async fn comment(&mut self, comment: &Comment) -> Result<Response> {
+        let engine = self.engine.clone();
+        let _ddl = engine.0.ddl.lock().await;
+        let CommentTarget::Object { kind, name } = &comment.target else {
+            return Err(Error::unsupported("COMMENT ON COLUMN is not supported")
+                .hint("comment on the relation"));
+        };
+        let catalog = self.catalog();
+        let object = catalog
+            .resolve_kind(name.name(), kind_of(*kind)?)
+            .map_err(|error| name.position().mark(error))?;
+        let mut changed = object.as_ref().clone();
+        changed.definition.comment.clone_from(&comment.text);
+        self.persist(&changed.definition).await?;
+        engine.0.set_catalog(|catalog| catalog.put(changed));
+        Ok(done("COMMENT"))
+    }
+
+    /// Whether the name is taken and that is fine.
+    fn is_there(&self, name: &ObjectName, if_not_exists: bool) -> Result<bool> {
+        if let Some(schema) = name.schema().filter(|schema| *schema != "public") {
+            return Err(name.position().mark(Error::new(
+                SqlState::INVALID_NAME,
+                format!("schema \"{schema}\" does not exist"),
+            )
+            .hint("there is one schema, public")));
+        }
+        match self.catalog().check_free(name.name()) {
+            Ok(()) => Ok(false),
+            Err(_) if if_not_exists => {
+                let message = format!("relation \"{}\" already exists, skipping", name.name());
+                self.notify(Severity::Notice, SqlState::SUCCESSFUL_COMPLETION, message);
+                Ok(true)
+            }
+            Err(error) => Err(name.position().mark(error)),
+        }
+    }
+
+    fn definition(
+        &self,
+        name: &ObjectName,
+        kind: ObjectKind,
+        parsed: &Parsed,
+    ) -> Result<Definition> {
+        if self.transaction.is_some() {
+            return Err(Error::new(
+                SqlState::ACTIVE_SQL_TRANSACTION,
+                format!("CREATE {kind} cannot run inside a transaction block"),
+            ));
+        }
+        let (id, oid) = self.shared().next_id()?;
+        Ok(Definition {
+            id,
+            oid,
+            kind,
+            name: name.name().to_string(),
+            text: parsed.text.clone(),
+            startup: BTreeMap::new(),
+            identity: None,
+            comment: None,
+        })
+    }
+
+    async fn persist(&self, definition: &Definition) -> Result<()> {
+        let (engine, definition) = (self.engine.clone(), definition.clone());
+        blocking(move || engine.0.persist(&definition), &Cancel::new()).await
+    }
+
+    /// Waits until the step engine has taken every command sent before.
+    async fn flush_step(&self) -> Result<()> {
+        let (sender, answer) = oneshot::channel();
+        self.shared().runtime.send(Command::Flush { done: sender })?;
+        answer.await.map_err(|_| stopped())?.map(drop)
+    }
+
+    /// Waits until everything acknowledged before, in any session, is in every view.
+    pub(super) async fn flush(&mut self) -> Result<Response> {
+        self.flush_step().await?;
+        Ok(done("FLUSH"))
+    }
+
+    pub(super) fn cancel_jobs(&mut self, jobs: &[u64]) -> Result<Response> {
+        let progress = self.shared().progress();
+        for job in jobs {
+            let running = progress.get(&ObjectId(*job)).ok_or_else(|| {
+                Error::new(SqlState::UNDEFINED_OBJECT, format!("job {job} does not exist"))
+                    .hint("SHOW JOBS lists them")
+            })?;
+            running.cancel();
+        }
+        Ok(done("CANCEL JOB"))
+    }
+}
+
+/// Runs what waits on disks and brokers off the async threads; ends early when cancelled.
+pub(super) async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T> + Send + 'static,
+    cancel: &Cancel,
+) -> Result<T> {
+    let work = tokio::task::spawn_blocking(work);
+    tokio::select! {
+        result = work => {
+            result.map_err(|error| Error::internal(format!("a task of the statement: {error}")))?
+        }
+        () = cancel.cancelled() => {
+            cancel.check()?;
+            Err(Error::internal("a cancel that is none"))
+        }
+    }
+}
+
+fn kind_of(kind: WrittenKind) -> Result<ObjectKind> {
+    Ok(match kind {
+        WrittenKind::Source => ObjectKind::Source,
+        WrittenKind::Table => ObjectKind::Table,
+        WrittenKind::View => ObjectKind::View,
+        WrittenKind::MaterializedView => ObjectKind::MaterializedView,
+        WrittenKind::Sink | WrittenKind::Index => {
+            return Err(Error::unsupported(format!("there are no objects of kind {kind}")));
+        }
+    })
+}

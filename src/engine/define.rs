@@ -1,0 +1,309 @@
+//! From a definition to an object: the same way at CREATE and at every start.
+//!
+//! The text is parsed and planned again; what was resolved at CREATE (ids, startup offsets) comes
+//! from the definition. So nothing that is derived is ever stored, and a new version of the planner
+//! applies to old objects.
+
+use std::sync::Arc;
+
+use datafusion::catalog::TableProvider;
+use datafusion::common::TableReference;
+use datafusion::execution::SessionState;
+
+use crate::base::{ObjectId, PartitionId};
+use crate::catalog::{Catalog, Changelog, Definition, Object, ObjectKind, Relation};
+use crate::connector::factory::{self, SourceRequest};
+use crate::connector::options::Options;
+use crate::dataflow::{SourceSpec, TableSpec};
+use crate::error::{Error, Result, SqlState};
+use crate::operator::map::OnError;
+use crate::plan::source::{PlannedSource, plan_source};
+use crate::plan::{PlannedTable, Planner, StreamPlan, ViewOptions, plan_view};
+use crate::sql::statement::{CreateMaterializedView, CreateRelation, SqlOption, Statement};
+use crate::sql::{interval, parse_single};
+use crate::storage::{DataDirectory, LogOptions, LogWriter, SegmentLog};
+use crate::view::Identity;
+
+/// Where the catalog's store keeps definitions.
+pub const OBJECT_PREFIX: &[u8] = b"object/";
+
+/// The key of an object's definition; keys sort as ids do.
+pub fn object_key(id: ObjectId) -> Vec<u8> {
+    format!("object/{:020}", id.0).into_bytes()
+}
+
+/// An object and what must run for it.
+pub struct Defined {
+    pub object: Object,
+    pub runtime: Runs,
+}
+
+/// What the step engine is told of an object.
+pub enum Runs {
+    Source { spec: SourceSpec, log: Option<LogWriter> },
+    Table(TableSpec),
+    View(Box<StreamPlan>),
+    /// A view without rows: its text is expanded where it is used.
+    Nothing,
+}
+
+/// Plans the definition's text against the objects before it.
+pub fn define(
+    directory: &DataDirectory,
+    template: &SessionState,
+    catalog: &Catalog,
+    definition: Definition,
+) -> Result<Defined> {
+    let parsed = parse_single(&definition.text)?
+        .ok_or_else(|| Error::internal("a definition without a statement"))?;
+    match &parsed.statement {
+        Statement::CreateSource(create) => source(directory, template, catalog, definition, create),
+        Statement::CreateTable(create) => table(template, catalog, definition, create),
+        Statement::CreateMaterializedView(create) => {
+            let plan = stream_plan(template, catalog, create)?;
+            let relation = Relation {
+                schema: plan.schema.clone(),
+                key: plan.key.clone(),
+                changelog: plan.changelog,
+                bounded: plan.bounded.clone(),
+                event_time: None,
+            };
+            let depends_on = plan.depends_on.clone();
+            let object = Object { definition, relation, depends_on };
+            Ok(Defined { object, runtime: Runs::View(Box::new(plan)) })
+        }
+        Statement::CreateView(create) => {
+            let resolve = resolver(template, catalog);
+            let planner = Planner::new(template, &resolve);
+            let plan =
+                plan_view(&planner, &create.query, &create.columns, &ViewOptions::default());
+            // What cannot be kept up to date can still be a view: its SELECT is run when it is read.
+            let (schema, depends_on) = match plan {
+                Ok(plan) => (plan.schema, plan.depends_on),
+                Err(_) => logical_view(&planner, catalog, create)?,
+            };
+            let relation = Relation {
+                schema,
+                key: None,
+                changelog: Changelog::Retracting,
+                bounded: Vec::new(),
+                event_time: None,
+            };
+            Ok(Defined { object: Object { definition, relation, depends_on }, runtime: Runs::Nothing })
+        }
+        _ => Err(Error::internal("a definition of an unknown kind")),
+    }
+}
+
+fn logical_view(
+    planner: &Planner<'_>,
+    catalog: &Catalog,
+    create: &crate::sql::statement::CreateView,
+) -> Result<(arrow::datatypes::SchemaRef, Vec<ObjectId>)> {
+    let (plan, names) = crate::plan::named_query(planner, &create.query, &create.columns)?;
+    let optimized = planner.optimize(&crate::plan::lower_windows(plan.clone())?)?;
+    let fields: Vec<_> = optimized
+        .schema()
+        .fields()
+        .iter()
+        .zip(names)
+        .map(|(field, name)| field.as_ref().clone().with_name(name))
+        .collect();
+    let depends_on = crate::plan::dependencies(&plan)?;
+    debug_assert!(depends_on.iter().all(|id| catalog.get(*id).is_some()));
+    Ok((Arc::new(arrow::datatypes::Schema::new(fields)), depends_on))
+}
+
+/// The plan of a materialized view's dataflow.
+pub fn stream_plan(
+    template: &SessionState,
+    catalog: &Catalog,
+    create: &CreateMaterializedView,
+) -> Result<StreamPlan> {
+    let options = view_options(create)?;
+    let resolve = resolver(template, catalog);
+    let planner = Planner::new(template, &resolve);
+    plan_view(&planner, &create.query, &create.columns, &options)
+}
+
+/// Finds objects for a stream plan: schemas without rows; views without rows are expanded.
+pub fn resolver<'a>(
+    template: &'a SessionState,
+    catalog: &'a Catalog,
+) -> impl Fn(&TableReference) -> Result<Option<Arc<dyn TableProvider>>> + Sync + 'a {
+    move |reference| {
+        if reference.schema().is_some_and(|schema| schema != "public") {
+            return Ok(None);
+        }
+        let object = catalog.resolve(reference.table())?.clone();
+        if object.kind() == ObjectKind::View {
+            let resolve = resolver_dyn(template, catalog);
+            return expanded_view(template, &*resolve, &object).map(Some);
+        }
+        Ok(Some(Arc::new(PlannedTable { object })))
+    }
+}
+
+fn resolver_dyn<'a>(
+    template: &'a SessionState,
+    catalog: &'a Catalog,
+) -> Box<crate::plan::TableResolver<'a>> {
+    Box::new(resolver(template, catalog))
+}
+
+/// A view without rows as the relation that its query is.
+pub fn expanded_view(
+    template: &SessionState,
+    resolve: &crate::plan::TableResolver<'_>,
+    object: &Object,
+) -> Result<Arc<dyn TableProvider>> {
+    let parsed = parse_single(&object.definition.text)?
+        .ok_or_else(|| Error::internal("a definition without a statement"))?;
+    let Statement::CreateView(create) = parsed.statement else {
+        return Err(Error::internal("a view's text is not CREATE VIEW"));
+    };
+    let planner = Planner::new(template, resolve);
+    let (plan, names) = crate::plan::named_query(&planner, &create.query, &create.columns)?;
+    let exprs = plan.schema().columns().into_iter().zip(names).map(|(column, name)| {
+        datafusion::logical_expr::Expr::Column(column).alias(name)
+    });
+    let plan = datafusion::logical_expr::LogicalPlanBuilder::from(plan.clone())
+        .project(exprs.collect::<Vec<_>>())
+        .and_then(datafusion::logical_expr::LogicalPlanBuilder::build)
+        .map_err(crate::plan::from_datafusion)?;
+    let table = datafusion::catalog::view::ViewTable::new(plan, Some(object.definition.text.clone()));
+    Ok(Arc::new(table))
+}
+
+fn view_options(create: &CreateMaterializedView) -> Result<ViewOptions> {
+    let mut options = options_of(&create.options);
+    let mut planned = ViewOptions { emit: create.emit.clone(), ..ViewOptions::default() };
+    if let Some(text) = options.take("allowed_lateness") {
+        planned.allowed_lateness_micros = micros("allowed_lateness", &text)?;
+    }
+    match options.take("late_rows").as_deref() {
+        None | Some("discard") => {}
+        Some("retract") if planned.allowed_lateness_micros > 0 => {}
+        Some("retract") => {
+            return Err(Error::new(
+                SqlState::INVALID_PARAMETER_VALUE,
+                "late_rows = 'retract' needs allowed_lateness",
+            )
+            .hint("say for how long: allowed_lateness = '1 minute'"));
+        }
+        Some("side_output") => {
+            return Err(Error::unsupported("late_rows = 'side_output' is not supported")
+                .hint("late rows are counted in tidemill.views"));
+        }
+        Some(other) => {
+            return Err(Error::new(
+                SqlState::INVALID_PARAMETER_VALUE,
+                format!("late_rows = '{other}' is not known"),
+            )
+            .hint("use 'discard' or 'retract'"));
+        }
+    }
+    match options.take("on_error").as_deref() {
+        None | Some("fail_row") => {}
+        Some("null") => planned.on_error = OnError::Null,
+        Some(other) => {
+            return Err(Error::new(
+                SqlState::INVALID_PARAMETER_VALUE,
+                format!("on_error = '{other}' is not known"),
+            )
+            .hint("use 'fail_row' or 'null'"));
+        }
+    }
+    options.finish()?;
+    Ok(planned)
+}
+
+fn micros(name: &str, text: &str) -> Result<i64> {
+    let read = interval::parse(text).map_err(|error| error.context(format!("option {name}")))?;
+    read.fixed_micros().filter(|micros| *micros >= 0).ok_or_else(|| {
+        Error::new(
+            SqlState::INVALID_PARAMETER_VALUE,
+            format!("option {name} must be a fixed, positive length of time"),
+        )
+        .hint("for example '5 seconds'")
+    })
+}
+
+/// The options of a WITH list as text.
+pub fn options_of(options: &[SqlOption]) -> Options {
+    Options::new(options.iter().map(|option| {
+        let value = option.value.as_str().to_string();
+        (option.name.clone(), value, option.position.get())
+    }))
+}
+
+fn source(
+    directory: &DataDirectory,
+    template: &SessionState,
+    catalog: &Catalog,
+    definition: Definition,
+    create: &CreateRelation,
+) -> Result<Defined> {
+    let resolve = resolver(template, catalog);
+    let planner = Planner::new(template, &resolve);
+    let planned = plan_source(&planner, create)?;
+    let request = SourceRequest::of(create, &planned, options_of(&create.options))?;
+    let log = match request.is_embedded() {
+        true => {
+            let path = directory.topic(definition.id, PartitionId(0));
+            let log = SegmentLog::open(path, LogOptions::default())?;
+            Some(LogWriter::spawn("topic", log))
+        }
+        false => None,
+    };
+    let logs = log.iter().map(LogWriter::reader).collect();
+    let settings = request.settings();
+    let connector = factory::open(request, logs)?;
+    let PlannedSource { schema, computed, watermark, .. } = planned;
+    let event_time = watermark.as_ref().map(|(column, _)| *column);
+    let spec = SourceSpec {
+        id: definition.id,
+        name: definition.name.clone(),
+        connector,
+        schema: schema.clone(),
+        computed,
+        watermark,
+        startup: definition.startup.clone(),
+        idle_timeout_micros: settings.idle_timeout_micros,
+        is_embedded: log.is_some(),
+    };
+    let relation = Relation {
+        schema,
+        key: None,
+        changelog: Changelog::AppendOnly,
+        bounded: Vec::new(),
+        event_time,
+    };
+    let object = Object { definition, relation, depends_on: Vec::new() };
+    Ok(Defined { object, runtime: Runs::Source { spec, log } })
+}
+
+fn table(
+    template: &SessionState,
+    catalog: &Catalog,
+    definition: Definition,
+    create: &CreateRelation,
+) -> Result<Defined> {
+    let resolve = resolver(template, catalog);
+    let planner = Planner::new(template, &resolve);
+    let planned = plan_source(&planner, create)?;
+    let identity = match planned.primary_key.is_empty() {
+        true => Identity::Row,
+        false => Identity::Key(planned.primary_key.clone()),
+    };
+    let relation = Relation {
+        schema: planned.schema.clone(),
+        key: (!planned.primary_key.is_empty()).then(|| planned.primary_key.clone()),
+        changelog: Changelog::Retracting,
+        bounded: Vec::new(),
+        event_time: None,
+    };
+    let table = TableSpec { id: definition.id, schema: planned.schema, identity };
+    let object = Object { definition, relation, depends_on: Vec::new() };
+    Ok(Defined { object, runtime: Runs::Table(table) })
+}

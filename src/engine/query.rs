@@ -1,0 +1,202 @@
+//! Ad-hoc SELECT: DataFusion over snapshots of one epoch.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use arrow::array::RecordBatch;
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use datafusion::catalog::TableProvider;
+use datafusion::common::{ParamValues, TableReference};
+use datafusion::execution::SessionState;
+use datafusion::execution::session_state::SessionStateBuilder;
+use datafusion::logical_expr::LogicalPlan;
+use datafusion::physical_plan::execute_stream;
+use datafusion::scalar::ScalarValue;
+use futures::StreamExt;
+
+use crate::base::ObjectId;
+use crate::catalog::{Catalog, Object, ObjectKind};
+use crate::delta::DeltaBatch;
+use crate::engine::define::expanded_view;
+use crate::engine::response::BatchStream;
+use crate::engine::server::Shared;
+use crate::engine::system::SystemView;
+use crate::engine::tables::{Pin, Reads, RowsTable, SourceTable};
+use crate::error::{Error, Result};
+use crate::plan::{
+    Planner, TableResolver, from_datafusion, lower_windows, named_query,
+};
+use crate::sql::ast;
+use crate::view::Identity;
+
+/// Everything one statement needs to plan and read.
+pub struct Reading<'a> {
+    pub shared: &'a Shared,
+    pub catalog: Arc<Catalog>,
+    pub reads: Arc<Reads>,
+    /// The state for this statement: `now()` is its start.
+    pub state: SessionState,
+    /// System relations as of now.
+    pub system: SystemView,
+}
+
+/// What a query's rows look like and how to get them.
+pub struct PlannedQuery {
+    pub plan: LogicalPlan,
+    pub schema: SchemaRef,
+}
+
+impl<'a> Reading<'a> {
+    pub fn new(
+        shared: &'a Shared,
+        catalog: Arc<Catalog>,
+        pin: Option<Pin>,
+        own: BTreeMap<ObjectId, DeltaBatch>,
+        system: SystemView,
+    ) -> Reading<'a> {
+        let reads = Reads::new(shared.runtime.published().clone(), pin, own);
+        let mut state = SessionStateBuilder::new_from_existing(shared.template.clone()).build();
+        state.mark_start_execution();
+        for function in system.functions() {
+            let registered =
+                datafusion::execution::FunctionRegistry::register_udf(&mut state, function);
+            debug_assert!(registered.is_ok(), "session functions register");
+        }
+        Reading { shared, catalog, reads, state, system }
+    }
+
+    fn table(&self, reference: &TableReference) -> Result<Option<Arc<dyn TableProvider>>> {
+        if let Some(table) = self.system.table(reference)? {
+            return Ok(Some(table));
+        }
+        if reference.schema().is_some_and(|schema| schema != "public") {
+            return Ok(None);
+        }
+        let object = self.catalog.resolve(reference.table())?.clone();
+        self.provider(object).map(Some)
+    }
+
+    fn provider(&self, object: Arc<Object>) -> Result<Arc<dyn TableProvider>> {
+        match object.kind() {
+            ObjectKind::View => {
+                let resolve = |reference: &TableReference| self.table(reference);
+                expanded_view(&self.state, &resolve, &object)
+            }
+            ObjectKind::Source => {
+                let entry = self.shared.sources().get(&object.id()).cloned();
+                let entry = entry.ok_or_else(|| Error::internal("a source that is not there"))?;
+                Ok(Arc::new(SourceTable::new(object, entry.spec)))
+            }
+            ObjectKind::Table | ObjectKind::MaterializedView => {
+                let identity = match &object.relation.key {
+                    Some(key) => Identity::Key(key.clone()),
+                    None => Identity::Row,
+                };
+                Ok(Arc::new(RowsTable::new(object, identity, self.reads.clone())))
+            }
+        }
+    }
+
+    /// Calls `work` with a planner over this statement's relations.
+    pub fn planning<T>(&self, work: impl FnOnce(&Planner<'_>) -> Result<T>) -> Result<T> {
+        let resolve = |reference: &TableReference| self.table(reference);
+        let resolve: &TableResolver<'_> = &resolve;
+        work(&Planner::new(&self.state, resolve))
+    }
+
+    /// Plans a query: its plan with windows lowered, and the columns as the user sees them.
+    pub fn plan(&self, query: &ast::Query) -> Result<PlannedQuery> {
+        let mut query = query.clone();
+        self.system.rewrite(&mut query);
+        self.planning(|planner| {
+            let (plan, names) = named_query(planner, &query, &[])?;
+            let plan = lower_windows(plan)?;
+            let schema = named_schema(&plan, names);
+            Ok(PlannedQuery { plan, schema })
+        })
+    }
+
+    /// The types of `$1`, `$2`, …: those declared, else those inferred.
+    pub fn parameters(
+        plan: &LogicalPlan,
+        declared: &[Option<DataType>],
+    ) -> Result<Vec<DataType>> {
+        let inferred = plan.get_parameter_types().map_err(from_datafusion)?;
+        let numbers = inferred.keys().filter_map(|name| name.strip_prefix('$')?.parse().ok());
+        let count = numbers.max().unwrap_or(0).max(declared.len());
+        let parameter = |number: usize| {
+            let given = declared.get(number).cloned().flatten();
+            let found = inferred.get(&format!("${}", number + 1)).cloned().flatten();
+            // Postgres takes a parameter that nothing says the type of as text.
+            given.or(found).unwrap_or(DataType::Utf8)
+        };
+        Ok((0..count).map(parameter).collect())
+    }
+
+    /// Runs a plan and streams its rows with the given schema.
+    pub async fn run(
+        &self,
+        plan: LogicalPlan,
+        schema: SchemaRef,
+        parameters: Vec<ScalarValue>,
+    ) -> Result<BatchStream> {
+        let plan = match parameters.is_empty() {
+            true => plan,
+            false => plan
+                .with_param_values(ParamValues::from(parameters))
+                .map_err(from_datafusion)?,
+        };
+        // Planning is done: from here on everything is read at one epoch.
+        self.reads.pin()?;
+        let physical = self.state.create_physical_plan(&plan).await.map_err(from_datafusion)?;
+        let stream = execute_stream(physical, self.state.task_ctx()).map_err(from_datafusion)?;
+        let renamed = stream.map(move |batch| {
+            let batch = batch.map_err(from_datafusion)?;
+            rename(&batch, &schema)
+        });
+        Ok(Box::pin(renamed))
+    }
+
+    /// Runs a plan to its end; for rows that are to be written or compared.
+    pub async fn collect(
+        &self,
+        plan: LogicalPlan,
+        schema: SchemaRef,
+        parameters: Vec<ScalarValue>,
+    ) -> Result<RecordBatch> {
+        let mut stream = self.run(plan, schema.clone(), parameters).await?;
+        let mut batches = Vec::new();
+        while let Some(batch) = stream.next().await {
+            batches.push(batch?);
+        }
+        arrow::compute::concat_batches(&schema, &batches).map_err(crate::delta::arrow_error)
+    }
+}
+
+/// The plan's columns under other names.
+pub fn named_schema(plan: &LogicalPlan, names: Vec<String>) -> SchemaRef {
+    let fields = plan.schema().fields().iter().zip(names).map(|(field, name)| {
+        let nullable = field.as_ref().clone().with_name(name).with_nullable(true);
+        Field::with_metadata(nullable, field.metadata().clone())
+    });
+    Arc::new(Schema::new(fields.collect::<Vec<_>>()))
+}
+
+/// The batch under the schema; where the physical plan chose a twin of a type (a view of strings),
+/// its values are converted.
+fn rename(batch: &RecordBatch, schema: &SchemaRef) -> Result<RecordBatch> {
+    let columns = batch
+        .columns()
+        .iter()
+        .zip(schema.fields())
+        .map(|(column, field)| match column.data_type() == field.data_type() {
+            true => Ok(column.clone()),
+            false => arrow::compute::cast(column, field.data_type()),
+        })
+        .collect::<std::result::Result<Vec<_>, _>>()
+        .map_err(crate::delta::arrow_error)?;
+    let options =
+        arrow::array::RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
+    RecordBatch::try_new_with_options(schema.clone(), columns, &options)
+        .map_err(crate::delta::arrow_error)
+}

@@ -1,0 +1,238 @@
+//! The running engine: catalog, step engine and what sessions share.
+//!
+//! DDL statements run one at a time under one lock; everything else only reads shared values. The
+//! catalog is a value behind a lock that is replaced whole, so a statement plans against one state.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+
+use datafusion::execution::SessionState;
+use tokio::sync::{mpsc, oneshot};
+
+use crate::base::{Clock, Epoch, ObjectId};
+use crate::catalog::{Catalog, Definition, Object, ObjectKind};
+use crate::dataflow::{
+    Command, Objects, Progress, Published, RecoveredView, Runtime, RuntimeOptions, SourceSpec,
+    SourceStatus,
+};
+use crate::engine::define;
+use crate::engine::response::Notice;
+use crate::engine::session::{Session, SessionParameters};
+use crate::error::{Error, Result, SqlState};
+use crate::storage::{CatalogStore, Change, DataDirectory, IdCounter, LogWriter};
+
+/// How the engine is to run.
+#[derive(Clone, Debug)]
+pub struct EngineOptions {
+    pub data_dir: PathBuf,
+    /// Shards of each dataflow.
+    pub workers: usize,
+    pub checkpoint_interval_micros: i64,
+    pub clock: Clock,
+}
+
+/// The engine that sessions speak to; cheap to clone.
+#[derive(Clone)]
+pub struct Engine(pub(super) Arc<Shared>);
+
+pub(super) struct Shared {
+    pub runtime: Runtime,
+    pub directory: DataDirectory,
+    pub store: CatalogStore,
+    // Replaced whole by DDL; readers copy the pointer.
+    catalog: RwLock<Arc<Catalog>>,
+    /// The running sources' connectors, for SELECT and for DDL over them.
+    sources: Mutex<BTreeMap<ObjectId, SourceEntry>>,
+    /// Views that are being built.
+    progress: Mutex<BTreeMap<ObjectId, Arc<Progress>>>,
+    /// One DDL statement at a time.
+    pub ddl: tokio::sync::Mutex<()>,
+    /// One writer of a table at a time: reading, checking keys and writing are one unit.
+    writers: Mutex<BTreeMap<ObjectId, Arc<tokio::sync::Mutex<()>>>>,
+    pub template: SessionState,
+    pub clock: Clock,
+}
+
+#[derive(Clone)]
+pub(super) struct SourceEntry {
+    pub spec: Arc<SourceSpec>,
+    pub log: Option<LogWriter>,
+}
+
+impl Engine {
+    /// Opens the data directory and brings everything in it back to life. Blocks: recovery reads
+    /// checkpoint and journal.
+    pub fn open(options: EngineOptions) -> Result<Engine> {
+        let directory = DataDirectory::open(&options.data_dir)?;
+        let store = CatalogStore::open(directory.catalog())?;
+        let template = crate::plan::session_state();
+        let mut loaded = Loaded::default();
+        for (_, value) in store.scan(define::OBJECT_PREFIX)? {
+            let definition: Definition = serde_json::from_slice(&value).map_err(|error| {
+                Error::new(SqlState::DATA_CORRUPTED, format!("a catalog entry: {error}"))
+            })?;
+            let name = definition.name.clone();
+            loaded
+                .add(&directory, &template, definition)
+                .map_err(|error| error.context(format!("object \"{name}\"")))?;
+        }
+        let Loaded { catalog, objects, sources, progress } = loaded;
+        sweep(&directory, &catalog)?;
+        let runtime_options = RuntimeOptions {
+            workers: options.workers,
+            clock: options.clock.clone(),
+            checkpoint_interval_micros: options.checkpoint_interval_micros,
+        };
+        let runtime = Runtime::start(&directory, runtime_options, objects)?;
+        Ok(Engine(Arc::new(Shared {
+            runtime,
+            directory,
+            store,
+            catalog: RwLock::new(Arc::new(catalog)),
+            sources: Mutex::new(sources),
+            progress: Mutex::new(progress),
+            ddl: tokio::sync::Mutex::new(()),
+            writers: Mutex::new(BTreeMap::new()),
+            template,
+            clock: options.clock,
+        })))
+    }
+
+    /// Opens a session; notices that belong to a running statement are sent to `notices`.
+    pub fn session(
+        &self,
+        parameters: SessionParameters,
+        notices: mpsc::Sender<Notice>,
+    ) -> Result<Session> {
+        Ok(Session::new(self.clone(), parameters, notices))
+    }
+
+    /// Ends the step engine after its running step. Blocks.
+    pub fn shutdown(&self) {
+        self.0.runtime.shutdown();
+    }
+
+    pub fn published(&self) -> &Arc<Published> {
+        self.0.runtime.published()
+    }
+
+    pub fn catalog(&self) -> Arc<Catalog> {
+        self.0.catalog.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Takes a checkpoint and answers with its epoch when it is durable.
+    pub async fn checkpoint(&self) -> Result<Epoch> {
+        let (done, answer) = oneshot::channel();
+        self.0.runtime.send(Command::Checkpoint { done })?;
+        answer.await.map_err(|_| stopped())?
+    }
+
+    /// The running sources' positions and watermarks.
+    pub async fn source_status(&self) -> Result<Vec<SourceStatus>> {
+        let (reply, answer) = oneshot::channel();
+        self.0.runtime.send(Command::SourceStatus { reply })?;
+        answer.await.map_err(|_| stopped())
+    }
+}
+
+impl Shared {
+    pub fn set_catalog(&self, change: impl FnOnce(&mut Catalog)) {
+        let mut catalog = self.catalog.write().unwrap_or_else(PoisonError::into_inner);
+        let mut next = catalog.as_ref().clone();
+        change(&mut next);
+        *catalog = Arc::new(next);
+    }
+
+    pub fn sources(&self) -> MutexGuard<'_, BTreeMap<ObjectId, SourceEntry>> {
+        self.sources.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub fn progress(&self) -> MutexGuard<'_, BTreeMap<ObjectId, Arc<Progress>>> {
+        self.progress.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The right to write a table, to be held from reading its rows until they are written.
+    pub fn writer(&self, id: ObjectId) -> Arc<tokio::sync::Mutex<()>> {
+        let mut writers = self.writers.lock().unwrap_or_else(PoisonError::into_inner);
+        writers.entry(id).or_default().clone()
+    }
+
+    pub fn forget(&self, id: ObjectId) {
+        self.sources().remove(&id);
+        self.progress().remove(&id);
+        self.writers.lock().unwrap_or_else(PoisonError::into_inner).remove(&id);
+    }
+
+    pub fn next_id(&self) -> Result<(ObjectId, u32)> {
+        let id = ObjectId(self.store.next_id(IdCounter::Object)?);
+        let oid = u32::try_from(self.store.next_id(IdCounter::Oid)?)
+            .map_err(|_| Error::internal("the oids are used up"))?;
+        Ok((id, oid))
+    }
+
+    /// Writes a definition to the catalog's disk; durable on return.
+    pub fn persist(&self, definition: &Definition) -> Result<()> {
+        let value = serde_json::to_vec(definition)
+            .map_err(|error| Error::internal(format!("a catalog entry: {error}")))?;
+        self.store.commit(&[Change::put(define::object_key(definition.id), value)])
+    }
+}
+
+/// What is read from the catalog's disk on start.
+#[derive(Default)]
+struct Loaded {
+    catalog: Catalog,
+    objects: Objects,
+    sources: BTreeMap<ObjectId, SourceEntry>,
+    progress: BTreeMap<ObjectId, Arc<Progress>>,
+}
+
+impl Loaded {
+    fn add(
+        &mut self,
+        directory: &DataDirectory,
+        template: &SessionState,
+        definition: Definition,
+    ) -> Result<()> {
+        let (id, name) = (definition.id, definition.name.clone());
+        let defined = define::define(directory, template, &self.catalog, definition)?;
+        match defined.runtime {
+            define::Runs::Source { spec, log } => {
+                let entry = SourceEntry { spec: Arc::new(spec.clone()), log: log.clone() };
+                self.sources.insert(id, entry);
+                self.objects.sources.push((spec, log));
+            }
+            define::Runs::Table(table) => self.objects.tables.push(table),
+            define::Runs::Nothing => {}
+            define::Runs::View(plan) => {
+                let progress = Arc::new(Progress::default());
+                self.progress.insert(id, progress.clone());
+                self.objects.views.push(RecoveredView { id, name, plan: *plan, progress });
+            }
+        }
+        self.catalog.put(defined.object);
+        Ok(())
+    }
+}
+
+/// Removes files of objects that the catalog does not know: a drop that a crash interrupted.
+fn sweep(directory: &DataDirectory, catalog: &Catalog) -> Result<()> {
+    for id in directory.objects()? {
+        if catalog.get(id).is_none() {
+            tracing::info!(object = id.0, "files of a dropped object are removed");
+            directory.remove_object(id)?;
+        }
+    }
+    Ok(())
+}
+
+/// The error of a request that the step engine did not answer.
+pub(super) fn stopped() -> Error {
+    Error::new(SqlState::ADMIN_SHUTDOWN, "the server is shutting down")
+}
+
+/// Whether an object's rows are kept and can be read at an epoch.
+pub(super) fn keeps_rows(object: &Object) -> bool {
+    matches!(object.kind(), ObjectKind::Table | ObjectKind::MaterializedView)
+}

@@ -1,0 +1,379 @@
+//! Relations that an ad-hoc SELECT can scan: views and tables at one epoch, sources to their ends.
+//!
+//! All relations of a statement share a [`Reads`]: planning notes which ones are named, then one
+//! [`Reads::pin`] takes their snapshots together, and only then are they scanned.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+
+use arrow::array::{ArrayRef, RecordBatch};
+use arrow::compute::cast;
+use arrow::datatypes::SchemaRef;
+use datafusion::catalog::{Session as PlanningSession, TableProvider};
+use datafusion::datasource::TableType;
+use datafusion::datasource::memory::MemorySourceConfig;
+use datafusion::error::{DataFusionError, Result as DataFusionResult};
+use datafusion::execution::{SendableRecordBatchStream, TaskContext};
+use datafusion::logical_expr::{BinaryExpr, Expr, Operator, TableProviderFilterPushDown};
+use datafusion::physical_plan::ExecutionPlan;
+use datafusion::physical_plan::stream::{RecordBatchReceiverStream, RecordBatchStreamAdapter};
+use datafusion::physical_plan::streaming::{PartitionStream, StreamingTableExec};
+
+use crate::base::limits::{CHUNK_ROWS_MAX, READER_POLL};
+use crate::base::{Epoch, ObjectId};
+use crate::catalog::{Object, ObjectKind};
+use crate::connector::{Polled, ReadRange};
+use crate::dataflow::{Published, SourceSpec};
+use crate::delta::{DeltaBatch, concat, consolidate};
+use crate::error::{Error, Result};
+use crate::view::{Identity, Snapshot};
+
+/// What one statement reads, all of it at one epoch.
+pub struct Reads {
+    published: Arc<Published>,
+    wanted: Mutex<BTreeSet<ObjectId>>,
+    pin: OnceLock<Pin>,
+    /// The transaction's own writes, not yet committed.
+    own: BTreeMap<ObjectId, DeltaBatch>,
+}
+
+/// Snapshots at an epoch.
+#[derive(Clone, Debug)]
+pub struct Pin {
+    pub epoch: Epoch,
+    pub snapshots: BTreeMap<ObjectId, Snapshot>,
+}
+
+impl Pin {
+    /// The relations as they are now.
+    pub fn take(published: &Published, ids: &[ObjectId]) -> Result<Pin> {
+        let (epoch, snapshots) = published.snapshots(ids)?;
+        Ok(Pin { epoch, snapshots: ids.iter().copied().zip(snapshots).collect() })
+    }
+}
+
+impl std::fmt::Debug for Reads {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Reads({:?})", self.pin.get().map(|pin| pin.epoch))
+    }
+}
+
+impl Reads {
+    /// Reads of a statement; `pin`: the snapshots of a transaction that reads one epoch throughout.
+    pub fn new(
+        published: Arc<Published>,
+        pin: Option<Pin>,
+        own: BTreeMap<ObjectId, DeltaBatch>,
+    ) -> Arc<Reads> {
+        let cell = OnceLock::new();
+        if let Some(pin) = pin {
+            let _ = cell.set(pin);
+        }
+        Arc::new(Reads { published, wanted: Mutex::new(BTreeSet::new()), pin: cell, own })
+    }
+
+    fn want(&self, id: ObjectId) {
+        self.wanted.lock().unwrap_or_else(PoisonError::into_inner).insert(id);
+    }
+
+    /// Takes the snapshots of everything that planning named, at one epoch.
+    pub fn pin(&self) -> Result<Epoch> {
+        if let Some(pin) = self.pin.get() {
+            return Ok(pin.epoch);
+        }
+        let wanted = self.wanted.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let ids: Vec<ObjectId> = wanted.into_iter().collect();
+        let pin = Pin::take(&self.published, &ids)?;
+        let epoch = pin.epoch;
+        let _ = self.pin.set(pin);
+        Ok(epoch)
+    }
+
+    fn snapshot(&self, id: ObjectId) -> Result<(Epoch, Snapshot)> {
+        let pin = self.pin.get().ok_or_else(|| Error::internal("a scan before its snapshot"))?;
+        let snapshot = pin.snapshots.get(&id).ok_or_else(|| {
+            Error::new(
+                crate::error::SqlState::SERIALIZATION_FAILURE,
+                "the relation was created after the transaction's snapshot was taken",
+            )
+            .hint("commit and read it in a new transaction")
+        })?;
+        Ok((pin.epoch, snapshot.clone()))
+    }
+}
+
+/// A view's or table's rows.
+#[derive(Debug)]
+pub struct RowsTable {
+    object: Arc<Object>,
+    identity: Identity,
+    reads: Arc<Reads>,
+}
+
+impl RowsTable {
+    pub fn new(object: Arc<Object>, identity: Identity, reads: Arc<Reads>) -> Self {
+        reads.want(object.id());
+        RowsTable { object, identity, reads }
+    }
+
+    /// The values of the whole key, if the filters give every column one.
+    fn key_values(&self, filters: &[Expr]) -> Option<Vec<ArrayRef>> {
+        let Identity::Key(key) = &self.identity else { return None };
+        if key.is_empty() {
+            return None;
+        }
+        let schema = &self.object.relation.schema;
+        key.iter()
+            .map(|&column| {
+                let field = schema.field(column);
+                let value = filters.iter().find_map(|filter| equated(filter, field.name()))?;
+                let array = value.to_array().ok()?;
+                let value = cast(&array, field.data_type()).ok()?;
+                (value.null_count() == 0).then_some(value)
+            })
+            .collect()
+    }
+
+    /// The rows with the transaction's own changes.
+    fn overlaid(&self, snapshot: &Snapshot, own: &DeltaBatch) -> Result<RecordBatch> {
+        let mut parts = snapshot.deltas().collect::<Result<Vec<_>>>()?;
+        parts.push(own.clone());
+        let sum = consolidate(&concat(&self.object.relation.schema, &parts)?)?;
+        repeat(&sum)
+    }
+}
+
+/// Rows as often as their weights say.
+pub fn repeat(delta: &DeltaBatch) -> Result<RecordBatch> {
+    let indices = (0..delta.len()).flat_map(|row| {
+        let times = usize::try_from(delta.weights().get(row)).unwrap_or(0);
+        let row = u32::try_from(row).expect("a batch has fewer than 2^32 rows");
+        std::iter::repeat_n(row, times)
+    });
+    let indices = arrow::array::UInt32Array::from_iter_values(indices);
+    Ok(delta.take(&indices)?.rows().clone())
+}
+
+/// The constant that a filter of the form `column = constant` names.
+fn equated<'a>(filter: &'a Expr, name: &str) -> Option<&'a datafusion::scalar::ScalarValue> {
+    let Expr::BinaryExpr(BinaryExpr { left, op: Operator::Eq, right }) = filter else {
+        return None;
+    };
+    match (left.as_ref(), right.as_ref()) {
+        (Expr::Column(column), Expr::Literal(value, _))
+        | (Expr::Literal(value, _), Expr::Column(column))
+            if column.name == name =>
+        {
+            Some(value)
+        }
+        _ => None,
+    }
+}
+
+#[async_trait::async_trait]
+impl TableProvider for RowsTable {
+    fn schema(&self) -> SchemaRef {
+        self.object.relation.schema.clone()
+    }
+
+    fn table_type(&self) -> TableType {
+        TableType::Base
+    }
+
+    fn supports_filters_pushdown(
+        &self,
+        filters: &[&Expr],
+    ) -> DataFusionResult<Vec<TableProviderFilterPushDown>> {
+        // A lookup by key uses them; DataFusion filters again, so nothing depends on it.
+        Ok(vec![TableProviderFilterPushDown::Inexact; filters.len()])
+    }
+
+    async fn scan(
+        &self,
+        _state: &dyn PlanningSession,
+        projection: Option<&Vec<usize>>,
+        filters: &[Expr],
+        limit: Option<usize>,
+    ) -> DataFusionResult<Arc<dyn ExecutionPlan>> {
+        let id = self.object.id();
+        let schema = self.schema();
+        let (epoch, snapshot) = self.reads.snapshot(id).map_err(external)?;
+        let batch = match (self.reads.own.get(&id), self.key_values(filters)) {
+            (Some(own), _) => Some(self.overlaid(&snapshot, own).map_err(external)?),
+            (None, Some(keys)) => {
+                self.reads.published.lookup(id, epoch, &keys).map_err(external)?
+            }
+            (None, None) => None,
+        };
+        if let Some(batch) = batch {
+            let batch = batch.with_schema(schema.clone())?;
+            let plan =
+                MemorySourceConfig::try_new_exec(&[vec![batch]], schema, projection.cloned())?;
+            return Ok(plan);
+        }
+        let columns: Vec<usize> = match projection {
+            Some(projection) => projection.clone(),
+            None => (0..schema.fields().len()).collect(),
+        };
+        let schema = Arc::new(schema.project(&columns)?);
+        let part = SnapshotScan { snapshot, columns, schema: schema.clone() };
+        let plan =
+            StreamingTableExec::try_new(schema, vec![Arc::new(part)], None, [], false, limit)?;
+        Ok(Arc::new(plan))
+    }
+}
+
+/// Streams the parts of a snapshot, built one at a time.
+#[derive(Debug)]
+struct SnapshotScan {
+    snapshot: Snapshot,
+    columns: Vec<usize>,
+    schema: SchemaRef,
+}
+
+impl PartitionStream for SnapshotScan {
+    fn schema(&self) -> &SchemaRef {
+        &self.schema
+    }
+
+    fn execute(&self, _context: Arc<TaskContext>) -> SendableRecordBatchStream {
+        let (snapshot, columns) = (self.snapshot.clone(), self.columns.clone());
+        let schema = self.schema.clone();
+        let parts = (0..snapshot.parts()).map(move |part| {
+            let rows = snapshot.part(part, &columns).map_err(external)?;
+            Ok(rows.with_schema(schema.clone())?)
+        });
+        let stream = futures::stream::iter(parts);
+        Box::pin(RecordBatchStreamAdapter::new(self.schema.clone(), stream))
+    }
+}
+
+/// A source read from its start to the ends seen when the scan begins.
+#[derive(Debug)]
+pub struct SourceTable {
+    object: Arc<Object>,
+    spec: Arc<SourceSpec>,
+}
+
+impl SourceTable {
+    pub fn new(object: Arc<Object>, spec: Arc<SourceSpec>) -> Self {
+        debug_assert_eq!(object.kind(), ObjectKind::Source);
+        SourceTable { object, spec }
+    }
+}
+
+#[async_trait::async_trait]
+impl TableProvider for SourceTable {
+    fn schema(&self) -> SchemaRef {
+        self.object.relation.schema.clone()
+    }
+
+    fn table_type(&self) -> TableType {
+        TableType::Base
+    }
+
+    async fn scan(
+        &self,
+        _state: &dyn PlanningSession,
+        projection: Option<&Vec<usize>>,
+        _filters: &[Expr],
+        limit: Option<usize>,
+    ) -> DataFusionResult<Arc<dyn ExecutionPlan>> {
+        let columns: Vec<usize> = match projection {
+            Some(projection) => projection.clone(),
+            None => (0..self.schema().fields().len()).collect(),
+        };
+        let schema = Arc::new(self.schema().project(&columns)?);
+        let part = SourceScan { spec: self.spec.clone(), columns, schema: schema.clone(), limit };
+        let plan =
+            StreamingTableExec::try_new(schema, vec![Arc::new(part)], None, [], false, limit)?;
+        Ok(Arc::new(plan))
+    }
+}
+
+#[derive(Debug)]
+struct SourceScan {
+    spec: Arc<SourceSpec>,
+    columns: Vec<usize>,
+    schema: SchemaRef,
+    limit: Option<usize>,
+}
+
+impl PartitionStream for SourceScan {
+    fn schema(&self) -> &SchemaRef {
+        &self.schema
+    }
+
+    fn execute(&self, _context: Arc<TaskContext>) -> SendableRecordBatchStream {
+        // Two batches ahead: the reader waits while the client is slow.
+        let mut builder = RecordBatchReceiverStream::builder(self.schema.clone(), 2);
+        let sender = builder.tx();
+        let (spec, columns) = (self.spec.clone(), self.columns.clone());
+        let limit = self.limit;
+        builder.spawn_blocking(move || {
+            let send = |batch: RecordBatch| sender.blocking_send(Ok(batch)).is_ok();
+            read_source(&spec, &columns, limit, &send).map_err(external)
+        });
+        builder.build()
+    }
+}
+
+/// Reads a source from its start to its present ends; ends early when `send` says so.
+fn read_source(
+    spec: &SourceSpec,
+    columns: &[usize],
+    limit: Option<usize>,
+    send: &dyn Fn(RecordBatch) -> bool,
+) -> Result<()> {
+    let partitions = spec.connector.partitions()?;
+    let bounds = spec.connector.bounds(&partitions)?;
+    let mut ranges = Vec::new();
+    for (partition, bounds) in partitions.into_iter().zip(bounds) {
+        let from = spec.startup.get(&partition).copied().unwrap_or(bounds.start).max(bounds.start);
+        let range = ReadRange { until: Some(bounds.end), ..ReadRange::tail(partition, from) };
+        if from < bounds.end {
+            ranges.push(range);
+        }
+    }
+    if ranges.is_empty() {
+        return Ok(());
+    }
+    let mut open = ranges.len();
+    let mut state = crate::dataflow::SourceState::new(spec.clone(), columns.to_vec())?;
+    let mut reader = spec.connector.reader(ranges, &state.decoded())?;
+    let mut rows = 0;
+    while open > 0 && limit.is_none_or(|limit| rows < limit) {
+        match reader.poll(READER_POLL)? {
+            Polled::Chunk(chunk) => {
+                let delta = state.take(&chunk, 0)?;
+                let batch = delta.rows().clone();
+                for start in (0..batch.num_rows()).step_by(CHUNK_ROWS_MAX) {
+                    let length = CHUNK_ROWS_MAX.min(batch.num_rows() - start);
+                    rows += length;
+                    if !send(batch.slice(start, length)) {
+                        return Ok(());
+                    }
+                }
+            }
+            Polled::Finished(_) => open -= 1,
+            Polled::AtEnd(..) | Polled::Nothing => {
+                // Whoever reads may have gone while nothing comes.
+                if !send(RecordBatch::new_empty(state.schema().clone())) {
+                    return Ok(());
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+fn external(error: Error) -> DataFusionError {
+    DataFusionError::External(Box::new(error))
+}
+
+/// Rows that are already there, as a relation.
+pub fn memory_table(rows: RecordBatch) -> Result<Arc<dyn TableProvider>> {
+    let schema = rows.schema();
+    let table = datafusion::datasource::MemTable::try_new(schema, vec![vec![rows]]);
+    Ok(Arc::new(table.map_err(crate::plan::from_datafusion)?))
+}

@@ -1,0 +1,61 @@
+//! An explicit transaction: what it has written and what it reads.
+
+use std::collections::BTreeMap;
+
+use crate::base::ObjectId;
+use crate::base::limits::TRANSACTION_ROWS_MAX;
+use crate::catalog::Object;
+use crate::delta::{DeltaBatch, concat, consolidate};
+use crate::engine::tables::Pin;
+use crate::error::{Error, Result, SqlState};
+
+/// The state between BEGIN and COMMIT.
+pub struct Transaction {
+    pub is_failed: bool,
+    pub is_read_only: bool,
+    /// REPEATABLE READ: the first statement's snapshots serve all.
+    pub reads_one_epoch: bool,
+    pub pin: Option<Pin>,
+    pub writes: BTreeMap<ObjectId, DeltaBatch>,
+    rows: usize,
+    /// Tables this transaction may write until it ends.
+    pub locks: Vec<(ObjectId, tokio::sync::OwnedMutexGuard<()>)>,
+}
+
+impl Transaction {
+    pub fn new(reads_one_epoch: bool, is_read_only: bool) -> Self {
+        Transaction {
+            is_failed: false,
+            is_read_only,
+            reads_one_epoch,
+            pin: None,
+            writes: BTreeMap::new(),
+            rows: 0,
+            locks: Vec::new(),
+        }
+    }
+
+    /// Adds a write to those that COMMIT makes.
+    pub fn write(&mut self, object: &Object, delta: DeltaBatch) -> Result<()> {
+        self.rows += delta.len();
+        if self.rows > TRANSACTION_ROWS_MAX {
+            return Err(Error::new(
+                SqlState::CONFIGURATION_LIMIT_EXCEEDED,
+                format!("the transaction writes more than {TRANSACTION_ROWS_MAX} rows"),
+            )
+            .hint("commit in between, or use COPY outside a transaction"));
+        }
+        let sum = match self.writes.remove(&object.id()) {
+            None => delta,
+            Some(before) => {
+                let both = concat(&object.relation.schema, &[before, delta])?;
+                match both.is_append_only() {
+                    true => both,
+                    false => consolidate(&both)?,
+                }
+            }
+        };
+        self.writes.insert(object.id(), sum);
+        Ok(())
+    }
+}

@@ -1,0 +1,564 @@
+//! INSERT, UPDATE, DELETE and COPY FROM: rows to the step engine, answered when they are durable.
+//!
+//! What a statement changes is computed as a query over the newest epoch and becomes a delta. For
+//! tables this happens under the table's writer lock, held until the change is visible, so reading,
+//! the key check and writing are one unit.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef, RecordBatch};
+use arrow::datatypes::DataType;
+use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder, WriteOp};
+use datafusion::scalar::ScalarValue;
+use tokio::sync::oneshot;
+
+use crate::base::limits::TRANSACTION_ROWS_MAX;
+use crate::base::{Epoch, ObjectId};
+use crate::catalog::{Object, ObjectKind};
+use crate::dataflow::{Command, Write};
+use crate::delta::{DeltaBatch, Weights, concat};
+use crate::engine::query::Reading;
+use crate::engine::response::{CopyFormat, CopyWriter, Response};
+use crate::engine::server::{Engine, stopped};
+use crate::engine::session::{Session, done};
+use crate::error::{Error, Result, SqlState};
+use crate::plan::{from_datafusion, lower_windows};
+use crate::sql::ast;
+use crate::sql::statement::Statement;
+use crate::sql::watch::{self, CopyDirection, CopyRows, CopyTarget};
+
+impl Session {
+    pub(super) async fn write_parameters(
+        &self,
+        statement: &Statement,
+        declared: &[Option<DataType>],
+    ) -> Result<Vec<DataType>> {
+        let reading = self.reading().await?;
+        let plan = plan_write(&reading, statement)?;
+        Reading::parameters(&plan, declared)
+    }
+
+    pub(super) async fn write(
+        &mut self,
+        statement: &Statement,
+        parameters: Vec<ScalarValue>,
+    ) -> Result<Response> {
+        self.refuse_read_only()?;
+        let object = self.target(statement)?;
+        self.pin_transaction()?;
+        let guard = self.lock(&object).await;
+        let (delta, count) = {
+            let reading = self.reading().await?;
+            let plan = plan_write(&reading, statement)?;
+            change_of(&reading, plan, &object, parameters).await?
+        };
+        let tag = match statement {
+            Statement::Insert(_) => format!("INSERT 0 {count}"),
+            Statement::Update(_) => format!("UPDATE {count}"),
+            _ => format!("DELETE {count}"),
+        };
+        self.apply_or_keep(&object, delta, guard).await?;
+        Ok(done(&tag))
+    }
+
+    fn refuse_read_only(&self) -> Result<()> {
+        let is_read_only = match &self.transaction {
+            Some(transaction) => transaction.is_read_only,
+            None => self.settings.is_on("default_transaction_read_only"),
+        };
+        match is_read_only {
+            false => Ok(()),
+            true => Err(Error::new(
+                SqlState::READ_ONLY_SQL_TRANSACTION,
+                "cannot write in a read-only transaction",
+            )),
+        }
+    }
+
+    /// The table or embedded topic that a statement writes.
+    fn target(&self, statement: &Statement) -> Result<Arc<Object>> {
+        let name = target_name(statement)?;
+        let object = self.catalog().resolve(&name)?.clone();
+        self.check_writable(&object, matches!(statement, Statement::Insert(_)))?;
+        Ok(object)
+    }
+
+    fn check_writable(&self, object: &Object, is_insert: bool) -> Result<()> {
+        let refused = |why: String| Err(Error::new(SqlState::WRONG_OBJECT_TYPE, why));
+        match object.kind() {
+            ObjectKind::Table => Ok(()),
+            ObjectKind::Source => {
+                let sources = self.shared().sources();
+                let is_embedded =
+                    sources.get(&object.id()).is_some_and(|source| source.spec.is_embedded);
+                match (is_embedded, is_insert) {
+                    (true, true) => Ok(()),
+                    (true, false) => refused(format!(
+                        "rows of source \"{}\" cannot be changed, only added",
+                        object.name()
+                    )),
+                    (false, _) => refused(format!(
+                        "source \"{}\" is written by others, not by this server",
+                        object.name()
+                    )),
+                }
+            }
+            kind => refused(format!("cannot write to {kind} \"{}\"", object.name())),
+        }
+    }
+
+    /// The right to write a table; `None` where nothing is read or checked before writing.
+    async fn lock(&mut self, object: &Object) -> Option<tokio::sync::OwnedMutexGuard<()>> {
+        if object.kind() != ObjectKind::Table {
+            return None;
+        }
+        if let Some(transaction) = &self.transaction
+            && transaction.locks.iter().any(|(id, _)| *id == object.id())
+        {
+            return None;
+        }
+        Some(self.shared().writer(object.id()).lock_owned().await)
+    }
+
+    async fn apply_or_keep(
+        &mut self,
+        object: &Arc<Object>,
+        delta: DeltaBatch,
+        guard: Option<tokio::sync::OwnedMutexGuard<()>>,
+    ) -> Result<()> {
+        self.check_keys(object, &delta)?;
+        match &mut self.transaction {
+            Some(transaction) => {
+                if let Some(guard) = guard {
+                    transaction.locks.push((object.id(), guard));
+                }
+                if object.kind() == ObjectKind::Source
+                    && transaction.writes.keys().any(|id| *id != object.id())
+                    || transaction.writes.keys().any(|id| {
+                        *id != object.id() && self.engine.0.sources().contains_key(id)
+                    })
+                {
+                    return Err(Error::unsupported(
+                        "a transaction writes either one topic or tables, not both",
+                    )
+                    .hint("use a transaction for each"));
+                }
+                transaction.write(object, delta)
+            }
+            None => {
+                if !delta.is_empty() {
+                    self.apply(BTreeMap::from([(object.id(), delta)])).await?;
+                }
+                drop(guard);
+                Ok(())
+            }
+        }
+    }
+
+    /// Hands the writes to the step engine and waits until they are durable and visible.
+    pub(super) async fn apply(&self, writes: BTreeMap<ObjectId, DeltaBatch>) -> Result<Epoch> {
+        apply(&self.engine, writes).await
+    }
+
+    /// Refuses a second row under a key, within the change or beside what is there.
+    fn check_keys(&self, object: &Object, delta: &DeltaBatch) -> Result<()> {
+        let Some(key) = object.relation.key.as_ref().filter(|_| object.kind() == ObjectKind::Table)
+        else {
+            return Ok(());
+        };
+        let own = self.transaction.as_ref().and_then(|t| t.writes.get(&object.id()));
+        let delta = match own {
+            None => delta.clone(),
+            Some(own) => concat(&object.relation.schema, &[own.clone(), delta.clone()])?,
+        };
+        let columns: Vec<ArrayRef> =
+            key.iter().map(|&column| delta.rows().column(column).clone()).collect();
+        let types: Vec<DataType> = columns.iter().map(|c| c.data_type().clone()).collect();
+        let mut table = crate::delta::KeyTable::new(&types)?;
+        let batch = crate::delta::KeyBatch::new(&table, &columns)?;
+        let mut slots = Vec::new();
+        table.insert(&batch, &mut slots);
+        let there = self.engine.published().contains(object.id(), &columns)?;
+        let mut counts: Vec<Option<i64>> = vec![None; table.slots()];
+        for (row, &slot) in slots.iter().enumerate() {
+            let count = counts[slot as usize].get_or_insert(i64::from(there[row]));
+            *count += delta.weights().get(row);
+        }
+        let twice = slots.iter().position(|&slot| counts[slot as usize].is_some_and(|n| n > 1));
+        let Some(row) = twice else { return Ok(()) };
+        let names: Vec<&str> =
+            key.iter().map(|&c| object.relation.schema.field(c).name().as_str()).collect();
+        let values: Vec<String> = columns
+            .iter()
+            .map(|column| {
+                arrow::util::display::array_value_to_string(column, row).unwrap_or_default()
+            })
+            .collect();
+        Err(Error::new(
+            SqlState::UNIQUE_VIOLATION,
+            format!("duplicate key value violates unique constraint \"{}_pkey\"", object.name()),
+        )
+        .detail(format!("key ({})=({}) already exists", names.join(", "), values.join(", "))))
+    }
+
+    pub(super) async fn copy(&mut self, copy: &CopyRows) -> Result<Response> {
+        let format = copy_format(&copy.options)?;
+        match (&copy.target, copy.direction) {
+            (CopyTarget::Relation { name, columns }, CopyDirection::FromStdin) => {
+                self.refuse_read_only()?;
+                let object = self.catalog().resolve(name.name())?.clone();
+                self.check_writable(&object, true)?;
+                if self.transaction.is_some() {
+                    return Err(Error::unsupported("COPY FROM inside a transaction")
+                        .hint("run it on its own: it is one transaction by itself"));
+                }
+                let schema = self.insertable(&object);
+                let schema = match columns.is_empty() {
+                    true => schema,
+                    false => {
+                        let places = columns
+                            .iter()
+                            .map(|name| {
+                                schema.index_of(name).map_err(|_| {
+                                    Error::new(
+                                        SqlState::UNDEFINED_COLUMN,
+                                        format!(
+                                            "column \"{name}\" of relation \"{}\" does not exist",
+                                            object.name()
+                                        ),
+                                    )
+                                })
+                            })
+                            .collect::<Result<Vec<_>>>()?;
+                        Arc::new(schema.project(&places).map_err(crate::delta::arrow_error)?)
+                    }
+                };
+                let writer = Rows {
+                    engine: self.engine.clone(),
+                    all: self.insertable(&object),
+                    object,
+                    batches: Vec::new(),
+                    rows: 0,
+                };
+                Ok(Response::CopyIn { schema, writer: Box::new(writer), format })
+            }
+            (CopyTarget::Relation { name, columns }, CopyDirection::ToStdout) => {
+                let object = self.catalog().resolve(name.name())?.clone();
+                let list = match columns.is_empty() {
+                    true => "*".to_string(),
+                    false => {
+                        let quoted: Vec<String> =
+                            columns.iter().map(|c| crate::sql::name::quote_identifier(c)).collect();
+                        quoted.join(", ")
+                    }
+                };
+                let name = crate::sql::name::quote_identifier(object.name());
+                let parsed = crate::sql::parse_single(&format!("SELECT {list} FROM {name}"))?;
+                match parsed.map(|parsed| parsed.statement) {
+                    Some(Statement::Query(query)) => self.copy_query(&query, format).await,
+                    _ => Err(Error::internal("a COPY that reads nothing")),
+                }
+            }
+            (CopyTarget::Query(query), _) => self.copy_query(query, format).await,
+            (CopyTarget::Subscribe(subscribe), _) => {
+                let stream =
+                    self.subscription(subscribe, crate::engine::response::Cancel::new()).await?;
+                Ok(Response::CopyOut { schema: stream.0, batches: stream.1, format })
+            }
+        }
+    }
+
+    async fn copy_query(&mut self, query: &ast::Query, format: CopyFormat) -> Result<Response> {
+        self.pin_transaction()?;
+        let reading = self.reading().await?;
+        let planned = reading.plan(query)?;
+        let schema = planned.schema.clone();
+        let batches = reading.run(planned.plan, planned.schema, Vec::new()).await?;
+        Ok(Response::CopyOut { schema, batches, format })
+    }
+
+    /// The columns that a user gives a value.
+    fn insertable(&self, object: &Object) -> arrow::datatypes::SchemaRef {
+        insertable(&self.engine, object)
+    }
+}
+
+fn insertable(engine: &Engine, object: &Object) -> arrow::datatypes::SchemaRef {
+    let schema = object.relation.schema.clone();
+    match engine.0.sources().get(&object.id()) {
+        None => schema,
+        Some(source) => {
+            let given: Vec<usize> =
+                (0..schema.fields().len()).filter(|&c| source.spec.computed[c].is_none()).collect();
+            Arc::new(schema.project(&given).expect("columns of the schema"))
+        }
+    }
+}
+
+async fn apply(engine: &Engine, writes: BTreeMap<ObjectId, DeltaBatch>) -> Result<Epoch> {
+    let writes =
+        writes.into_iter().map(|(object, delta)| Write { object, delta }).collect::<Vec<_>>();
+    let (sender, answer) = oneshot::channel();
+    engine.0.runtime.send(Command::Write { writes, done: sender })?;
+    answer.await.map_err(|_| stopped())?
+}
+
+/// Takes the rows of a COPY and writes them as one transaction.
+struct Rows {
+    engine: Engine,
+    object: Arc<Object>,
+    /// Every column that can be given; those left out of the COPY are NULL.
+    all: arrow::datatypes::SchemaRef,
+    batches: Vec<RecordBatch>,
+    rows: usize,
+}
+
+#[async_trait::async_trait]
+impl CopyWriter for Rows {
+    async fn write(&mut self, batch: RecordBatch) -> Result<()> {
+        self.rows += batch.num_rows();
+        let is_topic = self.object.kind() == ObjectKind::Source;
+        let columns = self
+            .all
+            .fields()
+            .iter()
+            .map(|field| match batch.schema().index_of(field.name()) {
+                Ok(place) => batch.column(place).clone(),
+                Err(_) => arrow::array::new_null_array(field.data_type(), batch.num_rows()),
+            })
+            .collect();
+        let schema = self.all.clone();
+        check_nulls(&schema, &columns)?;
+        let batch = RecordBatch::try_new(schema, columns).map_err(crate::delta::arrow_error)?;
+        if is_topic {
+            // A topic is a log: rows are appended as they come, durable with the last of them.
+            let delta = DeltaBatch::insertions(batch);
+            apply(&self.engine, BTreeMap::from([(self.object.id(), delta)])).await?;
+            return Ok(());
+        }
+        if self.rows > TRANSACTION_ROWS_MAX {
+            return Err(Error::new(
+                SqlState::CONFIGURATION_LIMIT_EXCEEDED,
+                format!("COPY into a table takes at most {TRANSACTION_ROWS_MAX} rows"),
+            )
+            .hint("split the file"));
+        }
+        self.batches.push(batch);
+        Ok(())
+    }
+
+    async fn finish(self: Box<Self>) -> Result<u64> {
+        let rows = self.rows as u64;
+        if self.batches.is_empty() {
+            return Ok(rows);
+        }
+        let guard = self.engine.0.writer(self.object.id()).lock_owned().await;
+        let batch = arrow::compute::concat_batches(&self.all, &self.batches)
+            .map_err(crate::delta::arrow_error)?;
+        let delta = DeltaBatch::insertions(batch);
+        let (notices, _) = tokio::sync::mpsc::channel(1);
+        let checker = Session::new(self.engine.clone(), Default::default(), notices);
+        checker.check_keys(&self.object, &delta)?;
+        apply(&self.engine, BTreeMap::from([(self.object.id(), delta)])).await?;
+        drop(guard);
+        Ok(rows)
+    }
+}
+
+fn check_nulls(schema: &arrow::datatypes::SchemaRef, columns: &Vec<ArrayRef>) -> Result<()> {
+    for (field, column) in schema.fields().iter().zip(columns) {
+        if !field.is_nullable() && column.null_count() > 0 {
+            return Err(Error::new(
+                SqlState::NOT_NULL_VIOLATION,
+                format!("null value in column \"{}\" violates not-null constraint", field.name()),
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// What a statement writes to, folded.
+fn target_name(statement: &Statement) -> Result<String> {
+    let relation = |factor: &ast::TableFactor| match factor {
+        ast::TableFactor::Table { name, .. } => Some(name.clone()),
+        _ => None,
+    };
+    let name = match statement {
+        Statement::Insert(insert) => match &insert.table {
+            ast::TableObject::TableName(name) => Some(name.clone()),
+            _ => None,
+        },
+        Statement::Update(update) => relation(&update.table.relation),
+        Statement::Delete(delete) => match &delete.from {
+            ast::FromTable::WithFromKeyword(from) | ast::FromTable::WithoutKeyword(from) => {
+                from.first().and_then(|table| relation(&table.relation))
+            }
+        },
+        _ => None,
+    };
+    let name = name.ok_or_else(|| Error::new(SqlState::SYNTAX_ERROR, "expected a table name"))?;
+    let last = name.0.last().and_then(|part| part.as_ident());
+    let last = last.ok_or_else(|| Error::new(SqlState::SYNTAX_ERROR, "expected a table name"))?;
+    Ok(match last.quote_style {
+        Some(_) => last.value.clone(),
+        None => last.value.to_lowercase(),
+    })
+}
+
+/// DataFusion's plan of the statement: a DML node over the rows to write.
+fn plan_write(reading: &Reading<'_>, statement: &Statement) -> Result<LogicalPlan> {
+    let statement = match statement {
+        Statement::Insert(insert) => {
+            refuse_clauses(insert.returning.is_some(), insert.on.is_some())?;
+            ast::Statement::Insert(insert.as_ref().clone())
+        }
+        Statement::Update(update) => {
+            refuse_clauses(update.returning.is_some(), false)?;
+            ast::Statement::Update(update.as_ref().clone())
+        }
+        Statement::Delete(delete) => {
+            refuse_clauses(delete.returning.is_some(), false)?;
+            ast::Statement::Delete(delete.as_ref().clone())
+        }
+        _ => return Err(Error::internal("a write that is none")),
+    };
+    let plan = reading.planning(|planner| planner.statement(statement))?;
+    lower_windows(plan)
+}
+
+fn refuse_clauses(returns: bool, has_conflict: bool) -> Result<()> {
+    match (returns, has_conflict) {
+        (true, _) => Err(Error::unsupported("RETURNING is not supported")
+            .hint("SELECT the rows in the next statement")),
+        (_, true) => Err(Error::unsupported("ON CONFLICT is not supported")
+            .hint("UPDATE first, then INSERT what is missing")),
+        _ => Ok(()),
+    }
+}
+
+/// The change that a DML plan makes, and how many rows it counts.
+async fn change_of(
+    reading: &Reading<'_>,
+    plan: LogicalPlan,
+    object: &Object,
+    parameters: Vec<ScalarValue>,
+) -> Result<(DeltaBatch, usize)> {
+    let LogicalPlan::Dml(dml) = plan else {
+        return Err(Error::internal("a write without a DML plan"));
+    };
+    let schema = object.relation.schema.clone();
+    let input = dml.input.as_ref().clone();
+    match dml.op {
+        WriteOp::Insert(_) => {
+            let rows = reading.collect(input, schema.clone(), parameters).await?;
+            check_nulls(&schema, &rows.columns().to_vec())?;
+            let count = rows.num_rows();
+            Ok((DeltaBatch::insertions(rows), count))
+        }
+        WriteOp::Delete => {
+            let old = reading.collect(input, schema, parameters).await?;
+            let count = old.num_rows();
+            Ok((DeltaBatch::insertions(old).negate(), count))
+        }
+        WriteOp::Update => update_of(reading, input, object, parameters).await,
+        other => Err(Error::unsupported(format!("{other:?} is not supported"))),
+    }
+}
+
+/// Old rows go, new rows come: both from one run over the rows that match.
+async fn update_of(
+    reading: &Reading<'_>,
+    input: LogicalPlan,
+    object: &Object,
+    parameters: Vec<ScalarValue>,
+) -> Result<(DeltaBatch, usize)> {
+    let schema = object.relation.schema.clone();
+    let LogicalPlan::Projection(projection) = &input else {
+        return Err(Error::internal("an UPDATE without its new values"));
+    };
+    let width = schema.fields().len();
+    let old = |name: &str| {
+        let found = projection.input.schema().columns().into_iter().find(|c| c.name() == name);
+        found.map(Expr::Column).ok_or_else(|| Error::internal("an UPDATE without its old values"))
+    };
+    let mut both = Vec::with_capacity(width * 2);
+    for field in schema.fields() {
+        both.push(old(field.name())?.alias(format!("old:{}", field.name())));
+    }
+    for (field, expr) in schema.fields().iter().zip(&projection.expr) {
+        both.push(expr.clone().unalias().alias(format!("new:{}", field.name())));
+    }
+    let plan = LogicalPlanBuilder::from(projection.input.as_ref().clone())
+        .project(both)
+        .and_then(LogicalPlanBuilder::build)
+        .map_err(from_datafusion)?;
+    let fields: Vec<_> = schema
+        .fields()
+        .iter()
+        .chain(schema.fields())
+        .enumerate()
+        .map(|(place, field)| {
+            field.as_ref().clone().with_name(format!("{place}")).with_nullable(true)
+        })
+        .collect();
+    let pairs = Arc::new(arrow::datatypes::Schema::new(fields));
+    let rows = reading.collect(plan, pairs, parameters).await?;
+    let count = rows.num_rows();
+    let half = |from: usize| -> Result<DeltaBatch> {
+        let columns = rows.columns()[from..from + width].to_vec();
+        check_nulls(&schema, &columns)?;
+        let batch = RecordBatch::try_new(schema.clone(), columns);
+        Ok(DeltaBatch::insertions(batch.map_err(crate::delta::arrow_error)?))
+    };
+    let delta = concat(&schema, &[half(0)?.negate(), half(width)?])?;
+    let delta = crate::delta::consolidate(&delta)?;
+    Ok((ordered(delta)?, count))
+}
+
+/// Removals before additions: a key's old row is gone before its new one comes.
+fn ordered(delta: DeltaBatch) -> Result<DeltaBatch> {
+    let Weights::Each(weights) = delta.weights() else { return Ok(delta) };
+    let mut rows: Vec<u32> =
+        (0..weights.len()).map(|row| u32::try_from(row).expect("fewer than 2^32 rows")).collect();
+    rows.sort_by_key(|&row| weights[row as usize] > 0);
+    delta.take(&arrow::array::UInt32Array::from(rows))
+}
+
+/// The codec's options with Postgres' defaults filled in.
+fn copy_format(options: &watch::CopyOptions) -> Result<CopyFormat> {
+    let byte = |letter: Option<char>, default: u8| match letter {
+        None => Ok(default),
+        Some(letter) => u8::try_from(letter).map_err(|_| {
+            Error::new(
+                SqlState::INVALID_PARAMETER_VALUE,
+                "COPY's delimiter, quote and escape must be single one-byte characters",
+            )
+        }),
+    };
+    let header = match options.header {
+        None | Some(watch::CopyHeader::Off) => false,
+        Some(watch::CopyHeader::On) => true,
+        Some(watch::CopyHeader::Match) => {
+            return Err(Error::unsupported("HEADER MATCH is not supported").hint("use HEADER"));
+        }
+    };
+    Ok(match options.format {
+        watch::CopyFormat::Text => CopyFormat::Text {
+            delimiter: byte(options.delimiter, b'\t')?,
+            null: options.null.clone().unwrap_or_else(|| "\\N".to_string()),
+            header,
+        },
+        watch::CopyFormat::Csv => {
+            let quote = byte(options.quote, b'"')?;
+            CopyFormat::Csv {
+                delimiter: byte(options.delimiter, b',')?,
+                null: options.null.clone().unwrap_or_default(),
+                header,
+                quote,
+                escape: byte(options.escape, quote)?,
+            }
+        }
+        watch::CopyFormat::Binary => CopyFormat::Binary,
+    })
+}
