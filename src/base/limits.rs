@@ -323,3 +323,14 @@ pub const TOPIC_CHUNK_BYTES_MAX: usize = 8 << 20;
 /// Milliseconds for which a reader of several embedded partitions waits for one of them without a
 /// look at the others, once all have been silent: fifty looks a second cost an idle server nothing.
 pub const TOPIC_WAIT_MS_MAX: u64 = 20;
+
+/// Microseconds without a row after which a source's partition that is at its end counts as idle
+/// (default): longer than the pauses of a steady producer, short enough for a dashboard.
+pub const SOURCE_IDLE_TIMEOUT_MICROS: i64 = 10_000_000;
+
+/// Partitions of an embedded topic: each has a directory, an open file and a thread that syncs it.
+pub const TOPIC_PARTITIONS_MAX: u32 = 128;
+
+/// Steps of a column's PATH: records of real producers nest less than ten levels, and each step is
+/// a call of the code that builds the decoder.
+pub const PATH_STEPS_MAX: usize = 64;

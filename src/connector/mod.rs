@@ -16,12 +16,15 @@
 //! - Nothing here knows operators, views or SQL text. Calls block; they run on named threads.
 
 pub mod datagen;
+pub mod factory;
 mod generator;
 pub mod kafka;
 pub mod nexmark;
 pub mod options;
 pub mod topic;
 
+#[cfg(test)]
+mod factory_tests;
 #[cfg(test)]
 mod topic_tests;
 

@@ -139,9 +139,20 @@ impl Options {
         Ok(Some(value))
     }
 
-    /// Whether the option was written, without taking it.
-    pub fn has(&self, name: &str) -> bool {
-        self.given.iter().any(|given| given.name == name)
+    /// Takes every option that is left, for a connector that judges names itself.
+    pub fn take_rest(&mut self) -> Vec<(String, String)> {
+        let left = self.given.iter_mut().filter(|given| !given.is_taken);
+        left.map(|given| {
+            given.is_taken = true;
+            (given.name.clone(), given.value.clone())
+        })
+        .collect()
+    }
+
+    /// The value of an option, without taking it.
+    pub fn get(&self, name: &str) -> Option<&str> {
+        let given = self.given.iter().find(|given| given.name == name)?;
+        Some(&given.value)
     }
 
     /// Points an error at an option, if that was written and the error points nowhere yet.
