@@ -1,2 +1,10 @@
-//! The tidemill binary.
-fn main() {}
+//! The tidemill binary: everything is in the library.
+
+use std::process::ExitCode;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    tidemill::cli::main()
+}

@@ -334,3 +334,6 @@ pub const TOPIC_PARTITIONS_MAX: u32 = 128;
 /// Steps of a column's PATH: records of real producers nest less than ten levels, and each step is
 /// a call of the code that builds the decoder.
 pub const PATH_STEPS_MAX: usize = 64;
+
+/// Cursors a session may have open: each may hold a batch and a pinned epoch.
+pub const CURSORS_MAX: usize = 100;

@@ -1,1 +1,90 @@
-//! (to be written)
+//! The command line: `tidemill serve` and its relatives.
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::config::ServeOptions;
+use crate::error::{Error, Result};
+use crate::server;
+
+/// Live SQL views over topics.
+#[derive(Parser)]
+#[command(name = "tidemill", version, about, args_conflicts_with_subcommands = true)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Option<Command>,
+
+    #[command(flatten)]
+    serve: ServeOptions,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Serve Postgres clients (what plain `tidemill` does)
+    Serve(ServeOptions),
+}
+
+/// Runs the program.
+pub fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    log();
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("tidemill: cannot start: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    let options = match arguments.command {
+        Some(Command::Serve(options)) => options,
+        None => arguments.serve,
+    };
+    match runtime.block_on(serve(&options)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("tidemill: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Logs to standard error; `RUST_LOG` says how much.
+fn log() {
+    let filter = tracing_subscriber::EnvFilter::try_from_default_env()
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info,datafusion=warn,sled=warn"));
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+}
+
+async fn serve(options: &ServeOptions) -> Result<()> {
+    let server = server::start(options).await?;
+    let (listen, http) = (server.listen_address(), server.http_address());
+    println!("Tidemill {} is ready.", env!("CARGO_PKG_VERSION"));
+    println!("  SQL:    psql -h {} -p {}", listen.ip(), listen.port());
+    println!("  Status: http://{http}/");
+    println!("  Data:   {}", options.data_dir.display());
+    println!();
+    println!("Type this into psql for a first live view:");
+    println!();
+    println!("  CREATE SOURCE clicks (page TEXT, ts TIMESTAMPTZ) WITH (connector = 'topic');");
+    println!("  CREATE MATERIALIZED VIEW per_page AS");
+    println!("    SELECT page, count(*) AS clicks FROM clicks GROUP BY page;");
+    println!("  INSERT INTO clicks VALUES ('/home', now()), ('/docs', now()), ('/home', now());");
+    println!("  SELECT * FROM per_page;");
+    wait_for_signal().await?;
+    tracing::info!("stopping");
+    server.stop().await
+}
+
+/// Returns on SIGINT or SIGTERM.
+async fn wait_for_signal() -> Result<()> {
+    let listen = |kind| signal(kind).map_err(|error| Error::io("listening for signals", &error));
+    let mut interrupt = listen(SignalKind::interrupt())?;
+    let mut terminate = listen(SignalKind::terminate())?;
+    tokio::select! {
+        _ = interrupt.recv() => {}
+        _ = terminate.recv() => {}
+    }
+    Ok(())
+}

@@ -1,0 +1,189 @@
+//! Cursors: a query's or subscription's rows, fetched a few at a time.
+//!
+//! A cursor holds the stream and what was read of it beyond the last FETCH. A cursor over a
+//! subscription never ends; FETCH gives what is there, and waits for more only when it is given a
+//! timeout.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use arrow::array::RecordBatch;
+use arrow::datatypes::SchemaRef;
+use futures::StreamExt;
+
+use crate::base::limits::CURSORS_MAX;
+use crate::engine::response::{BatchStream, Cancel, Response, RowsTag};
+use crate::engine::session::{Session, done};
+use crate::error::{Error, Result, SqlState};
+use crate::sql::session::{Close, CursorInput, DeclareCursor, Fetch, FetchCount};
+
+/// A session's open cursors.
+#[derive(Default)]
+pub struct Cursors(BTreeMap<String, Cursor>);
+
+struct Cursor {
+    schema: SchemaRef,
+    batches: BatchStream,
+    /// Read from the stream and not yet fetched.
+    rest: Option<RecordBatch>,
+    is_over: bool,
+    is_subscription: bool,
+    with_hold: bool,
+}
+
+impl Cursors {
+    pub fn schema(&self, name: &str) -> Result<SchemaRef> {
+        self.0.get(name).map(|cursor| cursor.schema.clone()).ok_or_else(|| missing(name))
+    }
+
+    /// Closes what a transaction's end closes.
+    pub fn end_transaction(&mut self) {
+        self.0.retain(|_, cursor| cursor.with_hold);
+    }
+}
+
+impl Session {
+    pub(super) async fn declare(
+        &mut self,
+        declare: &DeclareCursor,
+        cancel: Cancel,
+    ) -> Result<Response> {
+        if self.cursors.0.contains_key(&declare.name) {
+            return Err(Error::new(
+                SqlState::DUPLICATE_CURSOR,
+                format!("cursor \"{}\" already exists", declare.name),
+            ));
+        }
+        if self.cursors.0.len() >= CURSORS_MAX {
+            return Err(Error::new(
+                SqlState::CONFIGURATION_LIMIT_EXCEEDED,
+                format!("the session has {CURSORS_MAX} open cursors already"),
+            )
+            .hint("close some"));
+        }
+        let is_outside = self.transaction.is_none();
+        let (schema, batches, is_subscription) = match &declare.input {
+            CursorInput::Query(query) => {
+                if is_outside && !declare.with_hold {
+                    return Err(Error::new(
+                        SqlState::ACTIVE_SQL_TRANSACTION,
+                        "DECLARE CURSOR can only be used in transaction blocks",
+                    )
+                    .hint("BEGIN first, or declare it WITH HOLD"));
+                }
+                self.pin_transaction()?;
+                let reading = self.reading().await?;
+                let planned = reading.plan(query)?;
+                let schema = planned.schema.clone();
+                let batches = reading.run(planned.plan, planned.schema, Vec::new()).await?;
+                (schema, batches, false)
+            }
+            CursorInput::Subscribe(subscribe) => {
+                let (schema, batches) = self.subscription(subscribe, cancel).await?;
+                (schema, batches, true)
+            }
+        };
+        let cursor = Cursor {
+            schema,
+            batches,
+            rest: None,
+            is_over: false,
+            is_subscription,
+            with_hold: declare.with_hold || is_outside,
+        };
+        self.cursors.0.insert(declare.name.clone(), cursor);
+        Ok(done("DECLARE CURSOR"))
+    }
+
+    pub(super) async fn fetch(&mut self, fetch: &Fetch, cancel: Cancel) -> Result<Response> {
+        let cursor = self
+            .cursors
+            .0
+            .get_mut(&fetch.cursor)
+            .ok_or_else(|| fetch.position.mark(missing(&fetch.cursor)))?;
+        let timeout = match &fetch.timeout {
+            None => None,
+            Some(interval) => {
+                let micros = interval.fixed_micros().and_then(|micros| u64::try_from(micros).ok());
+                Some(Duration::from_micros(micros.ok_or_else(|| {
+                    Error::new(
+                        SqlState::INVALID_PARAMETER_VALUE,
+                        "FETCH needs a timeout of fixed, positive length",
+                    )
+                })?))
+            }
+        };
+        let count = match fetch.count {
+            FetchCount::Rows(count) => usize::try_from(count).unwrap_or(usize::MAX),
+            FetchCount::All => usize::MAX,
+        };
+        let rows = cursor.take(count, timeout, &cancel).await?;
+        let schema = cursor.schema.clone();
+        let batches = Box::pin(futures::stream::iter(rows.into_iter().map(Ok)));
+        Ok(Response::Rows { schema, batches, tag: RowsTag("FETCH".to_string()) })
+    }
+
+    pub(super) fn close(&mut self, close: &Close) -> Result<Response> {
+        match close {
+            Close::All => self.cursors.0.clear(),
+            Close::Cursor { name, position } => {
+                let closed = self.cursors.0.remove(name);
+                closed.ok_or_else(|| position.mark(missing(name)))?;
+            }
+        }
+        Ok(done("CLOSE CURSOR"))
+    }
+}
+
+impl Cursor {
+    /// Up to `count` rows. A query's cursor waits for them; a subscription's gives what is there and,
+    /// if that is nothing, waits up to the timeout for the first.
+    async fn take(
+        &mut self,
+        count: usize,
+        timeout: Option<Duration>,
+        cancel: &Cancel,
+    ) -> Result<Vec<RecordBatch>> {
+        let mut rows = Vec::new();
+        let mut taken = 0;
+        let patience = tokio::time::sleep(timeout.unwrap_or(Duration::ZERO));
+        tokio::pin!(patience);
+        while taken < count && !self.is_over {
+            let batch = match self.rest.take() {
+                Some(batch) => Some(batch),
+                None if self.is_subscription => tokio::select! {
+                    biased;
+                    batch = self.batches.next() => match batch.transpose()? {
+                        None => { self.is_over = true; None }
+                        some => some,
+                    },
+                    () = &mut patience => None,
+                    () = cancel.cancelled() => { cancel.check()?; None }
+                },
+                None => tokio::select! {
+                    batch = self.batches.next() => match batch.transpose()? {
+                        None => { self.is_over = true; None }
+                        some => some,
+                    },
+                    () = cancel.cancelled() => { cancel.check()?; None }
+                },
+            };
+            let Some(batch) = batch else { break };
+            let wanted = (count - taken).min(batch.num_rows());
+            if wanted < batch.num_rows() {
+                self.rest = Some(batch.slice(wanted, batch.num_rows() - wanted));
+            }
+            taken += wanted;
+            rows.push(batch.slice(0, wanted));
+            if self.is_subscription && taken > 0 {
+                // Something is there: take what follows without waiting.
+                patience.as_mut().reset(tokio::time::Instant::now());
+            }
+        }
+        Ok(rows)
+    }
+}
+
+fn missing(name: &str) -> Error {
+    Error::new(SqlState::INVALID_CURSOR_NAME, format!("cursor \"{name}\" does not exist"))
+}

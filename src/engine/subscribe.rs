@@ -1,0 +1,255 @@
+//! SUBSCRIBE: the changes of a relation as they are published.
+//!
+//! A subscription keeps no queue: it reads the view's history after the epoch it has reached, sends
+//! that, and waits for the next epoch. A client that is too slow falls out of the history's bound and
+//! is told so (53400).
+//!
+//! ```text
+//!   snapshot at 41:  (41, +1, …) (41, +1, …)      then:  (44, −1, old) (44, +1, new)  (47, +1, …)
+//! ```
+
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, BooleanArray, Int64Array, RecordBatch};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use tokio::sync::oneshot;
+
+use crate::base::{Epoch, ObjectId};
+use crate::dataflow::{Command, NewView, Progress, Published};
+use crate::delta::{DeltaBatch, concat, consolidate};
+use crate::engine::define;
+use crate::engine::response::{BatchStream, Cancel, Response, RowsTag};
+use crate::engine::server::{Engine, stopped};
+use crate::engine::session::Session;
+use crate::error::{Error, Result, SqlState};
+use crate::plan::{Planner, ViewOptions, plan_view};
+use crate::sql::statement::RelationOrQuery;
+use crate::sql::watch::{Subscribe, SubscribeEnvelope};
+
+impl Session {
+    pub(super) async fn subscribe(
+        &mut self,
+        subscribe: &Subscribe,
+        cancel: Cancel,
+    ) -> Result<Response> {
+        let (schema, batches) = self.subscription(subscribe, cancel).await?;
+        Ok(Response::Rows { schema, batches, tag: RowsTag("SUBSCRIBE".to_string()) })
+    }
+
+    pub(super) async fn subscription_schema(&self, subscribe: &Subscribe) -> Result<SchemaRef> {
+        let relation = match &subscribe.input {
+            RelationOrQuery::Relation(name) => {
+                let catalog = self.catalog();
+                let object =
+                    catalog.resolve(name.name()).map_err(|error| name.position().mark(error))?;
+                Self::refuse_source_only(object.kind(), "SUBSCRIBE")?;
+                object.relation.schema.clone()
+            }
+            RelationOrQuery::Query(query) => {
+                let catalog = self.catalog();
+                let template = &self.shared().template;
+                let resolve = define::resolver(template, &catalog);
+                let planner = Planner::new(template, &resolve);
+                plan_view(&planner, query, &[], &ViewOptions::default())?.schema
+            }
+        };
+        Ok(change_schema(&relation, subscribe.progress))
+    }
+
+    /// The stream of a subscription.
+    pub(super) async fn subscription(
+        &mut self,
+        subscribe: &Subscribe,
+        cancel: Cancel,
+    ) -> Result<(SchemaRef, BatchStream)> {
+        if subscribe.envelope != SubscribeEnvelope::Diff {
+            return Err(Error::unsupported("ENVELOPE UPSERT and DEBEZIUM are not supported")
+                .hint("leave it out: every change comes as (epoch, diff, row)"));
+        }
+        let schema = self.subscription_schema(subscribe).await?;
+        let (id, temporary) = match &subscribe.input {
+            RelationOrQuery::Relation(name) => (self.catalog().resolve(name.name())?.id(), None),
+            RelationOrQuery::Query(query) => {
+                if subscribe.as_of.is_some() {
+                    return Err(Error::unsupported("AS OF needs a view")
+                        .hint("create a materialized view and subscribe to it"));
+                }
+                let temporary = self.temporary_view(query, &cancel).await?;
+                (temporary.id, Some(temporary))
+            }
+        };
+        let follower = Follower {
+            published: self.engine.published().clone(),
+            id,
+            schema: schema.clone(),
+            progress: subscribe.progress,
+            up_to: subscribe.up_to.map(Epoch),
+            _temporary: temporary,
+        };
+        let (first, at) = follower.start(subscribe.snapshot, subscribe.as_of.map(Epoch))?;
+        Ok((schema, follower.stream(first, at)))
+    }
+
+    /// A view that lives as long as its subscription.
+    async fn temporary_view(
+        &self,
+        query: &crate::sql::ast::Query,
+        cancel: &Cancel,
+    ) -> Result<Temporary> {
+        let catalog = self.catalog();
+        let shared = self.shared();
+        let plan = {
+            let resolve = define::resolver(&shared.template, &catalog);
+            let planner = Planner::new(&shared.template, &resolve);
+            plan_view(&planner, query, &[], &ViewOptions::default())?
+        };
+        let (id, _) = shared.next_id()?;
+        let temporary = Temporary { engine: self.engine.clone(), id };
+        let progress = Arc::new(Progress::default());
+        let (done, answer) = oneshot::channel();
+        let name = "subscription".to_string();
+        let view = NewView { id, name, plan, progress: progress.clone(), done };
+        shared.runtime.send(Command::AddView(Box::new(view)))?;
+        tokio::select! {
+            built = answer => built.map_err(|_| stopped())??,
+            () = cancel.cancelled() => {
+                progress.cancel();
+                cancel.check()?;
+                return Err(Error::internal("a cancel that is none"));
+            }
+        };
+        Ok(temporary)
+    }
+}
+
+/// Drops the view of a subscription with it.
+struct Temporary {
+    engine: Engine,
+    id: ObjectId,
+}
+
+impl Drop for Temporary {
+    fn drop(&mut self) {
+        let (done, _) = oneshot::channel();
+        let command = Command::Drop { ids: vec![self.id], done };
+        if self.engine.0.runtime.send(command).is_err() {
+            tracing::debug!("the server stopped before a subscription's view was dropped");
+        }
+    }
+}
+
+/// Follows one relation.
+struct Follower {
+    published: Arc<Published>,
+    id: ObjectId,
+    schema: SchemaRef,
+    progress: bool,
+    up_to: Option<Epoch>,
+    _temporary: Option<Temporary>,
+}
+
+impl Follower {
+    /// The first batch and the epoch that it brings the client to.
+    fn start(&self, snapshot: bool, as_of: Option<Epoch>) -> Result<(Option<RecordBatch>, Epoch)> {
+        let (epoch, mut snapshots) = self.published.snapshots(&[self.id])?;
+        let at = as_of.unwrap_or(epoch);
+        if at > epoch {
+            return Err(Error::new(
+                SqlState::INVALID_PARAMETER_VALUE,
+                format!("epoch {at} has not come yet"),
+            )
+            .detail(format!("the newest epoch is {epoch}")));
+        }
+        // Refuses an epoch that is gone, with and without a snapshot.
+        let (_, since) = self.published.changes_since(self.id, at)?;
+        if !snapshot {
+            return Ok((None, at));
+        }
+        let now = snapshots.pop().ok_or_else(|| Error::internal("a snapshot was asked for"))?;
+        let mut parts = now.deltas().collect::<Result<Vec<DeltaBatch>>>()?;
+        // What the rows were at an earlier epoch: today's, less what has changed since.
+        let later = since.into_iter().filter(|change| change.epoch <= epoch);
+        parts.extend(later.map(|change| change.delta.negate()));
+        let rows = concat(now.schema(), &parts)?;
+        let rows = match rows.is_append_only() {
+            true => rows,
+            false => consolidate(&rows)?,
+        };
+        let batch = self.batch(at, &rows)?;
+        Ok(((batch.num_rows() > 0).then_some(batch), at))
+    }
+
+    /// The rows of one epoch's change.
+    fn batch(&self, epoch: Epoch, delta: &DeltaBatch) -> Result<RecordBatch> {
+        let rows = delta.len();
+        let number = i64::try_from(epoch.0).map_err(|_| Error::internal("epochs fit a bigint"))?;
+        let mut columns: Vec<ArrayRef> = vec![Arc::new(Int64Array::from(vec![number; rows]))];
+        if self.progress {
+            columns.push(Arc::new(BooleanArray::from(vec![false; rows])));
+        }
+        columns.push(Arc::new(Int64Array::new(delta.explicit_weights(), None)));
+        columns.extend(delta.rows().columns().iter().cloned());
+        RecordBatch::try_new(self.schema.clone(), columns).map_err(crate::delta::arrow_error)
+    }
+
+    /// The row that says only that everything up to an epoch has been sent.
+    fn progress_row(&self, epoch: Epoch) -> Result<RecordBatch> {
+        let number = i64::try_from(epoch.0).map_err(|_| Error::internal("epochs fit a bigint"))?;
+        let mut columns: Vec<ArrayRef> =
+            vec![Arc::new(Int64Array::from(vec![number])), Arc::new(BooleanArray::from(vec![true]))];
+        let rest = self.schema.fields().iter().skip(2);
+        columns.extend(rest.map(|field| arrow::array::new_null_array(field.data_type(), 1)));
+        RecordBatch::try_new(self.schema.clone(), columns).map_err(crate::delta::arrow_error)
+    }
+
+    fn stream(self, first: Option<RecordBatch>, at: Epoch) -> BatchStream {
+        let epochs = self.published.watch();
+        let state = (self, epochs, at, first.into_iter().collect::<Vec<_>>(), false);
+        let stream = futures::stream::try_unfold(
+            state,
+            |(follower, mut epochs, mut at, mut ready, mut is_over)| async move {
+                loop {
+                    if !ready.is_empty() {
+                        let batch = ready.remove(0);
+                        return Ok(Some((batch, (follower, epochs, at, ready, is_over))));
+                    }
+                    if is_over {
+                        return Ok(None);
+                    }
+                    epochs.borrow_and_update();
+                    let (newest, changes) = follower.published.changes_since(follower.id, at)?;
+                    for change in changes {
+                        if follower.up_to.is_some_and(|end| change.epoch >= end) {
+                            is_over = true;
+                            break;
+                        }
+                        ready.push(follower.batch(change.epoch, &change.delta)?);
+                    }
+                    if follower.up_to.is_some_and(|end| newest.next() >= end) {
+                        is_over = true;
+                    }
+                    if follower.progress && newest > at {
+                        ready.push(follower.progress_row(newest)?);
+                    }
+                    at = newest;
+                    if ready.is_empty() && !is_over && epochs.changed().await.is_err() {
+                        return Err(stopped());
+                    }
+                }
+            },
+        );
+        Box::pin(stream)
+    }
+}
+
+/// (epoch, [progressed,] diff, the relation's columns).
+fn change_schema(relation: &SchemaRef, progress: bool) -> SchemaRef {
+    let mut fields = vec![Field::new("epoch", DataType::Int64, false)];
+    if progress {
+        fields.push(Field::new("progressed", DataType::Boolean, false));
+    }
+    // NULL in a row that only tells progress.
+    fields.push(Field::new("diff", DataType::Int64, true));
+    fields.extend(relation.fields().iter().map(|f| f.as_ref().clone().with_nullable(true)));
+    Arc::new(Schema::new(fields))
+}
