@@ -746,4 +746,27 @@ mod tests {
             .sum();
         assert_eq!(freed, 10_000);
     }
+
+    #[test]
+    fn rows_with_one_hash_are_told_apart() {
+        let mut store = RowStore::new(parse("a:bigint\n+ 1").schema(), Removal::ByRow).unwrap();
+        let rows = 200_000;
+        let column: ArrayRef = Arc::new(Int64Array::from_iter_values(0..rows));
+        let batch = RecordBatch::try_new(store.schema().clone(), vec![column.clone()]).unwrap();
+        let batch = DeltaBatch::insertions(batch);
+        let mut slots = Vec::new();
+        let fresh = store.add(&batch, &mut slots).unwrap();
+        assert_eq!(fresh.len(), 200_000);
+        // So many rows have some pairs of equal hashes of 32 bits; only those were compared.
+        assert!(
+            (1..100).contains(&store.compared()),
+            "{} compared",
+            store.compared()
+        );
+        assert_eq!(&store.gather_column(0, &slots).unwrap(), &column);
+        let stored = slots.clone();
+        assert!(store.add(&batch.negate(), &mut slots).unwrap().is_empty());
+        assert_eq!(slots, stored);
+        assert!(stored.iter().all(|&slot| store.weight(slot) == 0));
+    }
 }
