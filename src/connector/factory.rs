@@ -289,7 +289,7 @@ impl SourceRequest {
             None => Ok(()),
             Some(name) => {
                 let error = Error::unsupported(format!("option \"{name}\" is not supported"))
-                    .hint("leave it out; watermark.idle_timeout keeps silent partitions from holding time back");
+                    .hint("leave it out; watermark.idle_timeout lets time pass silent partitions");
                 Err(self.options.at(name, error))
             }
         }

@@ -27,7 +27,7 @@ fn options(given: &[(&str, &str)]) -> Options {
     let triple = |(index, (name, value)): (usize, &(&str, &str))| {
         (name.to_string(), value.to_string(), Some(10 * (index + 1)))
     };
-    Options::new(given.iter().enumerate().map(triple).collect())
+    Options::new(given.iter().enumerate().map(triple))
 }
 
 fn bigints(names: &[&str]) -> SchemaRef {

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   WITH (connector = 'topic', partitons = 4)
-//!   take connector, partitions, scan.startup.mode …     every name that is asked for is a valid one
+//!   take connector, partitions, scan.startup.mode …    every name asked for is a valid one
 //!   finish ──► 22023 connector "topic" has no option "partitons"
 //!              hint: did you mean "partitions"? the options are: connector, partitions, …
 //! ```
@@ -34,7 +34,7 @@ struct Given {
 
 impl Options {
     /// Options as (name, value, position in the statement), names in lower case.
-    pub fn new(given: Vec<(String, String, Option<usize>)>) -> Self {
+    pub fn new(given: impl IntoIterator<Item = (String, String, Option<usize>)>) -> Self {
         let given = given.into_iter().map(|(name, value, position)| Given {
             name,
             value,
@@ -244,7 +244,7 @@ mod tests {
         let place = |(index, (name, value)): (usize, &(&str, &str))| {
             (name.to_string(), value.to_string(), Some(10 * (index + 1)))
         };
-        Options::new(given.iter().enumerate().map(place).collect())
+        Options::new(given.iter().enumerate().map(place))
     }
 
     #[test]

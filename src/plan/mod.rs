@@ -11,22 +11,30 @@
 //! left. What cannot be kept up to date is refused here, in `build`, with the nearest way out.
 //!
 //! Reading order: [`context`] (text's names to DataFusion's plan), `window` (window table functions),
-//! [`stream`] (the plan), `build` (how it is made), `explain` (how it is shown).
+//! [`stream`] (the plan), `build` (how it is made), `explain` (how it is shown); apart from queries,
+//! [`source`] and `columns` plan CREATE SOURCE and CREATE TABLE.
 
 mod aggregate;
 mod build;
+mod columns;
 mod context;
 mod explain;
 mod failure;
 mod literal;
 mod names;
+mod path;
+pub mod source;
 pub mod stream;
 mod window;
+
+#[cfg(test)]
+mod source_tests;
 
 pub use build::{ViewOptions, dependencies, named_query, plan_view};
 pub use context::{PlannedTable, Planner, TableResolver, session_state};
 pub use failure::from_datafusion;
 pub use literal::{literal_value, sql_type};
 pub use names::{display_names, unique_names};
+pub use source::{PlannedSource, plan_source, plan_table};
 pub use stream::{Node, Operation, StreamPlan};
 pub use window::lower_windows;
