@@ -402,10 +402,13 @@ impl Stepper {
             Ok(())
         })?;
         let mut sources = BTreeMap::new();
-        for id in wanted.keys().copied().filter(|id| self.sources.contains_key(id)) {
+        for id in wanted.keys().copied() {
+            if !self.sources.contains_key(&id) {
+                continue;
+            }
             if self.runs(id) {
                 self.start_reader(id)?;
-                let source = self.sources.get_mut(&id).expect("filtered");
+                let source = self.sources.get_mut(&id).expect("just looked");
                 source.tees.insert(start.id, Tee::default());
             }
             sources.insert(id, self.source_input(id, Vec::new(), false));

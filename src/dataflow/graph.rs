@@ -326,7 +326,7 @@ impl Shard {
                 Operation::Map(spec) => Some(Box::new(Map::new(spec.clone())?)),
                 Operation::Window(spec) => Some(Box::new(Window::new(spec.clone())?)),
                 Operation::Aggregate(spec) => {
-                    Some(Box::new(Aggregate::new(spec.clone(), shard == 0)?))
+                    Some(Box::new(Aggregate::new(spec.clone(), shard)?))
                 }
                 Operation::Join(spec) => Some(Box::new(Join::new(spec.clone())?)),
                 Operation::Gate(spec) => Some(Box::new(Gate::new(spec.clone())?)),

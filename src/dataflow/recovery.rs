@@ -36,7 +36,7 @@ use crate::view::Store;
 /// The objects that the catalog says there are, dependencies before dependents.
 #[derive(Default)]
 pub struct Objects {
-    pub sources: Vec<(SourceSpec, Option<LogWriter>)>,
+    pub sources: Vec<(SourceSpec, Vec<LogWriter>)>,
     pub tables: Vec<TableSpec>,
     pub views: Vec<RecoveredView>,
 }
@@ -145,9 +145,9 @@ fn meta_of(manifest: &Manifest) -> Result<Meta> {
 impl Stepper {
     /// Puts back what the checkpoint holds; returns the views that it does not.
     fn restore(&mut self, objects: Objects, state: &State) -> Result<Vec<RecoveredView>> {
-        for (spec, log) in objects.sources {
+        for (spec, logs) in objects.sources {
             let id = spec.id;
-            self.add_source(spec, log);
+            self.add_source(spec, logs);
             if let (Some(meta), Some(source)) =
                 (state.meta.sources.get(&id), self.sources.get_mut(&id))
             {

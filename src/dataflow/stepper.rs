@@ -44,7 +44,7 @@ use crate::view::{History, Identity, Store};
 /// What others ask of the stepper. Everything that can happen to it is in here.
 pub enum Command {
     /// A source exists; its rows are read when a view needs them.
-    AddSource { spec: Box<SourceSpec>, log: Option<LogWriter> },
+    AddSource { spec: Box<SourceSpec>, logs: Vec<LogWriter> },
     AddTable(TableSpec),
     /// Builds a view beside the running ones; answers when it has joined them.
     AddView(Box<NewView>),
@@ -160,7 +160,7 @@ pub(super) struct Source {
     pub state: SourceState,
     /// Present while a view reads it and rows come from outside.
     pub reader: Option<ReaderThread>,
-    pub log: Option<LogWriter>,
+    pub logs: Vec<LogWriter>,
     /// Chunks kept for views that are catching up.
     pub tees: BTreeMap<ObjectId, Tee>,
 }
@@ -263,7 +263,7 @@ impl Stepper {
 
     fn handle(&mut self, command: Command) {
         match command {
-            Command::AddSource { spec, log } => self.add_source(*spec, log),
+            Command::AddSource { spec, logs } => self.add_source(*spec, logs),
             Command::AddTable(spec) => self.add_table(spec),
             Command::AddView(view) => self.add_view(*view),
             Command::Drop { ids, done } => {
@@ -297,11 +297,11 @@ impl Stepper {
         }
     }
 
-    pub(super) fn add_source(&mut self, spec: SourceSpec, log: Option<LogWriter>) {
+    pub(super) fn add_source(&mut self, spec: SourceSpec, logs: Vec<LogWriter>) {
         let id = spec.id;
         match SourceState::new(spec, Vec::new()) {
             Ok(state) => {
-                let source = Source { state, reader: None, log, tees: BTreeMap::new() };
+                let source = Source { state, reader: None, logs, tees: BTreeMap::new() };
                 self.sources.insert(id, source);
                 self.publish_collection(id, None);
             }
@@ -530,9 +530,13 @@ impl Stepper {
                 cut.writes.push(write);
                 continue;
             };
-            let log = source.log.as_ref().ok_or_else(|| {
+            // Partitions take turns by step; which one took a row is in the journal.
+            let count = source.logs.len() as u64;
+            let turn = cut.epoch.0.checked_rem(count).ok_or_else(|| {
                 Error::internal("rows were written to a source that is not embedded")
             })?;
+            let turn = u32::try_from(turn).expect("partitions are few");
+            let log = &source.logs[turn as usize];
             let rows = write.delta.rows();
             let count = u32::try_from(rows.num_rows())
                 .map_err(|_| Error::internal("a write has less than 2^32 rows"))?;
@@ -544,7 +548,7 @@ impl Stepper {
             cut.chunks.push((
                 write.object,
                 Chunk {
-                    partition: PartitionId(0),
+                    partition: PartitionId(turn),
                     from,
                     to: Offset(from.0 + u64::from(count)),
                     rows: rows.clone(),

@@ -5,6 +5,7 @@
 //! timeout.
 
 use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use arrow::array::RecordBatch;
@@ -23,7 +24,8 @@ pub struct Cursors(BTreeMap<String, Cursor>);
 
 struct Cursor {
     schema: SchemaRef,
-    batches: BatchStream,
+    // Behind a mutex only so that a session may be shared between threads; it is never locked.
+    batches: Mutex<BatchStream>,
     /// Read from the stream and not yet fetched.
     rest: Option<RecordBatch>,
     is_over: bool,
@@ -85,7 +87,7 @@ impl Session {
         };
         let cursor = Cursor {
             schema,
-            batches,
+            batches: Mutex::new(batches),
             rest: None,
             is_over: false,
             is_subscription,
@@ -146,6 +148,7 @@ impl Cursor {
     ) -> Result<Vec<RecordBatch>> {
         let mut rows = Vec::new();
         let mut taken = 0;
+        let batches = self.batches.get_mut().unwrap_or_else(PoisonError::into_inner);
         let patience = tokio::time::sleep(timeout.unwrap_or(Duration::ZERO));
         tokio::pin!(patience);
         while taken < count && !self.is_over {
@@ -153,7 +156,7 @@ impl Cursor {
                 Some(batch) => Some(batch),
                 None if self.is_subscription => tokio::select! {
                     biased;
-                    batch = self.batches.next() => match batch.transpose()? {
+                    batch = batches.next() => match batch.transpose()? {
                         None => { self.is_over = true; None }
                         some => some,
                     },
@@ -161,7 +164,7 @@ impl Cursor {
                     () = cancel.cancelled() => { cancel.check()?; None }
                 },
                 None => tokio::select! {
-                    batch = self.batches.next() => match batch.transpose()? {
+                    batch = batches.next() => match batch.transpose()? {
                         None => { self.is_over = true; None }
                         some => some,
                     },

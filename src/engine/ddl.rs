@@ -51,7 +51,7 @@ impl Session {
                 let defined =
                     define::define(&shared.directory, template, &catalog, definition.clone())?;
                 // Where it begins is decided once: a view made tomorrow begins there too.
-                let Runs::Source { mut spec, log } = defined.runtime else {
+                let Runs::Source { mut spec, logs } = defined.runtime else {
                     return Err(Error::internal("a source that is none"));
                 };
                 let partitions = spec.connector.partitions()?;
@@ -60,18 +60,18 @@ impl Session {
                 definition.identity = spec.connector.identity()?;
                 spec.startup = definition.startup.clone();
                 let object = Object { definition: definition.clone(), ..defined.object };
-                Ok((definition, Defined { object, runtime: Runs::Source { spec, log } }))
+                Ok((definition, Defined { object, runtime: Runs::Source { spec, logs } }))
             }
         };
         let (definition, defined) = blocking(work, &cancel).await?;
-        let Runs::Source { spec, log } = defined.runtime else {
+        let Runs::Source { spec, logs } = defined.runtime else {
             return Err(Error::internal("a source that is none"));
         };
         self.persist(&definition).await?;
         let id = definition.id;
-        let entry = SourceEntry { spec: Arc::new(spec.clone()), log: log.clone() };
+        let entry = SourceEntry { spec: Arc::new(spec.clone()), logs: logs.clone() };
         shared.sources().insert(id, entry);
-        shared.runtime.send(Command::AddSource { spec: Box::new(spec), log })?;
+        shared.runtime.send(Command::AddSource { spec: Box::new(spec), logs })?;
         shared.set_catalog(|catalog| catalog.put(defined.object));
         Ok(done("CREATE SOURCE"))
     }

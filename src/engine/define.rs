@@ -12,12 +12,11 @@ use datafusion::execution::SessionState;
 
 use crate::base::{ObjectId, PartitionId};
 use crate::catalog::{Catalog, Changelog, Definition, Object, ObjectKind, Relation};
-use crate::connector::factory::{self, SourceRequest};
 use crate::connector::options::Options;
 use crate::dataflow::{SourceSpec, TableSpec};
 use crate::error::{Error, Result, SqlState};
 use crate::operator::map::OnError;
-use crate::plan::source::{PlannedSource, plan_source};
+use crate::plan::source::{plan_source, plan_table};
 use crate::plan::{PlannedTable, Planner, StreamPlan, ViewOptions, plan_view};
 use crate::sql::statement::{CreateMaterializedView, CreateRelation, SqlOption, Statement};
 use crate::sql::{interval, parse_single};
@@ -40,7 +39,7 @@ pub struct Defined {
 
 /// What the step engine is told of an object.
 pub enum Runs {
-    Source { spec: SourceSpec, log: Option<LogWriter> },
+    Source { spec: SourceSpec, logs: Vec<LogWriter> },
     Table(TableSpec),
     View(Box<StreamPlan>),
     /// A view without rows: its text is expanded where it is used.
@@ -214,7 +213,7 @@ fn view_options(create: &CreateMaterializedView) -> Result<ViewOptions> {
             .hint("use 'fail_row' or 'null'"));
         }
     }
-    options.finish()?;
+    options.finish("a materialized view")?;
     Ok(planned)
 }
 
@@ -230,11 +229,11 @@ fn micros(name: &str, text: &str) -> Result<i64> {
 }
 
 /// The options of a WITH list as text.
-pub fn options_of(options: &[SqlOption]) -> Options {
-    Options::new(options.iter().map(|option| {
-        let value = option.value.as_str().to_string();
-        (option.name.clone(), value, option.position.get())
-    }))
+fn options_of(options: &[SqlOption]) -> Options {
+    let text = |option: &SqlOption| {
+        (option.name.clone(), option.value.as_str().to_string(), option.position.get())
+    };
+    Options::new(options.iter().map(text))
 }
 
 fn source(
@@ -247,40 +246,30 @@ fn source(
     let resolve = resolver(template, catalog);
     let planner = Planner::new(template, &resolve);
     let planned = plan_source(&planner, create)?;
-    let request = SourceRequest::of(create, &planned, options_of(&create.options))?;
-    let log = match request.is_embedded() {
-        true => {
-            let path = directory.topic(definition.id, PartitionId(0));
-            let log = SegmentLog::open(path, LogOptions::default())?;
-            Some(LogWriter::spawn("topic", log))
-        }
-        false => None,
-    };
-    let logs = log.iter().map(LogWriter::reader).collect();
-    let settings = request.settings();
-    let connector = factory::open(request, logs)?;
-    let PlannedSource { schema, computed, watermark, .. } = planned;
-    let event_time = watermark.as_ref().map(|(column, _)| *column);
+    let relation = planned.relation();
+    let config =
+        planned.config.ok_or_else(|| Error::internal("a source without a connector"))?;
+    let partitions = config.topic().map_or(0, |topic| topic.partitions);
+    let mut logs = Vec::new();
+    for partition in 0..partitions {
+        let path = directory.topic(definition.id, PartitionId(partition));
+        let log = SegmentLog::open(path, LogOptions::default())?;
+        logs.push(LogWriter::spawn("topic", log));
+    }
+    let connector = config.open(logs.iter().map(LogWriter::reader).collect())?;
     let spec = SourceSpec {
         id: definition.id,
         name: definition.name.clone(),
         connector,
-        schema: schema.clone(),
-        computed,
-        watermark,
+        schema: planned.schema,
+        computed: planned.computed,
+        watermark: planned.watermark,
         startup: definition.startup.clone(),
-        idle_timeout_micros: settings.idle_timeout_micros,
-        is_embedded: log.is_some(),
-    };
-    let relation = Relation {
-        schema,
-        key: None,
-        changelog: Changelog::AppendOnly,
-        bounded: Vec::new(),
-        event_time,
+        idle_timeout_micros: config.idle_timeout_micros,
+        is_embedded: config.is_embedded(),
     };
     let object = Object { definition, relation, depends_on: Vec::new() };
-    Ok(Defined { object, runtime: Runs::Source { spec, log } })
+    Ok(Defined { object, runtime: Runs::Source { spec, logs } })
 }
 
 fn table(
@@ -291,18 +280,12 @@ fn table(
 ) -> Result<Defined> {
     let resolve = resolver(template, catalog);
     let planner = Planner::new(template, &resolve);
-    let planned = plan_source(&planner, create)?;
+    let planned = plan_table(&planner, create)?;
     let identity = match planned.primary_key.is_empty() {
         true => Identity::Row,
         false => Identity::Key(planned.primary_key.clone()),
     };
-    let relation = Relation {
-        schema: planned.schema.clone(),
-        key: (!planned.primary_key.is_empty()).then(|| planned.primary_key.clone()),
-        changelog: Changelog::Retracting,
-        bounded: Vec::new(),
-        event_time: None,
-    };
+    let relation = planned.relation();
     let table = TableSpec { id: definition.id, schema: planned.schema, identity };
     let object = Object { definition, relation, depends_on: Vec::new() };
     Ok(Defined { object, runtime: Runs::Table(table) })

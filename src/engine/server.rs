@@ -57,7 +57,7 @@ pub(super) struct Shared {
 #[derive(Clone)]
 pub(super) struct SourceEntry {
     pub spec: Arc<SourceSpec>,
-    pub log: Option<LogWriter>,
+    pub logs: Vec<LogWriter>,
 }
 
 impl Engine {
@@ -198,10 +198,10 @@ impl Loaded {
         let (id, name) = (definition.id, definition.name.clone());
         let defined = define::define(directory, template, &self.catalog, definition)?;
         match defined.runtime {
-            define::Runs::Source { spec, log } => {
-                let entry = SourceEntry { spec: Arc::new(spec.clone()), log: log.clone() };
+            define::Runs::Source { spec, logs } => {
+                let entry = SourceEntry { spec: Arc::new(spec.clone()), logs: logs.clone() };
                 self.sources.insert(id, entry);
-                self.objects.sources.push((spec, log));
+                self.objects.sources.push((spec, logs));
             }
             define::Runs::Table(table) => self.objects.tables.push(table),
             define::Runs::Nothing => {}

@@ -365,7 +365,7 @@ impl Session {
         let writes = transaction.writes;
         let written = match writes.is_empty() {
             true => Ok(()),
-            false => self.apply(writes).await,
+            false => self.apply(writes).await.map(drop),
         };
         drop(transaction.locks);
         self.end_transaction(written.is_ok(), and_chain)?;

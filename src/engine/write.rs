@@ -249,7 +249,7 @@ impl Session {
                     true => "*".to_string(),
                     false => {
                         let quoted: Vec<String> =
-                            columns.iter().map(|c| crate::sql::name::quote_identifier(c)).collect();
+                            columns.iter().map(|c| crate::sql::name::quote_identifier(c).to_string()).collect();
                         quoted.join(", ")
                     }
                 };

@@ -31,12 +31,18 @@ use crate::sql::ast;
 use crate::sql::statement::Emit;
 
 /// What a view's WITH and EMIT clauses decide.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct ViewOptions {
     pub emit: Option<Emit>,
     /// How long after its close a window stays correctable, microseconds.
     pub allowed_lateness_micros: i64,
     pub on_error: OnError,
+}
+
+impl Default for ViewOptions {
+    fn default() -> Self {
+        ViewOptions { emit: None, allowed_lateness_micros: 0, on_error: OnError::FailRow }
+    }
 }
 
 /// Plans the dataflow of a view. `columns` renames its columns, as in `CREATE VIEW v (a, b)`.
@@ -213,7 +219,7 @@ impl Build<'_> {
     }
 
     fn extension(&mut self, extension: &Extension) -> Result<usize> {
-        let node: &dyn std::any::Any = extension.node.as_ref();
+        let node = extension.node.as_any();
         let Some(window) = node.downcast_ref::<WindowNode>() else {
             return Err(Error::internal(format!("unknown plan node {}", extension.node.name())));
         };

@@ -14,8 +14,8 @@ use std::hash::Hash;
 use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field, TimeUnit};
-use datafusion::common::tree_node::{Transformed, TreeNode};
-use datafusion::common::{Column, DFSchema, DFSchemaRef};
+use datafusion::common::tree_node::Transformed;
+use datafusion::common::{Column, DFSchema, DFSchemaRef, ExprSchema};
 use datafusion::error::{DataFusionError, Result as DataFusionResult};
 use datafusion::logical_expr::planner::{
     PlannedRelation, RelationPlanner, RelationPlannerContext, RelationPlanning,
@@ -61,7 +61,7 @@ impl WindowNode {
         for name in [WINDOW_START, WINDOW_END] {
             fields.push((None, Arc::new(Field::new(name, time_type.clone(), false))));
         }
-        let metadata = input.schema().metadata().clone();
+        let metadata = DFSchema::metadata(input.schema()).clone();
         let schema = Arc::new(DFSchema::new_with_metadata(fields, metadata)?);
         Ok(WindowNode { input, time, kind, schema })
     }
@@ -242,7 +242,7 @@ fn fixed(kind: WrittenKind, what: &str, expr: &ast::Expr) -> Result<i64> {
 pub fn lower_windows(plan: LogicalPlan) -> Result<LogicalPlan> {
     let lowered = plan.transform_up_with_subqueries(|plan| {
         let LogicalPlan::Extension(extension) = &plan else { return Ok(Transformed::no(plan)) };
-        let node: &dyn std::any::Any = extension.node.as_ref();
+        let node = extension.node.as_any();
         let Some(window) = node.downcast_ref::<WindowNode>() else {
             return Ok(Transformed::no(plan));
         };
