@@ -337,3 +337,10 @@ pub const PATH_STEPS_MAX: usize = 64;
 
 /// Cursors a session may have open: each may hold a batch and a pinned epoch.
 pub const CURSORS_MAX: usize = 100;
+/// Windows that one row may be in, size divided by slide: a day in steps of fifteen seconds. Each
+/// of them is a row of its own, and beyond it a user has mistaken the units.
+pub const WINDOWS_PER_ROW_MAX: usize = 5_760;
+
+/// Rows of one batch that HOP puts out: where a row is in many windows, a batch of the input would
+/// otherwise become one of millions.
+pub const WINDOW_ROWS_MAX: usize = 64 * 1024;

@@ -119,6 +119,18 @@ impl Arena {
         self.columns[column].gather(slots)
     }
 
+    /// The bytes of a slot in a column of text or bytes, whether NULL or not.
+    ///
+    /// # Panics
+    /// When the column is of another type.
+    #[inline]
+    pub fn bytes_of(&self, column: usize, slot: u32) -> &[u8] {
+        match &self.columns[column].values {
+            Values::Heap { heap, kind: HeapKind::Plain } => heap.get(slot as usize),
+            _ => panic!("column {column} is neither text nor bytes"),
+        }
+    }
+
     /// For each pair, whether slot `slots[i]` holds the values of row `rows[i]`; NULL is equal to NULL
     /// and floats are compared by their bits.
     pub fn equal(&self, slots: &[u32], columns: &[ArrayRef], rows: &[u32]) -> Result<Vec<bool>> {

@@ -221,23 +221,30 @@ impl KeyTable {
         self.free.push(slot);
     }
 
-    /// Puts keys into exactly the given slots of an empty table: how a checkpoint is read back.
+    /// Puts keys into exactly the given slots: how the blocks of a checkpoint are read back, the
+    /// oldest first. What a slot held before is gone.
     ///
     /// # Panics
     /// When a slot is given twice or the numbers of slots and rows differ.
     pub fn restore(&mut self, keys: &KeyBatch, slots: &[u32]) {
         assert_eq!(keys.len(), slots.len(), "one slot per key");
-        assert!(self.table.is_empty(), "a table is restored once");
+        // All old keys go before the first new one comes: a key may have moved between slots.
+        for &slot in slots {
+            if self.holds(slot) {
+                self.remove(slot);
+            }
+        }
         let highest = slots.iter().max().map_or(0, |&slot| slot as usize + 1);
-        let mut is_used = vec![false; highest];
-        self.slots = highest;
+        self.slots = self.slots.max(highest);
+        let mut is_used = vec![false; self.slots];
+        self.table.iter().for_each(|entry| is_used[entry.slot as usize] = true);
         for (row, &slot) in slots.iter().enumerate() {
             assert!(!std::mem::replace(&mut is_used[slot as usize], true), "a slot holds one key");
             let hash = short(keys.hashes[row]);
             self.store.put(slot, keys, row);
             self.table.insert_unique(spread(hash), Entry { hash, slot }, |entry| spread(entry.hash));
         }
-        let unused = (0..highest).rev().filter(|&slot| !is_used[slot]);
+        let unused = (0..self.slots).rev().filter(|&slot| !is_used[slot]);
         self.free = unused.map(|slot| u32::try_from(slot).expect("slots fit u32")).collect();
     }
 

@@ -16,11 +16,13 @@
 //! - An operator exists once per shard and sees only the rows whose key belongs to its shard.
 //! - A panic or an error fails the dataflow the operator is in, and no other.
 
+pub mod aggregate;
 pub mod evaluate;
 pub mod gate;
 pub mod join;
 pub mod map;
 pub mod rows;
+pub mod window;
 
 use arrow::array::RecordBatch;
 

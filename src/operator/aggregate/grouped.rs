@@ -1,0 +1,565 @@
+//! The operator: rows to groups, groups to stores, and the order of things at the end of a step.
+
+use arrow::array::{Array, AsArray, BooleanArray};
+use arrow::datatypes::{DataType, SchemaRef, TimeUnit, TimestampMicrosecondType};
+
+use crate::base::EventTime;
+use crate::delta::{Arena, DeltaBatch, KeyBatch, KeyTable, Weights};
+use crate::error::{Error, Result};
+use crate::function::aggregate::{Total, TotalRule};
+use crate::operator::aggregate::change::{Change, Selection};
+use crate::operator::aggregate::checkpoint::saved_schema;
+use crate::operator::aggregate::closing::Windows;
+use crate::operator::aggregate::extreme::ExtremeStore;
+use crate::operator::aggregate::multiset::Multiset;
+use crate::operator::aggregate::order::End;
+use crate::operator::aggregate::spec::{AggregateCall, AggregateFunction, AggregateSpec, CloseEmit};
+use crate::operator::aggregate::stock::StockStore;
+use crate::operator::aggregate::store::{Reading, Store};
+use crate::operator::aggregate::totals::TotalStore;
+use crate::operator::aggregate::truths::TruthStore;
+use crate::operator::{Bounds, LateRows, Operator, Output, Scope, Step, TableChange};
+
+/// The slot of the only group where there is no GROUP BY.
+const GLOBAL: u32 = 0;
+
+/// GROUP BY, one shard of it.
+pub struct Aggregate {
+    pub(super) spec: AggregateSpec,
+    pub(super) calls: Vec<Call>,
+    /// This shard has the row of an aggregate without GROUP BY.
+    holds_global: bool,
+    /// The table of groups in a checkpoint.
+    pub(super) saved: SchemaRef,
+
+    /// `None` where there is no GROUP BY.
+    pub(super) keys: Option<KeyTable>,
+    pub(super) groups: Vec<Group>,
+    pub(super) selections: Vec<Selection>,
+    pub(super) stores: Vec<SelectedStore>,
+    /// The values of the calls that each group has put out last.
+    pub(super) emitted: Arena,
+    pub(super) windows: Option<Windows>,
+    /// State has been put back, and what follows from it has not been derived yet.
+    pub(super) is_restored: bool,
+
+    /// Groups that the step has touched, in the order of their first row.
+    dirty: Vec<u32>,
+    /// Groups that have changed since the last checkpoint.
+    pub(super) changed: Vec<u32>,
+    /// The group of each row of the batch at hand, kept for its memory.
+    slots: Vec<u32>,
+}
+
+/// What every group has.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Group {
+    /// The sum of the weights of its rows; below zero only within a step.
+    pub rows: i64,
+    pub flags: u32,
+}
+
+impl Group {
+    /// The slot belongs to a group.
+    pub const LIVE: u32 = 1;
+    /// The step has touched it.
+    const DIRTY: u32 = 2;
+    /// It has changed since the last checkpoint.
+    pub const CHANGED: u32 = 4;
+    /// Its row is out.
+    pub const EMITTED: u32 = 8;
+    /// Its row could not be put out, and that has been told.
+    pub const FAILED: u32 = 16;
+    /// It is in the list of groups whose windows have just closed.
+    const CLOSING: u32 = 32;
+
+    pub fn is(&self, flag: u32) -> bool {
+        self.flags & flag != 0
+    }
+
+    pub fn set(&mut self, flag: u32, is_set: bool) {
+        match is_set {
+            true => self.flags |= flag,
+            false => self.flags &= !flag,
+        }
+    }
+}
+
+/// A store and the rows that it wants; `None`: all.
+pub(super) struct SelectedStore {
+    pub selection: Option<usize>,
+    pub store: Box<dyn Store>,
+}
+
+/// Where a call's value comes from.
+pub(super) enum Call {
+    /// The number of rows that the selection counts; `None`: all.
+    Count { selection: Option<usize> },
+    Stored { store: usize, selection: Option<usize>, reading: Reading },
+}
+
+impl Aggregate {
+    /// The shard of the given number; the first one has the row of an aggregate without GROUP BY.
+    ///
+    /// # Errors
+    /// 0A000 when a value has no order or cannot be kept; internal when the output's types are not
+    /// those of the calls.
+    pub fn new(spec: AggregateSpec, shard: usize) -> Result<Aggregate> {
+        assert_eq!(spec.is_global, spec.group.is_empty(), "one group, or a key");
+        let input = &spec.input;
+        let type_of = |column: &usize| input.field(*column).data_type().clone();
+        let key_types: Vec<DataType> = spec.group.iter().map(type_of).collect();
+        let mut types = key_types.clone();
+        for call in &spec.calls {
+            types.push(call.function.result_type(call.argument.map(|c| type_of(&c)).as_ref())?);
+        }
+        let planned = spec.output.fields().iter().map(|field| field.data_type());
+        if !planned.eq(&types) {
+            return Err(Error::internal(format!("an aggregate of {types:?} as {}", spec.output)));
+        }
+        let mut layout = Layout::default();
+        for call in &spec.calls {
+            layout.add(call, &spec)?;
+        }
+        let Layout { selections, plans, calls } = layout;
+        let build = |plan: StorePlan| -> Result<SelectedStore> {
+            let selection = plan.selection;
+            Ok(SelectedStore { selection, store: plan.build(&spec.input)? })
+        };
+        let stores = plans.into_iter().map(build).collect::<Result<Vec<_>>>()?;
+        let saved = saved_schema(&types[..key_types.len()], &selections, &stores, &spec);
+        let emitted = Arena::new(&types[key_types.len()..])?;
+        let is_timed =
+            |at: &usize| matches!(key_types[*at], DataType::Timestamp(TimeUnit::Microsecond, _));
+        let timed = (0..key_types.len()).filter(is_timed).collect();
+        let windows = spec.close.clone().map(|close| {
+            assert!(is_timed(&close.column), "a window ends at a timestamp");
+            Windows::new(close, timed)
+        });
+        let keys = (!spec.is_global).then(|| KeyTable::new(&key_types)).transpose()?;
+        Ok(Aggregate {
+            holds_global: spec.is_global && shard == 0,
+            spec,
+            calls,
+            saved,
+            keys,
+            groups: Vec::new(),
+            selections,
+            stores,
+            emitted,
+            windows,
+            is_restored: false,
+            dirty: Vec::new(),
+            changed: Vec::new(),
+            slots: Vec::new(),
+        })
+    }
+
+    /// Whether the group has a row to put out.
+    pub(super) fn is_live(&self, slot: u32) -> bool {
+        self.spec.is_global || self.groups[slot as usize].rows > 0
+    }
+
+    /// Room for as many groups as have a slot.
+    pub(super) fn grow(&mut self, groups: usize) {
+        if self.groups.len() < groups {
+            self.groups.resize(groups, Group::default());
+            self.emitted.grow(groups);
+            self.stores.iter_mut().for_each(|selected| selected.store.grow(groups));
+        }
+    }
+
+    /// Takes out the rows of windows that have been freed.
+    fn drop_freed(&self, batch: DeltaBatch, out: &mut Output) -> Result<DeltaBatch> {
+        let Some(windows) = &self.windows else { return Ok(batch) };
+        let freed_before = windows.freed_before();
+        let column = self.spec.group[windows.close().column];
+        let ends = batch.rows().column(column).as_primitive::<TimestampMicrosecondType>();
+        if ends.values().iter().all(|&end| end >= freed_before) {
+            return Ok(batch);
+        }
+        let is_freed =
+            |row: usize| ends.is_valid(row) && ends.values()[row] < freed_before;
+        let mask = BooleanArray::from_iter((0..batch.len()).map(|row| Some(is_freed(row))));
+        let rows = batch.filter(&mask)?;
+        for row in 0..rows.len() {
+            match rows.weights().get(row) {
+                weight @ 0.. => out.counts.rows_late += weight.unsigned_abs(),
+                weight => out.counts.retractions_late += weight.unsigned_abs(),
+            }
+        }
+        if !rows.is_empty() {
+            let ends = rows.rows().column(column).as_primitive::<TimestampMicrosecondType>();
+            let event_times = ends.values().to_vec();
+            out.late.push(LateRows { rows, event_times });
+        }
+        let kept = BooleanArray::from_iter((0..batch.len()).map(|row| Some(!is_freed(row))));
+        batch.filter(&kept)
+    }
+
+    /// The group of each row.
+    fn assign(&mut self, batch: &DeltaBatch, slots: &mut Vec<u32>) -> Result<()> {
+        let Some(keys) = &mut self.keys else {
+            if !self.holds_global {
+                let message = "rows of an aggregate without GROUP BY came to another shard";
+                return Err(Error::internal(message));
+            }
+            slots.clear();
+            slots.resize(batch.len(), GLOBAL);
+            self.grow(1);
+            return Ok(());
+        };
+        let column = |column: &usize| batch.rows().column(*column).clone();
+        let columns: Vec<_> = self.spec.group.iter().map(column).collect();
+        let rows = KeyBatch::new(keys, &columns)?;
+        keys.insert(&rows, slots);
+        let groups = keys.slots();
+        self.grow(groups);
+        Ok(())
+    }
+
+    /// Counts the rows of each group. Returns the first row of each new one.
+    fn count_rows(&mut self, change: &Change<'_>) -> Vec<usize> {
+        let mut fresh = Vec::new();
+        let (groups, dirty) = (&mut self.groups, &mut self.dirty);
+        change.each(|row, slot, weight| {
+            let group = &mut groups[slot];
+            group.rows += weight;
+            if group.flags & Group::DIRTY == 0 {
+                dirty.push(change.slots[row]);
+                if group.flags & Group::LIVE == 0 {
+                    fresh.push(row);
+                }
+                group.flags |= Group::DIRTY | Group::LIVE;
+            }
+        });
+        fresh
+    }
+
+    /// Says when new groups end.
+    fn place_in_windows(&mut self, batch: &DeltaBatch, slots: &[u32], fresh: &[usize]) {
+        let Some(windows) = &mut self.windows else { return };
+        let timed = windows.timed().to_vec();
+        let columns: Vec<_> = timed
+            .iter()
+            .map(|&at| batch.rows().column(self.spec.group[at]))
+            .map(|column| column.as_primitive::<TimestampMicrosecondType>())
+            .collect();
+        let end_at = timed.iter().position(|&at| at == windows.close().column);
+        let end_at = end_at.expect("the window's end is a timestamp");
+        let mut times = Vec::with_capacity(columns.len());
+        for &row in fresh {
+            times.clear();
+            times.extend(columns.iter().map(|c| c.is_valid(row).then(|| c.values()[row])));
+            windows.insert(slots[row], times[end_at], &times);
+        }
+    }
+
+    /// The row of an aggregate without GROUP BY is there before the first input.
+    fn touch_global(&mut self) {
+        if !self.holds_global {
+            return;
+        }
+        self.grow(1);
+        let group = &mut self.groups[GLOBAL as usize];
+        if !group.is(Group::EMITTED | Group::FAILED | Group::DIRTY) {
+            group.flags |= Group::DIRTY | Group::LIVE;
+            self.dirty.push(GLOBAL);
+        }
+    }
+
+    /// The bound of the windows' ends, where the input has one.
+    fn end_bound(&self, step: &Step) -> Option<i64> {
+        let close = self.windows.as_ref()?.close();
+        step.bounds[0].0[self.spec.group[close.column]].map(|EventTime(bound)| bound)
+    }
+
+    /// The groups that may put out a change now: the touched ones, or of them those whose windows
+    /// are closed, after those whose windows close now.
+    fn candidates(&mut self, dirty: &[u32], bound: Option<i64>) -> Vec<u32> {
+        let Some(windows) = &mut self.windows else { return dirty.to_vec() };
+        if windows.close().emit == CloseEmit::OnUpdate {
+            return dirty.to_vec();
+        }
+        let mut candidates = match bound {
+            Some(bound) => windows.close_until(bound),
+            None => Vec::new(),
+        };
+        let closing = candidates.len();
+        for &slot in &candidates {
+            self.groups[slot as usize].set(Group::CLOSING, true);
+        }
+        let groups = &self.groups;
+        let corrected = |slot: &u32| {
+            windows.is_closed(*slot) && !groups[*slot as usize].is(Group::CLOSING)
+        };
+        candidates.extend(dirty.iter().copied().filter(corrected));
+        for &slot in &candidates[..closing] {
+            self.groups[slot as usize].set(Group::CLOSING, false);
+        }
+        candidates
+    }
+
+    fn mark_changed(&mut self, slots: &[u32]) {
+        for &slot in slots {
+            let group = &mut self.groups[slot as usize];
+            if !group.is(Group::CHANGED) {
+                group.set(Group::CHANGED, true);
+                self.changed.push(slot);
+            }
+        }
+    }
+
+    /// Gives the slots of groups back; their rows stay downstream.
+    fn free(&mut self, slots: &[u32]) -> Result<()> {
+        if slots.is_empty() {
+            return Ok(());
+        }
+        let keys = self.keys.as_mut().expect("a group without a key is never freed");
+        for &slot in slots {
+            keys.remove(slot);
+            let group = &mut self.groups[slot as usize];
+            *group = Group { rows: 0, flags: group.flags & Group::CHANGED };
+            self.selections.iter_mut().for_each(|selection| selection.set_absent(slot, 0));
+        }
+        self.emitted.release(slots);
+        for selected in &mut self.stores {
+            selected.store.clear(slots)?;
+        }
+        Ok(())
+    }
+}
+
+impl Operator for Aggregate {
+    fn push(&mut self, port: usize, batch: DeltaBatch, out: &mut Output) -> Result<()> {
+        assert_eq!(port, 0, "an aggregate has one input");
+        self.rebuild()?;
+        if self.spec.is_append_only && !batch.is_append_only() {
+            return Err(Error::internal("a retraction in an input that is append-only"));
+        }
+        let batch = self.drop_freed(batch, out)?;
+        if batch.is_empty() {
+            return Ok(());
+        }
+        let mut slots = std::mem::take(&mut self.slots);
+        self.assign(&batch, &mut slots)?;
+        let weights = match batch.weights() {
+            Weights::Ones => None,
+            Weights::Each(weights) => Some(weights.as_ref()),
+        };
+        let all = Change { slots: &slots, weights, valid: None };
+        let fresh = self.count_rows(&all);
+        self.place_in_windows(&batch, &slots, &fresh);
+        let mut valid = Vec::with_capacity(self.selections.len());
+        for selection in &mut self.selections {
+            let rows = selection.valid(batch.rows());
+            selection.update(self.groups.len(), &Change { valid: rows.as_ref(), ..all });
+            valid.push(rows);
+        }
+        for selected in &mut self.stores {
+            let valid = selected.selection.and_then(|selection| valid[selection].as_ref());
+            selected.store.update(batch.rows(), &Change { valid, ..all })?;
+        }
+        self.slots = slots;
+        Ok(())
+    }
+
+    fn finish(&mut self, step: &Step, out: &mut Output) -> Result<()> {
+        self.rebuild()?;
+        self.touch_global();
+        for selected in &mut self.stores {
+            selected.store.settle(&self.dirty)?;
+        }
+        let dirty = std::mem::take(&mut self.dirty);
+        for &slot in &dirty {
+            let group = &mut self.groups[slot as usize];
+            group.set(Group::DIRTY, false);
+            if group.rows < 0 {
+                return Err(Error::internal("more rows of a group were retracted than were there"));
+            }
+        }
+        let bound = self.end_bound(step);
+        let candidates = self.candidates(&dirty, bound);
+        self.mark_changed(&dirty);
+        self.mark_changed(&candidates);
+        self.emit(&candidates, out)?;
+        let dead: Vec<u32> = dirty.iter().copied().filter(|&slot| !self.is_live(slot)).collect();
+        if let Some(windows) = &mut self.windows {
+            dead.iter().for_each(|&slot| windows.remove(slot));
+        }
+        self.free(&dead)?;
+        if let (Some(windows), Some(bound)) = (&mut self.windows, bound) {
+            let last = windows.free_until(bound);
+            self.mark_changed(&last);
+            self.free(&last)?;
+        }
+        self.dirty = dirty;
+        self.dirty.clear();
+        Ok(())
+    }
+
+    fn bounds(&self, step: &Step) -> Bounds {
+        let input = &step.bounds[0].0;
+        let waiting = self.windows.as_ref().filter(|w| w.close().emit == CloseEmit::OnClose);
+        let bound = |(at, &column): (usize, &usize)| {
+            let bound = input[column]?;
+            let held_back = waiting.and_then(|windows| windows.least_waiting(at));
+            Some(held_back.map_or(bound, |time| bound.min(EventTime(time))))
+        };
+        let mut columns: Vec<_> = self.spec.group.iter().enumerate().map(bound).collect();
+        columns.resize(self.spec.output.fields().len(), None);
+        Bounds(columns)
+    }
+
+    fn state_bytes(&self) -> usize {
+        let stores = self.stores.iter().map(|selected| selected.store.bytes());
+        self.keys.as_ref().map_or(0, KeyTable::bytes)
+            + self.groups.capacity() * size_of::<Group>()
+            + self.selections.iter().map(Selection::bytes).sum::<usize>()
+            + stores.sum::<usize>()
+            + self.emitted.bytes()
+            + self.windows.as_ref().map_or(0, Windows::bytes)
+            + (self.dirty.capacity() + self.changed.capacity() + self.slots.capacity()) * 4
+    }
+
+    fn changes(&mut self, scope: Scope) -> Result<Vec<TableChange>> {
+        self.rebuild()?;
+        self.save(scope)
+    }
+
+    fn restore(&mut self, change: TableChange) -> Result<()> {
+        self.load(change)
+    }
+}
+
+/// Which stores the calls need: those that need the same share one.
+#[derive(Default)]
+struct Layout {
+    selections: Vec<Selection>,
+    plans: Vec<StorePlan>,
+    calls: Vec<Call>,
+}
+
+/// A store that is to be made.
+struct StorePlan {
+    kind: StoreKind,
+    argument: usize,
+    selection: Option<usize>,
+    /// Of a multiset: what else is kept.
+    keeps_total: bool,
+    keeps_order: bool,
+}
+
+#[derive(Clone, Debug)]
+enum StoreKind {
+    Total,
+    Truths,
+    Extreme(End),
+    Multiset,
+    Stock(std::sync::Arc<crate::operator::aggregate::spec::StockAggregate>),
+}
+
+impl Layout {
+    fn add(&mut self, call: &AggregateCall, spec: &AggregateSpec) -> Result<()> {
+        let selection = self.selection(call.argument, call.filter);
+        let argument = match (&call.function, call.argument) {
+            (AggregateFunction::CountAll | AggregateFunction::Stock(_), _) => 0,
+            (_, Some(argument)) => argument,
+            (function, None) => {
+                return Err(Error::internal(format!("{function} has no argument")));
+            }
+        };
+        let rule = |total| TotalRule::new(total, spec.input.field(argument).data_type());
+        let extreme = |end| match spec.is_append_only {
+            true => StoreKind::Extreme(end),
+            false => StoreKind::Multiset,
+        };
+        let (kind, reading) = match &call.function {
+            AggregateFunction::CountAll | AggregateFunction::Count => {
+                self.calls.push(Call::Count { selection });
+                return Ok(());
+            }
+            AggregateFunction::Sum => (StoreKind::Total, Reading::Total(rule(Total::Sum)?)),
+            AggregateFunction::Avg => (StoreKind::Total, Reading::Total(rule(Total::Average)?)),
+            AggregateFunction::Min => (extreme(End::Least), Reading::Least),
+            AggregateFunction::Max => (extreme(End::Greatest), Reading::Greatest),
+            AggregateFunction::BoolAnd => (StoreKind::Truths, Reading::All),
+            AggregateFunction::BoolOr => (StoreKind::Truths, Reading::Any),
+            AggregateFunction::CountDistinct => (StoreKind::Multiset, Reading::Distinct),
+            AggregateFunction::SumDistinct => {
+                (StoreKind::Multiset, Reading::Total(rule(Total::Sum)?))
+            }
+            AggregateFunction::AvgDistinct => {
+                (StoreKind::Multiset, Reading::Total(rule(Total::Average)?))
+            }
+            AggregateFunction::Stock(stock) => (StoreKind::Stock(stock.clone()), Reading::Stock),
+        };
+        let store = self.store(kind, argument, selection);
+        let plan = &mut self.plans[store];
+        if matches!(plan.kind, StoreKind::Multiset) {
+            plan.keeps_total |= matches!(reading, Reading::Total(_));
+            plan.keeps_order |= matches!(reading, Reading::Least | Reading::Greatest);
+        }
+        self.calls.push(Call::Stored { store, selection, reading });
+        Ok(())
+    }
+
+    fn selection(&mut self, argument: Option<usize>, filter: Option<usize>) -> Option<usize> {
+        if argument.is_none() && filter.is_none() {
+            return None;
+        }
+        let known = self.selections.iter().position(|known| known.is_of(argument, filter));
+        Some(known.unwrap_or_else(|| {
+            self.selections.push(Selection::new(argument, filter));
+            self.selections.len() - 1
+        }))
+    }
+
+    fn store(&mut self, kind: StoreKind, argument: usize, selection: Option<usize>) -> usize {
+        let is_same = |plan: &StorePlan| {
+            let is_same_kind = match (&plan.kind, &kind) {
+                (StoreKind::Total, StoreKind::Total)
+                | (StoreKind::Truths, StoreKind::Truths)
+                | (StoreKind::Multiset, StoreKind::Multiset) => true,
+                (StoreKind::Extreme(a), StoreKind::Extreme(b)) => a == b,
+                _ => false,
+            };
+            is_same_kind && plan.argument == argument && plan.selection == selection
+        };
+        self.plans.iter().position(is_same).unwrap_or_else(|| {
+            self.plans.push(StorePlan {
+                kind,
+                argument,
+                selection,
+                keeps_total: false,
+                keeps_order: false,
+            });
+            self.plans.len() - 1
+        })
+    }
+}
+
+impl StorePlan {
+    fn build(self, input: &SchemaRef) -> Result<Box<dyn Store>> {
+        let data_type = || input.field(self.argument).data_type();
+        Ok(match self.kind {
+            StoreKind::Total => Box::new(TotalStore::new(self.argument, data_type())?),
+            StoreKind::Truths => Box::new(TruthStore::new(self.argument)),
+            StoreKind::Extreme(end) => {
+                Box::new(ExtremeStore::new(self.argument, end, data_type())?)
+            }
+            StoreKind::Multiset => {
+                let types = [data_type().clone()];
+                let mut multiset = Multiset::new(vec![self.argument], &types)?;
+                if self.keeps_total {
+                    multiset.keep_total()?;
+                }
+                if self.keeps_order {
+                    multiset.keep_order()?;
+                }
+                Box::new(multiset)
+            }
+            StoreKind::Stock(stock) => Box::new(StockStore::new(stock, input)?),
+        })
+    }
+}

@@ -1,0 +1,57 @@
+//! GROUP BY: one row per group, kept up to date under insertions and retractions.
+//!
+//! Rule: a group is there while the weights of its rows add up to more than zero; when a step ends,
+//! each group that it touched puts out −(what it put out last) +(its row now), or nothing when both
+//! are equal.
+//!
+//! ```text
+//!   count(*), max(price)             auction price                      auction count max
+//!   GROUP BY auction              +  7       10      finish()        +  7       2     20
+//!                                 +  7       20      ─────────►
+//!                                 -  7       20      finish()        -  7       2     20
+//!                                                    ─────────►      +  7       1     10
+//!
+//!   batch ─► KeyTable ─► slots [0, 1, 0, …] ─► Group { rows, flags } by slot
+//!                          │                    Selection  NULLs and filtered rows by slot
+//!                          └─────────────────►  Store      sums, extremes, multisets by slot
+//!                                               Arena      the row that was put out last, by slot
+//! ```
+//!
+//! State, all of it in columns by slot: the number of rows (a group lives by it alone, whatever its
+//! aggregates say), one [`store`] per kind of aggregate and argument, shared by the calls that need
+//! the same (`sum(x)` and `avg(x)`; `min(x)`, `max(x)` and `count(DISTINCT x)`), and the last row.
+//! Stores are classes by algebra: totals are groups and need no rows; the extreme of append-only
+//! input is one value; everything else keeps the multiset of its arguments.
+//!
+//! Time: with [`Close`], groups end with the window in their key. Let B be the input's bound for
+//! `window_end`: no later row has a lesser one. A group with `end < B + lateness` is closed (that is
+//! `end ≤ W`, see [`window`](crate::operator::window)); one with `end < B` is final, and freed; its
+//! rows stay downstream. A row for a freed window changes nothing and is counted.
+//!
+//! Bounds: key columns keep theirs. Where rows wait for their window to close, a column's bound is
+//! held back by the groups that wait.
+//!
+//! Reading order: [`spec`](AggregateSpec), [`grouped`](Aggregate), [`emission`], [`closing`],
+//! [`store`] and the stores, [`checkpoint`].
+
+mod change;
+mod checkpoint;
+mod closing;
+mod emission;
+mod extreme;
+mod grouped;
+mod multiset;
+mod order;
+mod spec;
+mod stock;
+mod store;
+mod totals;
+mod truths;
+
+pub use grouped::Aggregate;
+pub use spec::{
+    AggregateCall, AggregateFunction, AggregateSpec, Close, CloseEmit, StockAggregate,
+};
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,157 @@
+//! What an aggregate is to do, as the planner has decided it.
+
+use std::fmt;
+use std::sync::Arc;
+
+use arrow::datatypes::{DataType, SchemaRef};
+use datafusion::physical_expr::aggregate::AggregateFunctionExpr;
+
+use crate::error::{Error, Result};
+use crate::function::aggregate::Total;
+
+/// A grouped aggregate.
+#[derive(Clone, Debug)]
+pub struct AggregateSpec {
+    pub input: SchemaRef,
+    /// Columns of the input that are the key.
+    pub group: Vec<usize>,
+    pub calls: Vec<AggregateCall>,
+    /// The group columns, then a column per call.
+    pub output: SchemaRef,
+    pub close: Option<Close>,
+    /// The input never retracts.
+    pub is_append_only: bool,
+    /// There is no GROUP BY: exactly one row is put out, over no input too.
+    pub is_global: bool,
+}
+
+/// One aggregate in the select list.
+#[derive(Clone, Debug)]
+pub struct AggregateCall {
+    pub function: AggregateFunction,
+    /// The column of the input that is aggregated; `None` for `count(*)` and stock aggregates.
+    pub argument: Option<usize>,
+    /// A boolean column of the input; only rows for which it is true count.
+    pub filter: Option<usize>,
+}
+
+/// The functions that are kept incrementally.
+#[derive(Clone, Debug)]
+pub enum AggregateFunction {
+    CountAll,
+    Count,
+    Sum,
+    Avg,
+    Min,
+    Max,
+    BoolAnd,
+    BoolOr,
+    CountDistinct,
+    SumDistinct,
+    AvgDistinct,
+    /// Any other function of DataFusion: its own accumulator runs again over a group's rows when
+    /// the group has changed.
+    Stock(Arc<StockAggregate>),
+}
+
+/// A function that is not incremental, and what it is run over.
+#[derive(Debug)]
+pub struct StockAggregate {
+    /// The function with its arguments, DISTINCT, ORDER BY and so on, over a schema of exactly the
+    /// columns in `arguments`.
+    pub expression: AggregateFunctionExpr,
+    /// Columns of the input that are kept for each row.
+    pub arguments: Vec<usize>,
+}
+
+/// Which key column ends a group, and when its rows appear.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Close {
+    /// Position in `group` of the window's end, a timestamp in microseconds.
+    pub column: usize,
+    pub emit: CloseEmit,
+    /// How far the input's bound for that column is held back for corrections.
+    pub lateness_micros: i64,
+}
+
+/// When a group's row appears.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CloseEmit {
+    /// In every step that changes it.
+    OnUpdate,
+    /// In the step that closes its window, and in later ones that correct it.
+    OnClose,
+}
+
+impl AggregateFunction {
+    /// The function of a name that DataFusion resolved; `None` where only stock will do.
+    pub fn named(name: &str) -> Option<AggregateFunction> {
+        Some(match name {
+            "count" => AggregateFunction::Count,
+            "sum" => AggregateFunction::Sum,
+            "avg" | "mean" => AggregateFunction::Avg,
+            "min" => AggregateFunction::Min,
+            "max" => AggregateFunction::Max,
+            "bool_and" => AggregateFunction::BoolAnd,
+            "bool_or" => AggregateFunction::BoolOr,
+            _ => return None,
+        })
+    }
+
+    /// The same function over the distinct values of its argument.
+    pub fn distinct(self) -> AggregateFunction {
+        match self {
+            AggregateFunction::Count => AggregateFunction::CountDistinct,
+            AggregateFunction::Sum => AggregateFunction::SumDistinct,
+            AggregateFunction::Avg => AggregateFunction::AvgDistinct,
+            // How often a value is there makes no difference to the others; stock knows itself.
+            same => same,
+        }
+    }
+
+    /// The type of the result, given that of the argument.
+    ///
+    /// # Errors
+    /// 42883 when the function does not take such an argument.
+    pub fn result_type(&self, argument: Option<&DataType>) -> Result<DataType> {
+        let argument = || {
+            argument.ok_or_else(|| Error::internal(format!("{self} has no argument")))
+        };
+        Ok(match self {
+            AggregateFunction::CountAll
+            | AggregateFunction::Count
+            | AggregateFunction::CountDistinct => DataType::Int64,
+            AggregateFunction::Sum | AggregateFunction::SumDistinct => {
+                Total::Sum.result_type(argument()?)?
+            }
+            AggregateFunction::Avg | AggregateFunction::AvgDistinct => {
+                Total::Average.result_type(argument()?)?
+            }
+            AggregateFunction::Min | AggregateFunction::Max => argument()?.clone(),
+            AggregateFunction::BoolAnd | AggregateFunction::BoolOr => match argument()? {
+                DataType::Boolean => DataType::Boolean,
+                other => return Err(Error::internal(format!("{self} over {other}"))),
+            },
+            AggregateFunction::Stock(stock) => stock.expression.field().data_type().clone(),
+        })
+    }
+}
+
+impl fmt::Display for AggregateFunction {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            AggregateFunction::CountAll => "count(*)",
+            AggregateFunction::Count => "count",
+            AggregateFunction::Sum => "sum",
+            AggregateFunction::Avg => "avg",
+            AggregateFunction::Min => "min",
+            AggregateFunction::Max => "max",
+            AggregateFunction::BoolAnd => "bool_and",
+            AggregateFunction::BoolOr => "bool_or",
+            AggregateFunction::CountDistinct => "count distinct",
+            AggregateFunction::SumDistinct => "sum distinct",
+            AggregateFunction::AvgDistinct => "avg distinct",
+            AggregateFunction::Stock(stock) => stock.expression.fun().name(),
+        })
+    }
+}
