@@ -22,9 +22,9 @@ pub mod operator;
 pub mod view;
 
 pub mod catalog;
-// pub mod plan;
+pub mod plan;
 
-// pub mod dataflow;
+pub mod dataflow;
 pub mod system;
 
 pub mod engine;
