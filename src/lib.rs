@@ -15,8 +15,8 @@ pub mod sql;
 pub mod function;
 pub mod storage;
 
-pub mod format;
 pub mod connector;
+pub mod format;
 
 pub mod operator;
 pub mod view;

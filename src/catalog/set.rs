@@ -100,7 +100,8 @@ impl Catalog {
     pub fn dependents(&self, id: ObjectId) -> Vec<Arc<Object>> {
         let mut found: Vec<Arc<Object>> = Vec::new();
         for object in self.objects.values() {
-            let depends = |on: &ObjectId| *on == id || found.iter().any(|object| object.id() == *on);
+            let depends =
+                |on: &ObjectId| *on == id || found.iter().any(|object| object.id() == *on);
             if object.depends_on.iter().any(depends) {
                 found.push(object.clone());
             }
@@ -111,7 +112,11 @@ impl Catalog {
     /// The name with the fewest edits, if that is few enough to be a slip.
     fn nearest(&self, name: &str) -> Option<&str> {
         let near = |other: &&String| edits(name, other) <= 1 + name.len() / 6;
-        self.names.keys().filter(near).min_by_key(|other| edits(name, other)).map(String::as_str)
+        self.names
+            .keys()
+            .filter(near)
+            .min_by_key(|other| edits(name, other))
+            .map(String::as_str)
     }
 }
 

@@ -11,7 +11,12 @@ use crate::server;
 
 /// Live SQL views over topics.
 #[derive(Parser)]
-#[command(name = "tidemill", version, about, args_conflicts_with_subcommands = true)]
+#[command(
+    name = "tidemill",
+    version,
+    about,
+    args_conflicts_with_subcommands = true
+)]
 struct Arguments {
     #[command(subcommand)]
     command: Option<Command>,
@@ -30,7 +35,10 @@ enum Command {
 pub fn main() -> ExitCode {
     let arguments = Arguments::parse();
     log();
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+    let runtime = match tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+    {
         Ok(runtime) => runtime,
         Err(error) => {
             eprintln!("tidemill: cannot start: {error}");
@@ -54,7 +62,10 @@ pub fn main() -> ExitCode {
 fn log() {
     let filter = tracing_subscriber::EnvFilter::try_from_default_env()
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info,datafusion=warn,sled=warn"));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .init();
 }
 
 async fn serve(options: &ServeOptions) -> Result<()> {

@@ -23,7 +23,11 @@ pub struct ServeOptions {
     pub workers: usize,
 
     /// Milliseconds between checkpoints
-    #[arg(long, env = "TIDEMILL_CHECKPOINT_INTERVAL_MS", default_value_t = 10_000)]
+    #[arg(
+        long,
+        env = "TIDEMILL_CHECKPOINT_INTERVAL_MS",
+        default_value_t = 10_000
+    )]
     pub checkpoint_interval_ms: u64,
 }
 

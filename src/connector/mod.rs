@@ -82,7 +82,12 @@ pub struct ReadRange {
 impl ReadRange {
     /// Reads from `from` on, without an end.
     pub fn tail(partition: PartitionId, from: Offset) -> Self {
-        ReadRange { partition, from, boundaries: VecDeque::new(), until: None }
+        ReadRange {
+            partition,
+            from,
+            boundaries: VecDeque::new(),
+            until: None,
+        }
     }
 }
 

@@ -84,7 +84,13 @@ impl CatchUpStart {
         workers: usize,
         progress: Arc<Progress>,
     ) -> Self {
-        CatchUpStart { id, name, plan, workers, progress }
+        CatchUpStart {
+            id,
+            name,
+            plan,
+            workers,
+            progress,
+        }
     }
 
     /// For each object that is read, the columns, rising.
@@ -147,7 +153,10 @@ pub(super) fn run(
     let approached =
         catch_unwind(work).unwrap_or_else(|_| Err(Error::internal("building the view panicked")));
     let sent = match approached {
-        Ok(catch_up) => commands.send(Command::Join { catch_up: Box::new(catch_up), done }),
+        Ok(catch_up) => commands.send(Command::Join {
+            catch_up: Box::new(catch_up),
+            done,
+        }),
         Err(error) => {
             tracing::info!(view = name, %error, "a view was not built");
             let sent = commands.send(Command::Abandon { view: id });
@@ -166,7 +175,10 @@ fn approach(
     commands: &SyncSender<Command>,
     published: &Published,
 ) -> Result<CatchUp> {
-    let inputs = ask(commands, |reply| Command::Inputs { start: start.clone(), reply })?;
+    let inputs = ask(commands, |reply| Command::Inputs {
+        start: start.clone(),
+        reply,
+    })?;
     let mut catch_up = CatchUp::new(start, &inputs)?;
     catch_up.take_snapshots(&inputs)?;
     catch_up.read_sources(&inputs)?;
@@ -205,10 +217,17 @@ impl CatchUp {
         let mut sources = BTreeMap::new();
         let mut is_running = BTreeMap::new();
         for (id, input) in &inputs.sources {
-            sources.insert(*id, SourceState::new(input.spec.clone(), wanted[id].clone())?);
+            sources.insert(
+                *id,
+                SourceState::new(input.spec.clone(), wanted[id].clone())?,
+            );
             is_running.insert(*id, input.running.is_some());
         }
-        let relations = inputs.snapshots.keys().map(|id| (*id, inputs.epoch)).collect();
+        let relations = inputs
+            .snapshots
+            .keys()
+            .map(|id| (*id, inputs.epoch))
+            .collect();
         Ok(CatchUp {
             start,
             dataflow,
@@ -223,21 +242,42 @@ impl CatchUp {
     }
 
     /// One step of the dataflow over the given changes; the others' bounds come along.
-    fn step(&mut self, mut deltas: BTreeMap<ObjectId, (Vec<usize>, Vec<DeltaBatch>)>) -> Result<()> {
+    fn step(
+        &mut self,
+        mut deltas: BTreeMap<ObjectId, (Vec<usize>, Vec<DeltaBatch>)>,
+    ) -> Result<()> {
         self.steps += 1;
         let mut inputs = BTreeMap::new();
         for (id, source) in &self.sources {
             let wanted = source.wanted().to_vec();
             let (columns, deltas) = deltas.remove(id).unwrap_or_else(|| (wanted, Vec::new()));
-            inputs.insert(*id, CollectionDelta { deltas, columns, bounds: source.bounds() });
+            inputs.insert(
+                *id,
+                CollectionDelta {
+                    deltas,
+                    columns,
+                    bounds: source.bounds(),
+                },
+            );
         }
         for id in self.relations.keys() {
             let scans = || self.start.plan.scans().filter(|scan| scan.object == *id);
-            let width = scans().flat_map(|scan| scan.columns.iter()).max().map_or(0, |n| n + 1);
-            let (columns, deltas) =
-                deltas.remove(id).unwrap_or_else(|| ((0..width).collect(), Vec::new()));
+            let width = scans()
+                .flat_map(|scan| scan.columns.iter())
+                .max()
+                .map_or(0, |n| n + 1);
+            let (columns, deltas) = deltas
+                .remove(id)
+                .unwrap_or_else(|| ((0..width).collect(), Vec::new()));
             let width = width.max(columns.len());
-            inputs.insert(*id, CollectionDelta { deltas, columns, bounds: Bounds::unknown(width) });
+            inputs.insert(
+                *id,
+                CollectionDelta {
+                    deltas,
+                    columns,
+                    bounds: Bounds::unknown(width),
+                },
+            );
         }
         let input = |object: ObjectId| inputs[&object].clone();
         // A catch-up's steps have no place in time: processing-time operators see the epoch of 1970.
@@ -319,11 +359,18 @@ impl CatchUp {
     fn feed(&mut self, chunks: Vec<(ObjectId, Chunk)>) -> Result<()> {
         let mut deltas: BTreeMap<ObjectId, (Vec<usize>, Vec<DeltaBatch>)> = BTreeMap::new();
         for (id, chunk) in &chunks {
-            let Some(source) = self.sources.get_mut(id) else { continue };
+            let Some(source) = self.sources.get_mut(id) else {
+                continue;
+            };
             let delta = source.take(chunk, 0)?;
             self.start.progress.rows_done.add(delta.len() as u64);
-            self.start.progress.records_done.add(chunk.to.0 - chunk.from.0);
-            let entry = deltas.entry(*id).or_insert_with(|| (source.wanted().to_vec(), Vec::new()));
+            self.start
+                .progress
+                .records_done
+                .add(chunk.to.0 - chunk.from.0);
+            let entry = deltas
+                .entry(*id)
+                .or_insert_with(|| (source.wanted().to_vec(), Vec::new()));
             entry.1.push(delta);
         }
         self.step(deltas)
@@ -355,14 +402,23 @@ impl CatchUp {
 
     /// Feeds the changes of views and tables, up to an epoch or to the newest.
     fn follow_relations(&mut self, published: &Published, until: Option<Epoch>) -> Result<()> {
-        let relations: Vec<(ObjectId, Epoch)> =
-            self.relations.iter().map(|(id, epoch)| (*id, *epoch)).collect();
+        let relations: Vec<(ObjectId, Epoch)> = self
+            .relations
+            .iter()
+            .map(|(id, epoch)| (*id, *epoch))
+            .collect();
         for (id, since) in relations {
             let (newest, changes) = published.changes_since(id, since)?;
             let until = until.unwrap_or(newest);
-            for change in changes.into_iter().take_while(|change| change.epoch <= until) {
+            for change in changes
+                .into_iter()
+                .take_while(|change| change.epoch <= until)
+            {
                 let width = change.delta.rows().num_columns();
-                self.step(BTreeMap::from([(id, ((0..width).collect(), vec![change.delta]))]))?;
+                self.step(BTreeMap::from([(
+                    id,
+                    ((0..width).collect(), vec![change.delta]),
+                )]))?;
             }
             self.relations.insert(id, until);
         }
@@ -373,11 +429,18 @@ impl CatchUp {
 /// Where to read to.
 fn ends(input: &SourceInput) -> Result<BTreeMap<PartitionId, Offset>> {
     if let Some(running) = &input.running {
-        return Ok(running.iter().map(|(partition, state)| (*partition, state.position)).collect());
+        return Ok(running
+            .iter()
+            .map(|(partition, state)| (*partition, state.position))
+            .collect());
     }
     let partitions = input.spec.connector.partitions()?;
     let bounds = input.spec.connector.bounds(&partitions)?;
-    Ok(partitions.into_iter().zip(bounds).map(|(id, bounds)| (id, bounds.end)).collect())
+    Ok(partitions
+        .into_iter()
+        .zip(bounds)
+        .map(|(id, bounds)| (id, bounds.end))
+        .collect())
 }
 
 /// The stepper's side.
@@ -385,8 +448,11 @@ impl Stepper {
     /// The first answer to a catch-up: from here on nothing of its inputs is lost to it.
     pub(super) fn inputs(&mut self, start: &CatchUpStart) -> Result<Inputs> {
         let wanted = start.wanted();
-        let relations: Vec<ObjectId> =
-            wanted.keys().copied().filter(|id| !self.sources.contains_key(id)).collect();
+        let relations: Vec<ObjectId> = wanted
+            .keys()
+            .copied()
+            .filter(|id| !self.sources.contains_key(id))
+            .collect();
         let (_, snapshots) = self.published.snapshots(&relations)?;
         let pins = self.catching_up.entry(start.id).or_default();
         pins.wanted = wanted.clone();
@@ -414,7 +480,11 @@ impl Stepper {
             sources.insert(id, self.source_input(id, Vec::new(), false));
         }
         let snapshots = relations.into_iter().zip(snapshots).collect();
-        Ok(Inputs { epoch, snapshots, sources })
+        Ok(Inputs {
+            epoch,
+            snapshots,
+            sources,
+        })
     }
 
     /// Whether the running system has a position in the source.
@@ -450,15 +520,25 @@ impl Stepper {
                     "an input of the view was dropped or has failed while it was built",
                 ));
             };
-            let tee = source.tees.get_mut(&view).map(std::mem::take).unwrap_or_default();
+            let tee = source
+                .tees
+                .get_mut(&view)
+                .map(std::mem::take)
+                .unwrap_or_default();
             sources.insert(id, self.source_input(id, tee.chunks, tee.has_overflowed));
         }
-        Ok(Inputs { epoch: self.epoch, snapshots: BTreeMap::new(), sources })
+        Ok(Inputs {
+            epoch: self.epoch,
+            snapshots: BTreeMap::new(),
+            sources,
+        })
     }
 
     /// Lets go of what was kept for a catch-up.
     pub(super) fn release(&mut self, view: ObjectId) {
-        let Some(pins) = self.catching_up.remove(&view) else { return };
+        let Some(pins) = self.catching_up.remove(&view) else {
+            return;
+        };
         let _ = self.published.change(|change| {
             for (id, epoch) in pins.histories {
                 if let Some(history) = change.history(id) {
@@ -482,7 +562,9 @@ impl Stepper {
     /// checkpoint that holds its state.
     pub(super) fn join(&mut self, mut catch_up: CatchUp, done: oneshot::Sender<Result<Epoch>>) {
         let id = catch_up.start.id;
-        let joined = self.finish(&mut catch_up).and_then(|()| self.adopt(catch_up));
+        let joined = self
+            .finish(&mut catch_up)
+            .and_then(|()| self.adopt(catch_up));
         self.release(id);
         match joined {
             Ok(()) => self.checkpointer.request(done),
@@ -528,7 +610,12 @@ impl Stepper {
         let id = catch_up.start.id;
         let epoch = self.epoch;
         let scanned: Vec<ObjectId> = catch_up.sources.keys().copied().collect();
-        let CatchUp { dataflow, store, counts, .. } = catch_up;
+        let CatchUp {
+            dataflow,
+            store,
+            counts,
+            ..
+        } = catch_up;
         let bytes = dataflow.state_bytes();
         self.views.insert(id, dataflow);
         self.published.change(|change| {
@@ -536,6 +623,8 @@ impl Stepper {
             change.count(id, &counts, bytes);
             Ok(())
         })?;
-        scanned.into_iter().try_for_each(|source| self.start_reader(source))
+        scanned
+            .into_iter()
+            .try_for_each(|source| self.start_reader(source))
     }
 }

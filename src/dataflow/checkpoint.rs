@@ -164,7 +164,8 @@ impl Stepper {
         let now = self.options.clock.now_micros();
         if !self.checkpointer.is_due(now, self.epoch) {
             if now >= self.checkpointer.due_micros {
-                self.checkpointer.due_micros = now.saturating_add(self.checkpointer.interval_micros);
+                self.checkpointer.due_micros =
+                    now.saturating_add(self.checkpointer.interval_micros);
             }
             return;
         }
@@ -210,16 +211,30 @@ impl Stepper {
                     shard: state.shard,
                     table: state.change.table,
                 };
-                entries.push(Entry { address, kind: kind(scopes[id]), change: state.change });
+                entries.push(Entry {
+                    address,
+                    kind: kind(scopes[id]),
+                    change: state.change,
+                });
             }
         }
         self.published.change(|change| {
             for (id, scope) in &scopes {
-                let Some(store) = change.store(*id) else { continue };
+                let Some(store) = change.store(*id) else {
+                    continue;
+                };
                 for change in store.changes(*scope)? {
-                    let address =
-                        Address { dataflow: *id, operator: STORE, shard: 0, table: change.table };
-                    entries.push(Entry { address, kind: kind(*scope), change });
+                    let address = Address {
+                        dataflow: *id,
+                        operator: STORE,
+                        shard: 0,
+                        table: change.table,
+                    };
+                    entries.push(Entry {
+                        address,
+                        kind: kind(*scope),
+                        change,
+                    });
                 }
             }
             Ok(())
@@ -231,10 +246,22 @@ impl Stepper {
     fn meta(&self) -> Meta {
         let source = |(id, source): (&ObjectId, &super::stepper::Source)| {
             let partitions = source.state.partitions.clone();
-            (*id, SourceMeta { partitions, watermark: source.state.watermark() })
+            (
+                *id,
+                SourceMeta {
+                    partitions,
+                    watermark: source.state.watermark(),
+                },
+            )
         };
         let view = |(id, view): (&ObjectId, &super::graph::Dataflow)| {
-            (*id, ViewMeta { shards: view.shards(), plan: view.plan().to_string() })
+            (
+                *id,
+                ViewMeta {
+                    shards: view.shards(),
+                    plan: view.plan().to_string(),
+                },
+            )
         };
         Meta {
             version: META_VERSION,
@@ -276,7 +303,12 @@ fn write(
     for id in whole {
         writer.remove_dataflow(id);
     }
-    for Entry { address, kind, change } in entries {
+    for Entry {
+        address,
+        kind,
+        change,
+    } in entries
+    {
         writer.write_block(*address, *kind, &change.slots, &change.rows, &change.freed)?;
     }
     let meta = serde_json::to_value(meta)

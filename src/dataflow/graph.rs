@@ -18,13 +18,13 @@ use crate::base::limits::PARALLEL_ROWS_MIN;
 use crate::base::{Epoch, ObjectId};
 use crate::delta::{DeltaBatch, KeyBatch, KeyTable, concat, consolidate};
 use crate::error::{Error, Result};
+use crate::operator::TableChange;
 use crate::operator::aggregate::Aggregate;
 use crate::operator::gate::Gate;
 use crate::operator::join::Join;
 use crate::operator::map::Map;
 use crate::operator::window::Window;
 use crate::operator::{Bounds, Counts, LateRows, Operator, Output, RowError, Scope, Step};
-use crate::operator::TableChange;
 use crate::plan::{Operation, StreamPlan};
 
 /// What a step hands to a dataflow for one of the collections it reads.
@@ -93,10 +93,17 @@ impl Dataflow {
             };
             levels[id] = node.inputs.iter().map(after).max().unwrap_or(0);
         }
-        let shards =
-            (0..shards).map(|shard| Shard::new(&plan, shard)).collect::<Result<Vec<_>>>()?;
+        let shards = (0..shards)
+            .map(|shard| Shard::new(&plan, shard))
+            .collect::<Result<Vec<_>>>()?;
         let width = plan.schema.fields().len();
-        Ok(Dataflow { plan, levels, shards, is_started: false, bounds: Bounds::unknown(width) })
+        Ok(Dataflow {
+            plan,
+            levels,
+            shards,
+            is_started: false,
+            bounds: Bounds::unknown(width),
+        })
     }
 
     pub fn plan(&self) -> &StreamPlan {
@@ -122,7 +129,11 @@ impl Dataflow {
         input: &dyn Fn(ObjectId) -> CollectionDelta,
     ) -> Result<DataflowOutput> {
         self.feed(input)?;
-        let rows: usize = self.shards.iter().flat_map(|shard| &shard.outputs).flatten()
+        let rows: usize = self
+            .shards
+            .iter()
+            .flat_map(|shard| &shard.outputs)
+            .flatten()
             .map(DeltaBatch::len)
             .sum();
         let last = self.levels.iter().copied().max().unwrap_or(0);
@@ -141,7 +152,10 @@ impl Dataflow {
             match &node.operation {
                 Operation::Scan(scan) => {
                     let collection = input(scan.object);
-                    let bounds = scan.columns.iter().map(|&column| collection.bounds.0[column]);
+                    let bounds = scan
+                        .columns
+                        .iter()
+                        .map(|&column| collection.bounds.0[column]);
                     let bounds = Bounds(bounds.collect());
                     for shard in &mut self.shards {
                         shard.bounds[id] = bounds.clone();
@@ -203,7 +217,9 @@ impl Dataflow {
                 .collect();
             let mut result = run(first);
             for handle in handles {
-                let other = handle.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+                let other = handle
+                    .join()
+                    .unwrap_or_else(|panic| std::panic::resume_unwind(panic));
                 result = result.and(other);
             }
             result
@@ -260,25 +276,39 @@ impl Dataflow {
 
     /// Bytes of state of all operators.
     pub fn state_bytes(&self) -> usize {
-        let operators = self.shards.iter().flat_map(|shard| &shard.operators).flatten();
+        let operators = self
+            .shards
+            .iter()
+            .flat_map(|shard| &shard.operators)
+            .flatten();
         operators.map(|operator| operator.state_bytes()).sum()
     }
 
     /// The earliest wall clock at which a step without rows would change the output.
     pub fn deadline(&self) -> Option<i64> {
-        let operators = self.shards.iter().flat_map(|shard| &shard.operators).flatten();
+        let operators = self
+            .shards
+            .iter()
+            .flat_map(|shard| &shard.operators)
+            .flatten();
         operators.filter_map(|operator| operator.deadline()).min()
     }
 
     /// Whether a step without any change of its inputs could still change the output.
     pub fn is_waiting(&self, clock_micros: i64) -> bool {
-        !self.is_started || self.deadline().is_some_and(|deadline| deadline <= clock_micros)
+        !self.is_started
+            || self
+                .deadline()
+                .is_some_and(|deadline| deadline <= clock_micros)
     }
 
     /// State bytes of each node, summed over the shards.
     pub fn node_bytes(&self) -> Vec<usize> {
         let of = |id: usize| {
-            let operators = self.shards.iter().filter_map(move |shard| shard.operators[id].as_ref());
+            let operators = self
+                .shards
+                .iter()
+                .filter_map(move |shard| shard.operators[id].as_ref());
             operators.map(|operator| operator.state_bytes()).sum()
         };
         (0..self.plan.nodes.len()).map(of).collect()
@@ -293,7 +323,11 @@ impl Dataflow {
                 let Some(operator) = operator else { continue };
                 for change in operator.changes(scope)? {
                     let (operator, shard) = (narrow(id), narrow(shard));
-                    changes.push(StateChange { operator, shard, change });
+                    changes.push(StateChange {
+                        operator,
+                        shard,
+                        change,
+                    });
                 }
             }
         }
@@ -303,9 +337,18 @@ impl Dataflow {
     /// Puts back a change that [`Dataflow::changes`] gave, in its order, before the first step.
     pub fn restore(&mut self, change: StateChange) -> Result<()> {
         let missing = || Error::internal("a checkpoint has state of an operator that is not there");
-        let shard = self.shards.get_mut(change.shard as usize).ok_or_else(missing)?;
-        let operator = shard.operators.get_mut(change.operator as usize).ok_or_else(missing)?;
-        operator.as_mut().ok_or_else(missing)?.restore(change.change)
+        let shard = self
+            .shards
+            .get_mut(change.shard as usize)
+            .ok_or_else(missing)?;
+        let operator = shard
+            .operators
+            .get_mut(change.operator as usize)
+            .ok_or_else(missing)?;
+        operator
+            .as_mut()
+            .ok_or_else(missing)?
+            .restore(change.change)
     }
 
     /// Says that the state put back is that of a dataflow that has run.
@@ -325,9 +368,7 @@ impl Shard {
             Ok(match operation {
                 Operation::Map(spec) => Some(Box::new(Map::new(spec.clone())?)),
                 Operation::Window(spec) => Some(Box::new(Window::new(spec.clone())?)),
-                Operation::Aggregate(spec) => {
-                    Some(Box::new(Aggregate::new(spec.clone(), shard)?))
-                }
+                Operation::Aggregate(spec) => Some(Box::new(Aggregate::new(spec.clone(), shard)?)),
                 Operation::Join(spec) => Some(Box::new(Join::new(spec.clone())?)),
                 Operation::Gate(spec) => Some(Box::new(Gate::new(spec.clone())?)),
                 Operation::Scan(_)
@@ -336,8 +377,11 @@ impl Shard {
                 | Operation::Constant(_) => None,
             })
         };
-        let operators =
-            plan.nodes.iter().map(|node| operator(&node.operation)).collect::<Result<Vec<_>>>()?;
+        let operators = plan
+            .nodes
+            .iter()
+            .map(|node| operator(&node.operation))
+            .collect::<Result<Vec<_>>>()?;
         let unknown = |node: &crate::plan::Node| Bounds::unknown(node.schema.fields().len());
         Ok(Shard {
             outputs: vec![Vec::new(); operators.len()],
@@ -393,15 +437,24 @@ impl Shard {
         epoch: Epoch,
         clock_micros: i64,
     ) -> Result<()> {
-        let operator = self.operators[id].as_mut().expect("the node has an operator");
+        let operator = self.operators[id]
+            .as_mut()
+            .expect("the node has an operator");
         let mut out = Output::default();
         for (port, &input) in inputs.iter().enumerate() {
             for batch in &self.outputs[input] {
                 operator.push(port, batch.clone(), &mut out)?;
             }
         }
-        let bounds = inputs.iter().map(|&input| self.bounds[input].clone()).collect();
-        let step = Step { epoch, clock_micros, bounds };
+        let bounds = inputs
+            .iter()
+            .map(|&input| self.bounds[input].clone())
+            .collect();
+        let step = Step {
+            epoch,
+            clock_micros,
+            bounds,
+        };
         operator.finish(&step, &mut out)?;
         self.bounds[id] = operator.bounds(&step);
         self.outputs[id] = out.deltas;
@@ -417,12 +470,20 @@ impl Shard {
                 continue;
             }
             if shards == 1 || columns.is_empty() {
-                self.sent.push(Sent { node, shard: 0, batch });
+                self.sent.push(Sent {
+                    node,
+                    shard: 0,
+                    batch,
+                });
                 continue;
             }
             for (shard, part) in partition(&batch, columns, shards)?.into_iter().enumerate() {
                 if !part.is_empty() {
-                    self.sent.push(Sent { node, shard, batch: part });
+                    self.sent.push(Sent {
+                        node,
+                        shard,
+                        batch: part,
+                    });
                 }
             }
         }
@@ -432,8 +493,10 @@ impl Shard {
 
 /// The rows of each shard, in their order.
 fn partition(batch: &DeltaBatch, columns: &[usize], shards: usize) -> Result<Vec<DeltaBatch>> {
-    let keys: Vec<ArrayRef> =
-        columns.iter().map(|&column| batch.rows().column(column).clone()).collect();
+    let keys: Vec<ArrayRef> = columns
+        .iter()
+        .map(|&column| batch.rows().column(column).clone())
+        .collect();
     let types: Vec<DataType> = keys.iter().map(|key| key.data_type().clone()).collect();
     let keys = KeyBatch::new(&KeyTable::new(&types)?, &keys)?;
     let mut rows: Vec<Vec<u32>> = vec![Vec::with_capacity(batch.len() / shards * 2); shards];
@@ -443,5 +506,7 @@ fn partition(batch: &DeltaBatch, columns: &[usize], shards: usize) -> Result<Vec
         let shard = usize::try_from(shard).expect("less than the number of shards");
         rows[shard].push(u32::try_from(row).expect("a batch has fewer than 2^32 rows"));
     }
-    rows.into_iter().map(|rows| batch.take(&UInt32Array::from(rows))).collect()
+    rows.into_iter()
+        .map(|rows| batch.take(&UInt32Array::from(rows)))
+        .collect()
 }

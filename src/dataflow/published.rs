@@ -72,8 +72,14 @@ pub struct CollectionStatus {
 
 impl Published {
     pub fn new(epoch: Epoch) -> Published {
-        let state = State { epoch, collections: BTreeMap::new() };
-        Published { state: RwLock::new(state), epoch: watch::Sender::new(epoch) }
+        let state = State {
+            epoch,
+            collections: BTreeMap::new(),
+        };
+        Published {
+            state: RwLock::new(state),
+            epoch: watch::Sender::new(epoch),
+        }
     }
 
     /// The newest epoch.
@@ -131,7 +137,9 @@ impl Published {
                 SqlState::CONFIGURATION_LIMIT_EXCEEDED,
                 format!("the changes after epoch {epoch} are not kept any more"),
             )
-            .detail(format!("the oldest epoch that can be resumed from is {oldest}"))
+            .detail(format!(
+                "the oldest epoch that can be resumed from is {oldest}"
+            ))
             .hint("subscribe anew with a snapshot, or keep more with WITH (history = '…')")),
         }
     }
@@ -153,9 +161,12 @@ impl Published {
     /// The errors that a relation keeps, oldest first.
     pub fn errors(&self, id: ObjectId) -> Vec<ErrorRow> {
         let state = self.read();
-        state.collections.get(&id).map_or_else(Vec::new, |collection| {
-            collection.errors.iter().cloned().collect()
-        })
+        state
+            .collections
+            .get(&id)
+            .map_or_else(Vec::new, |collection| {
+                collection.errors.iter().cloned().collect()
+            })
     }
 
     /// Changes the published state as one. Only the stepper calls it.
@@ -229,7 +240,9 @@ impl Change<'_> {
     }
 
     pub fn apply(&mut self, id: ObjectId, epoch: Epoch, delta: &DeltaBatch) -> Result<()> {
-        let Some(collection) = self.0.collections.get_mut(&id) else { return Ok(()) };
+        let Some(collection) = self.0.collections.get_mut(&id) else {
+            return Ok(());
+        };
         if let Some(store) = &mut collection.store {
             store.apply(delta)?;
         }
@@ -246,7 +259,9 @@ impl Change<'_> {
     }
 
     pub fn record_errors(&mut self, id: ObjectId, rows: impl IntoIterator<Item = ErrorRow>) {
-        let Some(collection) = self.0.collections.get_mut(&id) else { return };
+        let Some(collection) = self.0.collections.get_mut(&id) else {
+            return;
+        };
         for row in rows {
             if collection.errors.len() >= ERROR_ROWS_MAX {
                 collection.errors.pop_front();

@@ -56,7 +56,9 @@ pub(super) fn recover(
     commands: SyncSender<Command>,
 ) -> Result<Stepper> {
     let (checkpoints, manifest) = CheckpointStore::open(directory.checkpoints())?;
-    let epoch = manifest.as_ref().map_or(Epoch::ZERO, |manifest| manifest.epoch());
+    let epoch = manifest
+        .as_ref()
+        .map_or(Epoch::ZERO, |manifest| manifest.epoch());
     let (journal, records) = Journal::open(directory.journal(), epoch)?;
     let now = options.clock.now_micros();
     let mut checkpointer = Checkpointer::new(
@@ -66,7 +68,11 @@ pub(super) fn recover(
         now,
     );
     checkpointer.set_last(epoch);
-    let meta = manifest.as_deref().map(meta_of).transpose()?.unwrap_or_default();
+    let meta = manifest
+        .as_deref()
+        .map(meta_of)
+        .transpose()?
+        .unwrap_or_default();
     let mut stepper = Stepper {
         options,
         commands,
@@ -83,18 +89,40 @@ pub(super) fn recover(
         catching_up: BTreeMap::new(),
         is_ended: false,
     };
-    let state = State { checkpoints, manifest, meta };
+    let state = State {
+        checkpoints,
+        manifest,
+        meta,
+    };
     let missing = stepper.restore(objects, &state)?;
     stepper.replay(records)?;
     for view in missing {
-        let RecoveredView { id, name, plan, progress } = view;
-        tracing::info!(view = name, "a view's state is not on disk; it is built anew");
+        let RecoveredView {
+            id,
+            name,
+            plan,
+            progress,
+        } = view;
+        tracing::info!(
+            view = name,
+            "a view's state is not on disk; it is built anew"
+        );
         // Nobody waits for it: tidemill.progress shows it.
         let (done, _) = tokio::sync::oneshot::channel();
-        stepper.add_view(NewView { id, name, plan, progress, done });
+        stepper.add_view(NewView {
+            id,
+            name,
+            plan,
+            progress,
+            done,
+        });
     }
     let ids: Vec<ObjectId> = stepper.sources.keys().copied().collect();
-    for id in ids.into_iter().filter(|id| stepper.is_read(*id)).collect::<Vec<_>>() {
+    for id in ids
+        .into_iter()
+        .filter(|id| stepper.is_read(*id))
+        .collect::<Vec<_>>()
+    {
         if let Err(error) = stepper.start_reader(id) {
             tracing::error!(source = id.0, %error, "a source cannot be read");
         }
@@ -111,9 +139,14 @@ struct State {
 impl State {
     /// The changes of one operator or store, in the order in which they were written.
     fn load(&self, dataflow: ObjectId) -> Result<Vec<(Address, TableChange)>> {
-        let Some(manifest) = &self.manifest else { return Ok(Vec::new()) };
+        let Some(manifest) = &self.manifest else {
+            return Ok(Vec::new());
+        };
         let mut changes = Vec::new();
-        for address in manifest.addresses().filter(|address| address.dataflow == dataflow) {
+        for address in manifest
+            .addresses()
+            .filter(|address| address.dataflow == dataflow)
+        {
             for block in self.checkpoints.load(manifest, address) {
                 let block = block?;
                 let change = TableChange {
@@ -131,7 +164,10 @@ impl State {
 
 fn meta_of(manifest: &Manifest) -> Result<Meta> {
     let meta: Meta = serde_json::from_value(manifest.meta().clone()).map_err(|error| {
-        Error::new(SqlState::DATA_CORRUPTED, format!("the checkpoint's description: {error}"))
+        Error::new(
+            SqlState::DATA_CORRUPTED,
+            format!("the checkpoint's description: {error}"),
+        )
     })?;
     match meta.version {
         META_VERSION => Ok(meta),
@@ -151,7 +187,9 @@ impl Stepper {
             if let (Some(meta), Some(source)) =
                 (state.meta.sources.get(&id), self.sources.get_mut(&id))
             {
-                source.state.restore(meta.partitions.clone(), meta.watermark);
+                source
+                    .state
+                    .restore(meta.partitions.clone(), meta.watermark);
             }
         }
         for table in objects.tables {
@@ -182,7 +220,11 @@ impl Stepper {
         let ids: Vec<ObjectId> = self.sources.keys().copied().collect();
         for id in ids {
             let wanted = self.wanted(id);
-            self.sources.get_mut(&id).expect("just listed").state.want(wanted)?;
+            self.sources
+                .get_mut(&id)
+                .expect("just listed")
+                .state
+                .want(wanted)?;
         }
         Ok(missing)
     }
@@ -195,7 +237,11 @@ impl Stepper {
             match address.operator {
                 STORE => rows.push(change),
                 operator => {
-                    dataflow.restore(StateChange { operator, shard: address.shard, change })?;
+                    dataflow.restore(StateChange {
+                        operator,
+                        shard: address.shard,
+                        change,
+                    })?;
                 }
             }
         }
@@ -237,8 +283,11 @@ impl Stepper {
             if !self.sources.contains_key(&run.source) {
                 continue;
             }
-            let range =
-                ranges.entry(run.source).or_default().entry(run.partition).or_insert(ReadRange {
+            let range = ranges
+                .entry(run.source)
+                .or_default()
+                .entry(run.partition)
+                .or_insert(ReadRange {
                     partition: run.partition,
                     from: run.from,
                     boundaries: VecDeque::new(),
@@ -256,7 +305,14 @@ impl Stepper {
                     .connector
                     .reader(ranges.into_values().collect(), &state.decoded())?;
                 let name = state.spec().name.clone();
-                Ok((id, Replay { reader, chunks: BTreeMap::new(), name }))
+                Ok((
+                    id,
+                    Replay {
+                        reader,
+                        chunks: BTreeMap::new(),
+                        name,
+                    },
+                ))
             })
             .collect()
     }
@@ -268,14 +324,26 @@ impl Stepper {
     ) -> Result<Cut> {
         let mut chunks = Vec::new();
         for run in &step.runs {
-            let Some(replay) = readers.get_mut(&run.source) else { continue };
-            chunks.extend(replay.read(run)?.into_iter().map(|chunk| (run.source, chunk)));
+            let Some(replay) = readers.get_mut(&run.source) else {
+                continue;
+            };
+            chunks.extend(
+                replay
+                    .read(run)?
+                    .into_iter()
+                    .map(|chunk| (run.source, chunk)),
+            );
         }
         let mut writes = Vec::new();
         for write in step.writes {
-            let Some(table) = self.tables.get(&write.table) else { continue };
+            let Some(table) = self.tables.get(&write.table) else {
+                continue;
+            };
             let delta = decode_delta(&write.payload, &table.schema)?;
-            writes.push(Write { object: write.table, delta });
+            writes.push(Write {
+                object: write.table,
+                delta,
+            });
         }
         Ok(Cut {
             epoch: step.epoch,
@@ -310,7 +378,10 @@ impl Replay {
             match self.reader.poll(READER_POLL) {
                 Ok(Polled::Chunk(chunk)) => {
                     waited = std::time::Duration::ZERO;
-                    self.chunks.entry(chunk.partition).or_default().push_back(chunk);
+                    self.chunks
+                        .entry(chunk.partition)
+                        .or_default()
+                        .push_back(chunk);
                 }
                 Ok(_) => waited += READER_POLL,
                 Err(error) if error.is_retryable() => {
@@ -324,7 +395,10 @@ impl Replay {
                 return Err(self.differs(run, "its rows are not there any more"));
             }
         }
-        let rows: u64 = chunks.iter().map(|chunk| chunk.rows.num_rows() as u64).sum();
+        let rows: u64 = chunks
+            .iter()
+            .map(|chunk| chunk.rows.num_rows() as u64)
+            .sum();
         if at != run.to || rows != run.rows {
             return Err(self.differs(run, "it has other rows"));
         }

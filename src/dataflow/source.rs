@@ -65,7 +65,9 @@ impl SourceSpec {
         wanted.iter().copied().for_each(&mut add);
         if let Some((column, expr)) = &self.watermark {
             add(*column);
-            collect_columns(expr).iter().for_each(|column| add(column.index()));
+            collect_columns(expr)
+                .iter()
+                .for_each(|column| add(column.index()));
         }
         columns.sort_unstable();
         columns.dedup();
@@ -165,16 +167,35 @@ impl SourceState {
     /// Changes which columns the deltas have.
     pub fn want(&mut self, wanted: Vec<usize>) -> Result<()> {
         let decoded = self.spec.decoded(&wanted);
-        let narrow = self.spec.schema.project(&decoded).map_err(crate::delta::arrow_error)?;
+        let narrow = self
+            .spec
+            .schema
+            .project(&decoded)
+            .map_err(crate::delta::arrow_error)?;
         let place = |expr: &Arc<dyn PhysicalExpr>, schema| {
             reassign_expr_columns(expr.clone(), schema).map_err(from_datafusion)
         };
         self.computed = wanted
             .iter()
-            .map(|&column| self.spec.computed[column].as_ref().map(|e| place(e, &narrow)).transpose())
+            .map(|&column| {
+                self.spec.computed[column]
+                    .as_ref()
+                    .map(|e| place(e, &narrow))
+                    .transpose()
+            })
             .collect::<Result<_>>()?;
-        self.schema = Arc::new(self.spec.schema.project(&wanted).map_err(crate::delta::arrow_error)?);
-        let time = self.spec.watermark.as_ref().map(|(_, expr)| place(expr, &narrow)).transpose()?;
+        self.schema = Arc::new(
+            self.spec
+                .schema
+                .project(&wanted)
+                .map_err(crate::delta::arrow_error)?,
+        );
+        let time = self
+            .spec
+            .watermark
+            .as_ref()
+            .map(|(_, expr)| place(expr, &narrow))
+            .transpose()?;
         self.watermark_expr = time;
         self.wanted = wanted;
         Ok(())
@@ -194,11 +215,20 @@ impl SourceState {
     pub fn ranges(&self, partitions: &[PartitionId]) -> Vec<ReadRange> {
         let from = |partition: &PartitionId| {
             self.partitions.get(partition).map_or_else(
-                || self.spec.startup.get(partition).copied().unwrap_or_default(),
+                || {
+                    self.spec
+                        .startup
+                        .get(partition)
+                        .copied()
+                        .unwrap_or_default()
+                },
                 |state| state.position,
             )
         };
-        partitions.iter().map(|partition| ReadRange::tail(*partition, from(partition))).collect()
+        partitions
+            .iter()
+            .map(|partition| ReadRange::tail(*partition, from(partition)))
+            .collect()
     }
 
     /// The rows of a chunk as a delta of the wanted columns, and the clock moved by them. The chunk
@@ -207,14 +237,22 @@ impl SourceState {
         let narrowed = self.narrow(chunk)?;
         let chunk = narrowed.as_ref().unwrap_or(chunk);
         let rows = chunk.rows.num_rows();
-        let startup = self.spec.startup.get(&chunk.partition).copied().unwrap_or_default();
-        let state = self.partitions.entry(chunk.partition).or_insert(PartitionState {
-            position: startup,
-            watermark: EventTime::MIN,
-            is_idle: false,
-            row_at_micros: clock_micros,
-            rows: 0,
-        });
+        let startup = self
+            .spec
+            .startup
+            .get(&chunk.partition)
+            .copied()
+            .unwrap_or_default();
+        let state = self
+            .partitions
+            .entry(chunk.partition)
+            .or_insert(PartitionState {
+                position: startup,
+                watermark: EventTime::MIN,
+                is_idle: false,
+                row_at_micros: clock_micros,
+                rows: 0,
+            });
         state.position = chunk.to;
         state.rows += rows as u64;
         if rows > 0 || !chunk.bad.is_empty() {
@@ -242,8 +280,14 @@ impl SourceState {
             .map(|&column| schema.index_of(self.spec.schema.field(column).name()))
             .collect::<std::result::Result<Vec<_>, _>>()
             .map_err(crate::delta::arrow_error)?;
-        let rows = chunk.rows.project(&places).map_err(crate::delta::arrow_error)?;
-        Ok(Some(Chunk { rows, ..chunk.clone() }))
+        let rows = chunk
+            .rows
+            .project(&places)
+            .map_err(crate::delta::arrow_error)?;
+        Ok(Some(Chunk {
+            rows,
+            ..chunk.clone()
+        }))
     }
 
     fn columns(&self, rows: &RecordBatch) -> Result<RecordBatch> {
@@ -272,7 +316,9 @@ impl SourceState {
 
     /// Moves the watermark row by row; returns what it was before each.
     fn advance(&mut self, chunk: &Chunk) -> Result<Option<ScalarBuffer<i64>>> {
-        let Some(expr) = &self.watermark_expr else { return Ok(None) };
+        let Some(expr) = &self.watermark_expr else {
+            return Ok(None);
+        };
         let times = expr
             .evaluate(&chunk.rows)
             .and_then(|value| value.into_array(chunk.rows.num_rows()))
@@ -285,7 +331,10 @@ impl SourceState {
             .map(|(_, state)| state.watermark)
             .min()
             .unwrap_or(EventTime::MAX);
-        let state = self.partitions.get_mut(&chunk.partition).expect("the chunk's partition");
+        let state = self
+            .partitions
+            .get_mut(&chunk.partition)
+            .expect("the chunk's partition");
         let mut own = state.watermark.0;
         let mut source = self.watermark.0;
         let mut before = Vec::with_capacity(times.len());
@@ -364,7 +413,11 @@ impl ReaderThread {
                 wake();
             }
         });
-        Ok(ReaderThread { shared, waker, thread: Some(thread) })
+        Ok(ReaderThread {
+            shared,
+            waker,
+            thread: Some(thread),
+        })
     }
 
     /// Takes whole chunks, in order, until the bounds are reached; at least one if there is one.
@@ -492,4 +545,3 @@ pub fn error_row(bad: &BadRecord, at_micros: i64) -> crate::dataflow::published:
         row: String::from_utf8_lossy(&bad.raw).into_owned(),
     }
 }
-

@@ -44,27 +44,53 @@ use crate::view::{History, Identity, Store};
 /// What others ask of the stepper. Everything that can happen to it is in here.
 pub enum Command {
     /// A source exists; its rows are read when a view needs them.
-    AddSource { spec: Box<SourceSpec>, logs: Vec<LogWriter> },
+    AddSource {
+        spec: Box<SourceSpec>,
+        logs: Vec<LogWriter>,
+    },
     AddTable(TableSpec),
     /// Builds a view beside the running ones; answers when it has joined them.
     AddView(Box<NewView>),
-    Drop { ids: Vec<ObjectId>, done: oneshot::Sender<()> },
+    Drop {
+        ids: Vec<ObjectId>,
+        done: oneshot::Sender<()>,
+    },
     /// Applies writes in one step; answers with its epoch when they are durable and visible.
-    Write { writes: Vec<Write>, done: oneshot::Sender<Result<Epoch>> },
+    Write {
+        writes: Vec<Write>,
+        done: oneshot::Sender<Result<Epoch>>,
+    },
     /// Answers when everything that was there before is visible.
-    Flush { done: oneshot::Sender<Result<Epoch>> },
-    SourceStatus { reply: oneshot::Sender<Vec<SourceStatus>> },
+    Flush {
+        done: oneshot::Sender<Result<Epoch>>,
+    },
+    SourceStatus {
+        reply: oneshot::Sender<Vec<SourceStatus>>,
+    },
     /// From a catch-up: what to read, at one epoch.
-    Inputs { start: CatchUpStart, reply: oneshot::Sender<Result<Inputs>> },
+    Inputs {
+        start: CatchUpStart,
+        reply: oneshot::Sender<Result<Inputs>>,
+    },
     /// From a catch-up: the chunks that the running sources took since.
-    Drain { view: ObjectId, reply: oneshot::Sender<Result<Inputs>> },
+    Drain {
+        view: ObjectId,
+        reply: oneshot::Sender<Result<Inputs>>,
+    },
     /// From a catch-up that has almost everything: take it in.
-    Join { catch_up: Box<CatchUp>, done: oneshot::Sender<Result<Epoch>> },
+    Join {
+        catch_up: Box<CatchUp>,
+        done: oneshot::Sender<Result<Epoch>>,
+    },
     /// From a catch-up that has ended otherwise.
-    Abandon { view: ObjectId },
+    Abandon {
+        view: ObjectId,
+    },
     CheckpointDone(Result<Epoch>),
     /// A checkpoint now; answers when it is durable.
-    Checkpoint { done: oneshot::Sender<Result<Epoch>> },
+    Checkpoint {
+        done: oneshot::Sender<Result<Epoch>>,
+    },
     /// A reader has something.
     Wake,
     Shutdown,
@@ -123,7 +149,11 @@ impl Runtime {
             crate::dataflow::recovery::recover(directory, options, objects, sender.clone())?;
         let published = stepper.published.clone();
         let thread = task::spawn("stepper", move || stepper.run(&receiver));
-        Ok(Runtime { commands: sender, published, thread: Mutex::new(Some(thread)) })
+        Ok(Runtime {
+            commands: sender,
+            published,
+            thread: Mutex::new(Some(thread)),
+        })
     }
 
     pub fn published(&self) -> &Arc<Published> {
@@ -132,15 +162,19 @@ impl Runtime {
 
     /// Hands over a command; waits while the stepper is far behind.
     pub fn send(&self, command: Command) -> Result<()> {
-        self.commands.send(command).map_err(|_| {
-            Error::new(SqlState::ADMIN_SHUTDOWN, "the server is shutting down")
-        })
+        self.commands
+            .send(command)
+            .map_err(|_| Error::new(SqlState::ADMIN_SHUTDOWN, "the server is shutting down"))
     }
 
     /// Ends the loop after the running step and waits for it.
     pub fn shutdown(&self) {
         let _ = self.commands.send(Command::Shutdown);
-        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let thread = self
+            .thread
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
         if let Some(thread) = thread
             && thread.join().is_err()
         {
@@ -230,7 +264,9 @@ impl Stepper {
                 Err(RecvTimeoutError::Disconnected) => break,
             }
             for _ in 0..COMMANDS_MAX {
-                let Ok(command) = commands.try_recv() else { break };
+                let Ok(command) = commands.try_recv() else {
+                    break;
+                };
                 self.handle(command);
             }
             if self.is_ended {
@@ -301,7 +337,12 @@ impl Stepper {
         let id = spec.id;
         match SourceState::new(spec, Vec::new()) {
             Ok(state) => {
-                let source = Source { state, reader: None, logs, tees: BTreeMap::new() };
+                let source = Source {
+                    state,
+                    reader: None,
+                    logs,
+                    tees: BTreeMap::new(),
+                };
                 self.sources.insert(id, source);
                 self.publish_collection(id, None);
             }
@@ -330,7 +371,13 @@ impl Stepper {
     }
 
     pub(super) fn add_view(&mut self, view: NewView) {
-        let NewView { id, name, plan, progress, done } = view;
+        let NewView {
+            id,
+            name,
+            plan,
+            progress,
+            done,
+        } = view;
         let pins = self.catching_up.entry(id).or_default();
         pins.progress = Some(progress.clone());
         let start = CatchUpStart::new(id, name, plan, self.options.workers, progress);
@@ -343,7 +390,11 @@ impl Stepper {
     }
 
     fn drop_object(&mut self, id: ObjectId) {
-        if let Some(progress) = self.catching_up.get(&id).and_then(|pins| pins.progress.clone()) {
+        if let Some(progress) = self
+            .catching_up
+            .get(&id)
+            .and_then(|pins| pins.progress.clone())
+        {
             progress.cancel();
         }
         self.views.remove(&id);
@@ -371,7 +422,9 @@ impl Stepper {
     }
 
     pub(super) fn is_read(&self, source: ObjectId) -> bool {
-        self.views.values().any(|view| view.plan().scans().any(|scan| scan.object == source))
+        self.views
+            .values()
+            .any(|view| view.plan().scans().any(|scan| scan.object == source))
     }
 
     fn stop_unread_sources(&mut self) {
@@ -384,7 +437,9 @@ impl Stepper {
             source.reader = None;
             if !source.state.spec().is_embedded {
                 // The next view begins where CREATE SOURCE said.
-                source.state.restore(BTreeMap::new(), crate::base::EventTime::MIN);
+                source
+                    .state
+                    .restore(BTreeMap::new(), crate::base::EventTime::MIN);
             }
         }
     }
@@ -393,9 +448,15 @@ impl Stepper {
     pub(super) fn start_reader(&mut self, id: ObjectId) -> Result<()> {
         let wanted = self.wanted(id);
         let commands = self.commands.clone();
-        let Some(source) = self.sources.get_mut(&id) else { return Ok(()) };
+        let Some(source) = self.sources.get_mut(&id) else {
+            return Ok(());
+        };
         let has_columns = source.reader.is_some() || source.state.spec().is_embedded;
-        if has_columns && wanted.iter().all(|column| source.state.wanted().contains(column)) {
+        if has_columns
+            && wanted
+                .iter()
+                .all(|column| source.state.wanted().contains(column))
+        {
             return Ok(());
         }
         source.state.want(wanted)?;
@@ -413,7 +474,12 @@ impl Stepper {
             let _ = commands.try_send(Command::Wake);
         });
         let decoded = source.state.decoded();
-        source.reader = Some(ReaderThread::start(source.state.spec(), ranges, &decoded, wake)?);
+        source.reader = Some(ReaderThread::start(
+            source.state.spec(),
+            ranges,
+            &decoded,
+            wake,
+        )?);
         Ok(())
     }
 
@@ -422,10 +488,13 @@ impl Stepper {
             id: *id,
             watermark: source.state.watermark(),
             partitions: source.state.partitions.clone(),
-            error: source.reader.as_ref().and_then(|reader| match reader.error() {
-                Ok(error) => error,
-                Err(error) => Some(error),
-            }),
+            error: source
+                .reader
+                .as_ref()
+                .and_then(|reader| match reader.error() {
+                    Ok(error) => error,
+                    Err(error) => Some(error),
+                }),
             queued_bytes: source.reader.as_ref().map_or(0, ReaderThread::queued_bytes),
         };
         self.sources.iter().map(status).collect()
@@ -453,7 +522,9 @@ impl Stepper {
             .filter_map(Dataflow::deadline)
             .chain(self.sources.values().filter_map(idle_deadline))
             .chain(self.checkpointer.deadline());
-        let micros = deadlines.min().map_or(i64::MAX, |deadline| deadline.saturating_sub(now));
+        let micros = deadlines
+            .min()
+            .map_or(i64::MAX, |deadline| deadline.saturating_sub(now));
         let micros = u64::try_from(micros).unwrap_or(0);
         // An hour: nothing is late by it, and the arithmetic of the wait stays in range.
         Duration::from_micros(micros.clamp(1_000, 3_600_000_000))
@@ -465,10 +536,21 @@ impl Stepper {
         let staged = std::mem::take(&mut self.staged);
         let (writes, answers): (Vec<_>, Vec<_>) = staged.into_iter().unzip();
         let cut = self.cut(writes.into_iter().flatten().collect())?;
-        let rows: usize = cut.chunks.iter().map(|(_, chunk)| chunk.rows.num_rows()).sum();
-        if cut.is_empty() && !self.views.values().any(|view| view.is_waiting(cut.clock_micros)) {
+        let rows: usize = cut
+            .chunks
+            .iter()
+            .map(|(_, chunk)| chunk.rows.num_rows())
+            .sum();
+        if cut.is_empty()
+            && !self
+                .views
+                .values()
+                .any(|view| view.is_waiting(cut.clock_micros))
+        {
             // Only FLUSH without rows: everything before it is visible already.
-            answers.into_iter().for_each(|done| drop(done.send(Ok(self.epoch))));
+            answers
+                .into_iter()
+                .for_each(|done| drop(done.send(Ok(self.epoch))));
             return Ok(());
         }
         let record = record_of(&cut)?;
@@ -508,14 +590,23 @@ impl Stepper {
             chunks: Vec::new(),
             writes: Vec::new(),
         };
-        let active = self.sources.values().filter(|source| source.reader.is_some()).count().max(1);
+        let active = self
+            .sources
+            .values()
+            .filter(|source| source.reader.is_some())
+            .count()
+            .max(1);
         for (id, source) in &self.sources {
             for partition in idle_partitions(source, clock_micros) {
-                cut.events.push(Event::Idle { source: *id, partition });
+                cut.events.push(Event::Idle {
+                    source: *id,
+                    partition,
+                });
             }
             if let Some(reader) = &source.reader {
                 let chunks = reader.take(self.rows_budget / active, STEP_BYTES_MAX / active);
-                cut.chunks.extend(chunks.into_iter().map(|chunk| (*id, chunk)));
+                cut.chunks
+                    .extend(chunks.into_iter().map(|chunk| (*id, chunk)));
             }
         }
         self.cut_writes(writes, &mut cut)?;
@@ -605,7 +696,9 @@ impl Stepper {
         }
         for (id, chunk) in &cut.chunks {
             // A source that was dropped in the meantime has no readers left.
-            let Some(source) = self.sources.get_mut(id) else { continue };
+            let Some(source) = self.sources.get_mut(id) else {
+                continue;
+            };
             for tee in source.tees.values_mut() {
                 tee.push(chunk);
             }
@@ -620,7 +713,10 @@ impl Stepper {
             }
         }
         for (id, source) in &self.sources {
-            inputs.get_mut(id).expect("every source has an input").bounds = source.state.bounds();
+            inputs
+                .get_mut(id)
+                .expect("every source has an input")
+                .bounds = source.state.bounds();
         }
         Ok(inputs)
     }
@@ -648,7 +744,11 @@ impl Stepper {
         }
         for (id, parts) in deltas {
             let delta = crate::delta::concat(&self.tables[&id].schema, &parts)?;
-            inputs.get_mut(&id).expect("every table has an input").deltas.push(delta.clone());
+            inputs
+                .get_mut(&id)
+                .expect("every table has an input")
+                .deltas
+                .push(delta.clone());
             changes.deltas.push((id, delta));
         }
         Ok(())
@@ -663,8 +763,14 @@ impl Stepper {
         inputs: &mut BTreeMap<ObjectId, CollectionDelta>,
         changes: &mut Changes,
     ) {
-        let view = self.views.get_mut(&id).expect("the caller lists running views");
-        let missing = view.plan().scans().find(|scan| !inputs.contains_key(&scan.object));
+        let view = self
+            .views
+            .get_mut(&id)
+            .expect("the caller lists running views");
+        let missing = view
+            .plan()
+            .scans()
+            .find(|scan| !inputs.contains_key(&scan.object));
         let result = match missing {
             Some(scan) => Err(Error::new(
                 SqlState::OBJECT_NOT_IN_PREREQUISITE_STATE,
@@ -707,13 +813,16 @@ impl Stepper {
             }
             for (id, output, bytes) in changes.outputs {
                 change.count(id, &output.counts, bytes);
-                change.record_errors(id, output.errors.into_iter().map(|error| ErrorRow {
-                    at_micros: clock_micros,
-                    partition: None,
-                    offset: None,
-                    reason: error.reason,
-                    row: error.row,
-                }));
+                change.record_errors(
+                    id,
+                    output.errors.into_iter().map(|error| ErrorRow {
+                        at_micros: clock_micros,
+                        partition: None,
+                        offset: None,
+                        reason: error.reason,
+                        row: error.row,
+                    }),
+                );
                 if let Some(delta) = output.delta
                     && let Err(error) = change.apply(id, epoch, &delta)
                 {
@@ -779,7 +888,10 @@ fn record_of(cut: &Cut) -> Result<StepRecord> {
         .iter()
         .map(|write| {
             let payload = encode_delta(&write.delta)?;
-            Ok(TableWrite { table: write.object, payload })
+            Ok(TableWrite {
+                table: write.object,
+                payload,
+            })
         })
         .collect::<Result<_>>()?;
     Ok(StepRecord {
@@ -802,8 +914,9 @@ fn encode_delta(delta: &DeltaBatch) -> Result<Vec<u8>> {
 /// The delta of a journaled write.
 pub(super) fn decode_delta(payload: &[u8], schema: &SchemaRef) -> Result<DeltaBatch> {
     let (rows, weights) = decode_batch(payload)?;
-    let rows: RecordBatch =
-        rows.with_schema(schema.clone()).map_err(crate::delta::arrow_error)?;
+    let rows: RecordBatch = rows
+        .with_schema(schema.clone())
+        .map_err(crate::delta::arrow_error)?;
     let weights = weights.map_or(Weights::Ones, |weights| Weights::Each(weights.into()));
     Ok(DeltaBatch::new(rows, weights))
 }
@@ -814,18 +927,27 @@ fn wait(ticket: &Ticket) -> Result<()> {
 
 /// Partitions that have just become idle.
 fn idle_partitions(source: &Source, now: i64) -> Vec<PartitionId> {
-    let Some(reader) = &source.reader else { return Vec::new() };
+    let Some(reader) = &source.reader else {
+        return Vec::new();
+    };
     let timeout = source.state.spec().idle_timeout_micros;
     if timeout == 0 || reader.is_filled() {
         return Vec::new();
     }
     let at_end = reader.at_end();
-    let is_idle = |(partition, state): &(&PartitionId, &crate::dataflow::source::PartitionState)| {
-        !state.is_idle
-            && at_end.get(*partition) == Some(&state.position)
-            && (state.rows == 0 || now.saturating_sub(state.row_at_micros) >= timeout)
-    };
-    source.state.partitions.iter().filter(is_idle).map(|(partition, _)| *partition).collect()
+    let is_idle =
+        |(partition, state): &(&PartitionId, &crate::dataflow::source::PartitionState)| {
+            !state.is_idle
+                && at_end.get(*partition) == Some(&state.position)
+                && (state.rows == 0 || now.saturating_sub(state.row_at_micros) >= timeout)
+        };
+    source
+        .state
+        .partitions
+        .iter()
+        .filter(is_idle)
+        .map(|(partition, _)| *partition)
+        .collect()
 }
 
 /// When the next partition will be idle if no row comes.
@@ -836,7 +958,9 @@ fn idle_deadline(source: &Source) -> Option<i64> {
     let waits = source.state.partitions.iter().filter(|(partition, state)| {
         timeout > 0 && !state.is_idle && at_end.get(*partition) == Some(&state.position)
     });
-    waits.map(|(_, state)| state.row_at_micros.saturating_add(timeout)).min()
+    waits
+        .map(|(_, state)| state.row_at_micros.saturating_add(timeout))
+        .min()
 }
 
 fn panic_text(panic: &Box<dyn std::any::Any + Send>) -> String {
@@ -844,5 +968,8 @@ fn panic_text(panic: &Box<dyn std::any::Any + Send>) -> String {
         .downcast_ref::<&str>()
         .map(|text| (*text).to_string())
         .or_else(|| panic.downcast_ref::<String>().cloned());
-    format!("panic: {}", text.unwrap_or_else(|| "without a message".to_string()))
+    format!(
+        "panic: {}",
+        text.unwrap_or_else(|| "without a message".to_string())
+    )
 }

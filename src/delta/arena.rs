@@ -111,7 +111,10 @@ impl Arena {
 
     /// The values of the slots, in their order, as columns.
     pub fn gather(&self, slots: &[u32]) -> Result<Vec<ArrayRef>> {
-        self.columns.iter().map(|column| column.gather(slots)).collect()
+        self.columns
+            .iter()
+            .map(|column| column.gather(slots))
+            .collect()
     }
 
     /// One column's values of the slots, in their order.
@@ -126,7 +129,10 @@ impl Arena {
     #[inline]
     pub fn bytes_of(&self, column: usize, slot: u32) -> &[u8] {
         match &self.columns[column].values {
-            Values::Heap { heap, kind: HeapKind::Plain } => heap.get(slot as usize),
+            Values::Heap {
+                heap,
+                kind: HeapKind::Plain,
+            } => heap.get(slot as usize),
             _ => panic!("column {column} is neither text nor bytes"),
         }
     }
@@ -157,26 +163,40 @@ impl Arena {
 impl Column {
     fn new(data_type: &DataType) -> Result<Column> {
         let values = match data_type {
-            DataType::Boolean => Values::Fixed { width: 1, bytes: Vec::new() },
+            DataType::Boolean => Values::Fixed {
+                width: 1,
+                bytes: Vec::new(),
+            },
             DataType::FixedSizeBinary(width) => Values::Fixed {
                 width: usize::try_from(*width).expect("Arrow's widths are not negative"),
                 bytes: Vec::new(),
             },
-            DataType::Utf8 | DataType::Binary => {
-                Values::Heap { heap: Heap::default(), kind: HeapKind::Plain }
-            }
+            DataType::Utf8 | DataType::Binary => Values::Heap {
+                heap: Heap::default(),
+                kind: HeapKind::Plain,
+            },
             other => match other.primitive_width() {
-                Some(width) => Values::Fixed { width, bytes: Vec::new() },
+                Some(width) => Values::Fixed {
+                    width,
+                    bytes: Vec::new(),
+                },
                 None => {
                     let fields = vec![SortField::new(other.clone())];
                     let converter = RowConverter::new(fields).map_err(|_| {
                         Error::unsupported(format!("values of type {other} cannot be kept"))
                     })?;
-                    Values::Heap { heap: Heap::default(), kind: HeapKind::Rows(Arc::new(converter)) }
+                    Values::Heap {
+                        heap: Heap::default(),
+                        kind: HeapKind::Rows(Arc::new(converter)),
+                    }
                 }
             },
         };
-        Ok(Column { data_type: data_type.clone(), values, valid: Vec::new() })
+        Ok(Column {
+            data_type: data_type.clone(),
+            values,
+            valid: Vec::new(),
+        })
     }
 
     fn write(&mut self, room: usize, slots: &[u32], array: &ArrayRef, rows: &[u32]) -> Result<()> {
@@ -227,10 +247,10 @@ impl Column {
         match &self.values {
             Values::Fixed { width, bytes } => {
                 let buffer = match self.data_type {
-                    DataType::Boolean => BooleanBuffer::collect_bool(slots.len(), |i| {
-                        bytes[slots[i] as usize] == 1
-                    })
-                    .into_inner(),
+                    DataType::Boolean => {
+                        BooleanBuffer::collect_bool(slots.len(), |i| bytes[slots[i] as usize] == 1)
+                            .into_inner()
+                    }
                     _ => {
                         let mut values = aligned(slots.len() * width);
                         let places: Vec<u32> = (0..slots.len())
@@ -242,8 +262,13 @@ impl Column {
                 };
                 build(&self.data_type, slots.len(), vec![buffer], nulls)
             }
-            Values::Heap { heap, kind: HeapKind::Plain } => {
-                let lengths = slots.iter().map(|&slot| heap.spans[slot as usize].1 as usize);
+            Values::Heap {
+                heap,
+                kind: HeapKind::Plain,
+            } => {
+                let lengths = slots
+                    .iter()
+                    .map(|&slot| heap.spans[slot as usize].1 as usize);
                 let total: usize = lengths.clone().sum();
                 if i32::try_from(total).is_err() {
                     return Err(Error::new(
@@ -253,15 +278,25 @@ impl Column {
                 }
                 let offsets = OffsetBuffer::<i32>::from_lengths(lengths);
                 let mut bytes = Vec::with_capacity(total);
-                slots.iter().for_each(|&slot| bytes.extend_from_slice(heap.get(slot as usize)));
+                slots
+                    .iter()
+                    .for_each(|&slot| bytes.extend_from_slice(heap.get(slot as usize)));
                 let buffers = vec![offsets.into_inner().into_inner(), Buffer::from_vec(bytes)];
                 build(&self.data_type, slots.len(), buffers, nulls)
             }
-            Values::Heap { heap, kind: HeapKind::Rows(converter) } => {
+            Values::Heap {
+                heap,
+                kind: HeapKind::Rows(converter),
+            } => {
                 let parser = converter.parser();
-                let rows = slots.iter().map(|&slot| parser.parse(heap.get(slot as usize)));
+                let rows = slots
+                    .iter()
+                    .map(|&slot| parser.parse(heap.get(slot as usize)));
                 let columns = converter.convert_rows(rows).map_err(arrow_error)?;
-                Ok(columns.into_iter().next().expect("one column in, one column out"))
+                Ok(columns
+                    .into_iter()
+                    .next()
+                    .expect("one column in, one column out"))
             }
         }
     }
@@ -274,7 +309,12 @@ impl Column {
         is_equal: &mut [bool],
     ) -> Result<()> {
         let nulls = array.logical_nulls();
-        let pairs = || slots.iter().map(|&slot| slot as usize).zip(rows.iter().map(|&row| row as usize));
+        let pairs = || {
+            slots
+                .iter()
+                .map(|&slot| slot as usize)
+                .zip(rows.iter().map(|&row| row as usize))
+        };
         let validity = |slot: usize, row: usize| {
             let old = self.valid.get(slot).is_none_or(|&valid| valid == 1);
             let new = nulls.as_ref().is_none_or(|nulls| nulls.is_valid(row));
@@ -314,9 +354,8 @@ impl Heap {
     }
 
     fn put(&mut self, slot: usize, value: &[u8]) -> Result<()> {
-        let length = u32::try_from(value.len()).map_err(|_| {
-            Error::new(SqlState::OUT_OF_MEMORY, "a value is longer than 4 GiB")
-        })?;
+        let length = u32::try_from(value.len())
+            .map_err(|_| Error::new(SqlState::OUT_OF_MEMORY, "a value is longer than 4 GiB"))?;
         let (start, old) = self.spans[slot];
         if value.len() <= old as usize {
             // The new value fits where the old one was.
@@ -446,14 +485,21 @@ mod tests {
         let lists = vec![Some(vec![Some(1), None]), None, Some(vec![])];
         vec![
             Arc::new(Int64Array::from(vec![Some(10), None, Some(30)])),
-            Arc::new(StringArray::from(vec![Some("a"), Some("a longer one"), None])),
+            Arc::new(StringArray::from(vec![
+                Some("a"),
+                Some("a longer one"),
+                None,
+            ])),
             Arc::new(BooleanArray::from(vec![Some(true), None, Some(false)])),
             Arc::new(ListArray::from_iter_primitive::<Int32Type, _, _>(lists)),
         ]
     }
 
     fn arena(columns: &[ArrayRef]) -> Arena {
-        let types: Vec<_> = columns.iter().map(|column| column.data_type().clone()).collect();
+        let types: Vec<_> = columns
+            .iter()
+            .map(|column| column.data_type().clone())
+            .collect();
         Arena::new(&types).unwrap()
     }
 
@@ -467,8 +513,14 @@ mod tests {
         for (column, expected) in gathered.iter().zip(&columns) {
             assert_eq!(column, expected);
         }
-        assert_eq!(arena.equal(&[4, 0, 2], &columns, &[0, 1, 2]).unwrap(), [true; 3]);
-        assert_eq!(arena.equal(&[4, 0, 2], &columns, &[1, 1, 0]).unwrap(), [false, true, false]);
+        assert_eq!(
+            arena.equal(&[4, 0, 2], &columns, &[0, 1, 2]).unwrap(),
+            [true; 3]
+        );
+        assert_eq!(
+            arena.equal(&[4, 0, 2], &columns, &[1, 1, 0]).unwrap(),
+            [false, true, false]
+        );
     }
 
     #[test]
@@ -477,10 +529,19 @@ mod tests {
         let mut arena = arena(std::slice::from_ref(&long));
         arena.grow(1);
         for round in 0..1000 {
-            arena.write(&[0], std::slice::from_ref(&long), &[round % 2]).unwrap();
+            arena
+                .write(&[0], std::slice::from_ref(&long), &[round % 2])
+                .unwrap();
         }
-        assert_eq!(arena.gather(&[0]).unwrap()[0].as_string::<i32>().value(0), "y".repeat(2000));
-        assert!(arena.bytes() < 100_000, "garbage is compacted: {}", arena.bytes());
+        assert_eq!(
+            arena.gather(&[0]).unwrap()[0].as_string::<i32>().value(0),
+            "y".repeat(2000)
+        );
+        assert!(
+            arena.bytes() < 100_000,
+            "garbage is compacted: {}",
+            arena.bytes()
+        );
     }
 
     #[test]
@@ -489,7 +550,9 @@ mod tests {
         let slice = whole.slice(4, 3);
         let mut arena = arena(std::slice::from_ref(&slice));
         arena.grow(3);
-        arena.write(&[0, 1, 2], std::slice::from_ref(&slice), &[0, 1, 2]).unwrap();
+        arena
+            .write(&[0, 1, 2], std::slice::from_ref(&slice), &[0, 1, 2])
+            .unwrap();
         let gathered = arena.gather(&[0, 1, 2]).unwrap();
         assert_eq!(gathered[0].as_primitive::<Int64Type>().values(), &[4, 5, 6]);
     }

@@ -51,7 +51,11 @@ pub struct DeltaBatch {
 impl DeltaBatch {
     /// Rows that are all added once.
     pub fn insertions(rows: RecordBatch) -> Self {
-        DeltaBatch { rows, weights: Weights::Ones, watermarks: None }
+        DeltaBatch {
+            rows,
+            weights: Weights::Ones,
+            watermarks: None,
+        }
     }
 
     /// # Panics
@@ -60,7 +64,11 @@ impl DeltaBatch {
         if let Weights::Each(each) = &weights {
             assert_eq!(each.len(), rows.num_rows(), "one weight per row");
         }
-        DeltaBatch { rows, weights, watermarks: None }
+        DeltaBatch {
+            rows,
+            weights,
+            watermarks: None,
+        }
     }
 
     /// Says for each row what the watermark was before it came.
@@ -117,7 +125,11 @@ impl DeltaBatch {
     /// # Panics
     /// When the number of rows differs.
     pub fn with_rows(&self, rows: RecordBatch) -> DeltaBatch {
-        assert_eq!(rows.num_rows(), self.rows.num_rows(), "a projection keeps its rows");
+        assert_eq!(
+            rows.num_rows(),
+            self.rows.num_rows(),
+            "a projection keeps its rows"
+        );
         DeltaBatch {
             rows,
             weights: self.weights.clone(),
@@ -128,7 +140,9 @@ impl DeltaBatch {
     /// The rows for which the predicate is true; NULL is not true.
     pub fn filter(&self, predicate: &BooleanArray) -> Result<DeltaBatch> {
         let filter = FilterBuilder::new(predicate).optimize().build();
-        let rows = filter.filter_record_batch(&self.rows).map_err(arrow_error)?;
+        let rows = filter
+            .filter_record_batch(&self.rows)
+            .map_err(arrow_error)?;
         let pick = |values: &ScalarBuffer<i64>| -> Result<ScalarBuffer<i64>> {
             let array = arrow::array::PrimitiveArray::<Int64Type>::new(values.clone(), None);
             let kept = filter.filter(&array).map_err(arrow_error)?;
@@ -140,7 +154,11 @@ impl DeltaBatch {
             Weights::Each(weights) => Weights::Each(pick(weights)?),
         };
         let watermarks = self.watermarks.as_ref().map(pick).transpose()?;
-        Ok(DeltaBatch { rows, weights, watermarks })
+        Ok(DeltaBatch {
+            rows,
+            weights,
+            watermarks,
+        })
     }
 
     /// The rows with the given indices, in their order; an index may come more than once.
@@ -161,7 +179,10 @@ impl DeltaBatch {
                 Weights::Ones => Weights::Ones,
                 Weights::Each(weights) => Weights::Each(weights.slice(offset, length)),
             },
-            watermarks: self.watermarks.as_ref().map(|each| each.slice(offset, length)),
+            watermarks: self
+                .watermarks
+                .as_ref()
+                .map(|each| each.slice(offset, length)),
         }
     }
 
@@ -193,7 +214,11 @@ impl DeltaBatch {
 }
 
 fn select(values: &ScalarBuffer<i64>, indices: &UInt32Array) -> ScalarBuffer<i64> {
-    let picked: Vec<i64> = indices.values().iter().map(|&row| values[row as usize]).collect();
+    let picked: Vec<i64> = indices
+        .values()
+        .iter()
+        .map(|&row| values[row as usize])
+        .collect();
     picked.into()
 }
 

@@ -17,17 +17,27 @@ pub fn concat(schema: &SchemaRef, batches: &[DeltaBatch]) -> Result<DeltaBatch> 
         _ => {}
     }
     let rows = concat_batches(schema, batches.iter().map(DeltaBatch::rows)).map_err(arrow_error)?;
-    let is_ones = batches.iter().all(|batch| matches!(batch.weights(), Weights::Ones));
+    let is_ones = batches
+        .iter()
+        .all(|batch| matches!(batch.weights(), Weights::Ones));
     let weights = match is_ones {
         true => Weights::Ones,
         false => {
-            let each = batches.iter().flat_map(|batch| batch.explicit_weights().to_vec());
+            let each = batches
+                .iter()
+                .flat_map(|batch| batch.explicit_weights().to_vec());
             Weights::Each(each.collect())
         }
     };
-    let watermarks = batches.iter().map(|batch| batch.watermarks()).collect::<Option<Vec<_>>>();
-    let watermarks: Option<ScalarBuffer<i64>> =
-        watermarks.map(|each| each.into_iter().flat_map(|buffer| buffer.to_vec()).collect());
+    let watermarks = batches
+        .iter()
+        .map(|batch| batch.watermarks())
+        .collect::<Option<Vec<_>>>();
+    let watermarks: Option<ScalarBuffer<i64>> = watermarks.map(|each| {
+        each.into_iter()
+            .flat_map(|buffer| buffer.to_vec())
+            .collect()
+    });
     Ok(DeltaBatch::new(rows, weights).with_watermarks(watermarks))
 }
 
@@ -41,7 +51,10 @@ pub fn consolidate(batch: &DeltaBatch) -> Result<DeltaBatch> {
         return consolidate_empty_rows(batch);
     }
     let columns = batch.rows().columns();
-    let types: Vec<_> = columns.iter().map(|column| column.data_type().clone()).collect();
+    let types: Vec<_> = columns
+        .iter()
+        .map(|column| column.data_type().clone())
+        .collect();
     let mut table = KeyTable::new(&types)?;
     let keys = KeyBatch::new(&table, columns)?;
     let mut slots = Vec::with_capacity(batch.len());
@@ -63,13 +76,18 @@ pub fn consolidate(batch: &DeltaBatch) -> Result<DeltaBatch> {
     let indices: UInt32Array = kept().map(|slot| first[slot]).collect::<Vec<_>>().into();
     let weights: Vec<i64> = kept().map(|slot| sums[slot]).collect();
     let rows = batch.take(&indices)?;
-    Ok(DeltaBatch::new(rows.rows().clone(), Weights::Each(weights.into())))
+    Ok(DeltaBatch::new(
+        rows.rows().clone(),
+        Weights::Each(weights.into()),
+    ))
 }
 
 /// Rows without columns are all equal: one row carries the sum.
 fn consolidate_empty_rows(batch: &DeltaBatch) -> Result<DeltaBatch> {
     let sum: i64 = (0..batch.len()).map(|row| batch.weights().get(row)).sum();
-    let rows: RecordBatch = batch.rows().slice(0, usize::from(sum != 0 && !batch.is_empty()));
+    let rows: RecordBatch = batch
+        .rows()
+        .slice(0, usize::from(sum != 0 && !batch.is_empty()));
     let weights = vec![sum; rows.num_rows()];
     Ok(DeltaBatch::new(rows, Weights::Each(weights.into())))
 }

@@ -44,7 +44,11 @@ pub struct KeyBatch {
 }
 
 enum Keys {
-    Words { stride: usize, words: Vec<u64>, masks: Option<Vec<u8>> },
+    Words {
+        stride: usize,
+        words: Vec<u64>,
+        masks: Option<Vec<u8>>,
+    },
     Bytes(Rows),
 }
 
@@ -70,13 +74,26 @@ impl KeyBatch {
                     }
                 }
                 let hashes = hash_words(&hasher, &words, *stride, masks.as_deref());
-                Ok(KeyBatch { keys: Keys::Words { stride: *stride, words, masks }, hashes })
+                Ok(KeyBatch {
+                    keys: Keys::Words {
+                        stride: *stride,
+                        words,
+                        masks,
+                    },
+                    hashes,
+                })
             }
             Store::Bytes { converter, .. } => {
                 let canonical: Vec<ArrayRef> = columns.iter().map(canonical_floats).collect();
                 let rows = converter.convert_columns(&canonical).map_err(arrow_error)?;
-                let hashes = rows.iter().map(|row| hasher.hash_one(row.as_ref())).collect();
-                Ok(KeyBatch { keys: Keys::Bytes(rows), hashes })
+                let hashes = rows
+                    .iter()
+                    .map(|row| hasher.hash_one(row.as_ref()))
+                    .collect();
+                Ok(KeyBatch {
+                    keys: Keys::Bytes(rows),
+                    hashes,
+                })
             }
         }
     }
@@ -112,8 +129,17 @@ struct Entry {
 }
 
 enum Store {
-    Words { stride: usize, words: Vec<u64>, masks: Vec<u8> },
-    Bytes { converter: Arc<RowConverter>, spans: Vec<Span>, heap: Vec<u8>, garbage: usize },
+    Words {
+        stride: usize,
+        words: Vec<u64>,
+        masks: Vec<u8>,
+    },
+    Bytes {
+        converter: Arc<RowConverter>,
+        spans: Vec<Span>,
+        heap: Vec<u8>,
+        garbage: usize,
+    },
 }
 
 #[derive(Clone, Copy, Default)]
@@ -127,11 +153,19 @@ impl KeyTable {
     pub fn new(types: &[DataType]) -> Result<KeyTable> {
         let is_words = !types.is_empty()
             && types.len() <= WORDS_MAX
-            && types.iter().all(|data_type| word_width(data_type).is_some());
+            && types
+                .iter()
+                .all(|data_type| word_width(data_type).is_some());
         let store = match is_words {
-            true => Store::Words { stride: types.len(), words: Vec::new(), masks: Vec::new() },
+            true => Store::Words {
+                stride: types.len(),
+                words: Vec::new(),
+                masks: Vec::new(),
+            },
             false => {
-                let fields = types.iter().map(|data_type| SortField::new(data_type.clone()));
+                let fields = types
+                    .iter()
+                    .map(|data_type| SortField::new(data_type.clone()));
                 let converter = RowConverter::new(fields.collect()).map_err(arrow_error)?;
                 Store::Bytes {
                     converter: Arc::new(converter),
@@ -141,7 +175,13 @@ impl KeyTable {
                 }
             }
         };
-        Ok(KeyTable { types: types.to_vec(), table: HashTable::new(), store, slots: 0, free: Vec::new() })
+        Ok(KeyTable {
+            types: types.to_vec(),
+            table: HashTable::new(),
+            store,
+            slots: 0,
+            free: Vec::new(),
+        })
     }
 
     /// Keys that are in the table.
@@ -168,9 +208,9 @@ impl KeyTable {
         for row in 0..keys.len() {
             let hash = short(keys.hashes[row]);
             let store = &self.store;
-            let found = self
-                .table
-                .find(spread(hash), |entry| entry.hash == hash && store.equals(entry.slot, keys, row));
+            let found = self.table.find(spread(hash), |entry| {
+                entry.hash == hash && store.equals(entry.slot, keys, row)
+            });
             let slot = match found {
                 Some(entry) => entry.slot,
                 None => {
@@ -181,9 +221,10 @@ impl KeyTable {
                         slot
                     });
                     self.store.put(slot, keys, row);
-                    self.table.insert_unique(spread(hash), Entry { hash, slot }, |entry| {
-                        spread(entry.hash)
-                    });
+                    self.table
+                        .insert_unique(spread(hash), Entry { hash, slot }, |entry| {
+                            spread(entry.hash)
+                        });
                     fresh.push(slot);
                     slot
                 }
@@ -237,15 +278,25 @@ impl KeyTable {
         let highest = slots.iter().max().map_or(0, |&slot| slot as usize + 1);
         self.slots = self.slots.max(highest);
         let mut is_used = vec![false; self.slots];
-        self.table.iter().for_each(|entry| is_used[entry.slot as usize] = true);
+        self.table
+            .iter()
+            .for_each(|entry| is_used[entry.slot as usize] = true);
         for (row, &slot) in slots.iter().enumerate() {
-            assert!(!std::mem::replace(&mut is_used[slot as usize], true), "a slot holds one key");
+            assert!(
+                !std::mem::replace(&mut is_used[slot as usize], true),
+                "a slot holds one key"
+            );
             let hash = short(keys.hashes[row]);
             self.store.put(slot, keys, row);
-            self.table.insert_unique(spread(hash), Entry { hash, slot }, |entry| spread(entry.hash));
+            self.table
+                .insert_unique(spread(hash), Entry { hash, slot }, |entry| {
+                    spread(entry.hash)
+                });
         }
         let unused = (0..self.slots).rev().filter(|&slot| !is_used[slot]);
-        self.free = unused.map(|slot| u32::try_from(slot).expect("slots fit u32")).collect();
+        self.free = unused
+            .map(|slot| u32::try_from(slot).expect("slots fit u32"))
+            .collect();
     }
 
     /// Whether the slot holds a key.
@@ -254,7 +305,9 @@ impl KeyTable {
             return false;
         }
         let hash = short(self.store.hash(slot));
-        self.table.find(spread(hash), |entry| entry.slot == slot).is_some()
+        self.table
+            .find(spread(hash), |entry| entry.slot == slot)
+            .is_some()
     }
 
     /// The slots that hold a key, rising.
@@ -267,11 +320,19 @@ impl KeyTable {
     /// The key columns of the given slots, in their order.
     pub fn columns(&self, slots: &[u32]) -> Result<Vec<ArrayRef>> {
         match &self.store {
-            Store::Words { stride, words, masks } => {
+            Store::Words {
+                stride,
+                words,
+                masks,
+            } => {
                 let build = |column: usize| {
-                    let values = slots.iter().map(|&slot| words[slot as usize * stride + column]);
+                    let values = slots
+                        .iter()
+                        .map(|&slot| words[slot as usize * stride + column]);
                     let is_null = |slot: u32| {
-                        masks.get(slot as usize).is_some_and(|mask| mask & (1 << column) != 0)
+                        masks
+                            .get(slot as usize)
+                            .is_some_and(|mask| mask & (1 << column) != 0)
                     };
                     let nulls = match masks.is_empty() {
                         true => None,
@@ -284,7 +345,12 @@ impl KeyTable {
                 };
                 (0..self.types.len()).map(build).collect()
             }
-            Store::Bytes { converter, spans, heap, .. } => {
+            Store::Bytes {
+                converter,
+                spans,
+                heap,
+                ..
+            } => {
                 let parser = converter.parser();
                 let rows = slots.iter().map(|&slot| {
                     let span = spans[slot as usize];
@@ -315,12 +381,23 @@ impl Store {
         let slot = slot as usize;
         match (self, &keys.keys) {
             (
-                Store::Words { stride, words, masks },
-                Keys::Words { words: other, masks: other_masks, .. },
+                Store::Words {
+                    stride,
+                    words,
+                    masks,
+                },
+                Keys::Words {
+                    words: other,
+                    masks: other_masks,
+                    ..
+                },
             ) => {
                 let same = match stride {
                     1 => words[slot] == other[row],
-                    2 => words[slot * 2] == other[row * 2] && words[slot * 2 + 1] == other[row * 2 + 1],
+                    2 => {
+                        words[slot * 2] == other[row * 2]
+                            && words[slot * 2 + 1] == other[row * 2 + 1]
+                    }
                     _ => words[slot * stride..][..*stride] == other[row * stride..][..*stride],
                 };
                 same && mask_of(masks, slot) == other_masks.as_ref().map_or(0, |each| each[row])
@@ -335,7 +412,18 @@ impl Store {
     fn put(&mut self, slot: u32, keys: &KeyBatch, row: usize) {
         let slot = slot as usize;
         match (self, &keys.keys) {
-            (Store::Words { stride, words, masks }, Keys::Words { words: other, masks: nulls, .. }) => {
+            (
+                Store::Words {
+                    stride,
+                    words,
+                    masks,
+                },
+                Keys::Words {
+                    words: other,
+                    masks: nulls,
+                    ..
+                },
+            ) => {
                 if words.len() < (slot + 1) * *stride {
                     words.resize((slot + 1) * *stride, 0);
                 }
@@ -370,15 +458,29 @@ impl Store {
         let hasher = FixedState::with_seed(SEED);
         let slot = slot as usize;
         match self {
-            Store::Words { stride, words, masks } => {
-                hash_key(&hasher, &words[slot * stride..][..*stride], mask_of(masks, slot))
-            }
+            Store::Words {
+                stride,
+                words,
+                masks,
+            } => hash_key(
+                &hasher,
+                &words[slot * stride..][..*stride],
+                mask_of(masks, slot),
+            ),
             Store::Bytes { spans, heap, .. } => hasher.hash_one(bytes_of(spans, heap, slot)),
         }
     }
 
     fn release(&mut self, slot: u32) {
-        let Store::Bytes { spans, heap, garbage, .. } = self else { return };
+        let Store::Bytes {
+            spans,
+            heap,
+            garbage,
+            ..
+        } = self
+        else {
+            return;
+        };
         *garbage += spans[slot as usize].length as usize;
         spans[slot as usize] = Span::default();
         if *garbage <= heap.len() / 2 || *garbage < 4096 {
@@ -408,7 +510,10 @@ fn bytes_of<'a>(spans: &[Span], heap: &'a [u8], slot: usize) -> &'a [u8] {
 
 /// The half of a hash that the table keeps; shards are chosen by the other half.
 #[inline]
-#[expect(clippy::cast_possible_truncation, reason = "the low half is what is wanted")]
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "the low half is what is wanted"
+)]
 fn short(hash: u64) -> u32 {
     hash as u32
 }
@@ -433,7 +538,9 @@ fn hash_words(hasher: &FixedState, words: &[u64], stride: usize, masks: Option<&
     let keys = words.chunks_exact(stride).enumerate();
     match masks {
         None => keys.map(|(_, key)| hash_key(hasher, key, 0)).collect(),
-        Some(masks) => keys.map(|(row, key)| hash_key(hasher, key, masks[row])).collect(),
+        Some(masks) => keys
+            .map(|(row, key)| hash_key(hasher, key, masks[row]))
+            .collect(),
     }
 }
 
@@ -451,15 +558,33 @@ fn canonical_floats(array: &ArrayRef) -> ArrayRef {
     match array.data_type() {
         DataType::Float16 => Arc::new(unary::<_, _, Float16Type>(
             array.as_primitive::<Float16Type>(),
-            |value| if value.is_nan() { half_nan() } else { value + half_zero() },
+            |value| {
+                if value.is_nan() {
+                    half_nan()
+                } else {
+                    value + half_zero()
+                }
+            },
         )),
         DataType::Float32 => Arc::new(unary::<_, _, Float32Type>(
             array.as_primitive::<Float32Type>(),
-            |value| if value.is_nan() { f32::NAN } else { value + 0.0 },
+            |value| {
+                if value.is_nan() {
+                    f32::NAN
+                } else {
+                    value + 0.0
+                }
+            },
         )),
         DataType::Float64 => Arc::new(unary::<_, _, Float64Type>(
             array.as_primitive::<Float64Type>(),
-            |value| if value.is_nan() { f64::NAN } else { value + 0.0 },
+            |value| {
+                if value.is_nan() {
+                    f64::NAN
+                } else {
+                    value + 0.0
+                }
+            },
         )),
         _ => array.clone(),
     }

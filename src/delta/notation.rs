@@ -28,7 +28,9 @@ use crate::delta::{DeltaBatch, Weights};
 pub fn parse(text: &str) -> DeltaBatch {
     let mut lines = text.lines().filter(|line| !line.trim().is_empty());
     let header = lines.next().expect("a line that names the columns");
-    let schema = Arc::new(Schema::new(header.split_whitespace().map(field).collect::<Vec<_>>()));
+    let schema = Arc::new(Schema::new(
+        header.split_whitespace().map(field).collect::<Vec<_>>(),
+    ));
     parse_rows(&schema, lines)
 }
 
@@ -42,14 +44,22 @@ pub fn parse_rows<'a>(schema: &SchemaRef, lines: impl Iterator<Item = &'a str>) 
     let mut values: Vec<Vec<Option<String>>> = vec![Vec::new(); schema.fields().len()];
     for line in lines {
         let mut words = words(line).into_iter().peekable();
-        let (weight, _) = words.next().unwrap_or_else(|| panic!("a weight in {line:?}"));
+        let (weight, _) = words
+            .next()
+            .unwrap_or_else(|| panic!("a weight in {line:?}"));
         weights.push(match weight.as_str() {
             "+" => 1,
             "-" => -1,
-            number => number.parse().unwrap_or_else(|_| panic!("a weight, not {number:?}")),
+            number => number
+                .parse()
+                .unwrap_or_else(|_| panic!("a weight, not {number:?}")),
         });
         if let Some((mark, _)) = words.next_if(|(word, _)| word.starts_with('@')) {
-            watermarks.push(mark[1..].parse().unwrap_or_else(|_| panic!("a time in {mark:?}")));
+            watermarks.push(
+                mark[1..]
+                    .parse()
+                    .unwrap_or_else(|_| panic!("a time in {mark:?}")),
+            );
         }
         let row: Vec<_> = words.collect();
         assert_eq!(row.len(), values.len(), "a value per column in {line:?}");
@@ -57,7 +67,10 @@ pub fn parse_rows<'a>(schema: &SchemaRef, lines: impl Iterator<Item = &'a str>) 
             column.push((is_quoted || word != "NULL").then_some(word));
         }
     }
-    let strict = CastOptions { safe: false, ..CastOptions::default() };
+    let strict = CastOptions {
+        safe: false,
+        ..CastOptions::default()
+    };
     let columns: Vec<ArrayRef> = schema
         .fields()
         .iter()
@@ -140,7 +153,9 @@ fn words(line: &str) -> Vec<(String, bool)> {
     let mut rest = line.trim_start();
     while !rest.is_empty() {
         if let Some(quoted) = rest.strip_prefix('\'') {
-            let end = quoted.find('\'').unwrap_or_else(|| panic!("a closing quote in {line:?}"));
+            let end = quoted
+                .find('\'')
+                .unwrap_or_else(|| panic!("a closing quote in {line:?}"));
             words.push((quoted[..end].to_string(), true));
             rest = quoted[end + 1..].trim_start();
         } else {
@@ -179,6 +194,9 @@ mod tests {
              +  NULL  NULL
              +  NULL  NULL",
         );
-        assert_eq!(print(&consolidate(&batch).unwrap()), "+2 0.0 x\n+2 NULL NULL\n");
+        assert_eq!(
+            print(&consolidate(&batch).unwrap()),
+            "+2 0.0 x\n+2 NULL NULL\n"
+        );
     }
 }

@@ -35,7 +35,10 @@ struct Cursor {
 
 impl Cursors {
     pub fn schema(&self, name: &str) -> Result<SchemaRef> {
-        self.0.get(name).map(|cursor| cursor.schema.clone()).ok_or_else(|| missing(name))
+        self.0
+            .get(name)
+            .map(|cursor| cursor.schema.clone())
+            .ok_or_else(|| missing(name))
     }
 
     /// Closes what a transaction's end closes.
@@ -77,7 +80,9 @@ impl Session {
                 let reading = self.reading().await?;
                 let planned = reading.plan(query)?;
                 let schema = planned.schema.clone();
-                let batches = reading.run(planned.plan, planned.schema, Vec::new()).await?;
+                let batches = reading
+                    .run(planned.plan, planned.schema, Vec::new())
+                    .await?;
                 (schema, batches, false)
             }
             CursorInput::Subscribe(subscribe) => {
@@ -106,7 +111,9 @@ impl Session {
         let timeout = match &fetch.timeout {
             None => None,
             Some(interval) => {
-                let micros = interval.fixed_micros().and_then(|micros| u64::try_from(micros).ok());
+                let micros = interval
+                    .fixed_micros()
+                    .and_then(|micros| u64::try_from(micros).ok());
                 Some(Duration::from_micros(micros.ok_or_else(|| {
                     Error::new(
                         SqlState::INVALID_PARAMETER_VALUE,
@@ -122,7 +129,11 @@ impl Session {
         let rows = cursor.take(count, timeout, &cancel).await?;
         let schema = cursor.schema.clone();
         let batches = Box::pin(futures::stream::iter(rows.into_iter().map(Ok)));
-        Ok(Response::Rows { schema, batches, tag: RowsTag("FETCH".to_string()) })
+        Ok(Response::Rows {
+            schema,
+            batches,
+            tag: RowsTag("FETCH".to_string()),
+        })
     }
 
     pub(super) fn close(&mut self, close: &Close) -> Result<Response> {
@@ -148,7 +159,10 @@ impl Cursor {
     ) -> Result<Vec<RecordBatch>> {
         let mut rows = Vec::new();
         let mut taken = 0;
-        let batches = self.batches.get_mut().unwrap_or_else(PoisonError::into_inner);
+        let batches = self
+            .batches
+            .get_mut()
+            .unwrap_or_else(PoisonError::into_inner);
         let patience = tokio::time::sleep(timeout.unwrap_or(Duration::ZERO));
         tokio::pin!(patience);
         while taken < count && !self.is_over {
@@ -188,5 +202,8 @@ impl Cursor {
 }
 
 fn missing(name: &str) -> Error {
-    Error::new(SqlState::INVALID_CURSOR_NAME, format!("cursor \"{name}\" does not exist"))
+    Error::new(
+        SqlState::INVALID_CURSOR_NAME,
+        format!("cursor \"{name}\" does not exist"),
+    )
 }

@@ -59,8 +59,17 @@ impl Session {
                 definition.startup = partitions.into_iter().zip(offsets).collect();
                 definition.identity = spec.connector.identity()?;
                 spec.startup = definition.startup.clone();
-                let object = Object { definition: definition.clone(), ..defined.object };
-                Ok((definition, Defined { object, runtime: Runs::Source { spec, logs } }))
+                let object = Object {
+                    definition: definition.clone(),
+                    ..defined.object
+                };
+                Ok((
+                    definition,
+                    Defined {
+                        object,
+                        runtime: Runs::Source { spec, logs },
+                    },
+                ))
             }
         };
         let (definition, defined) = blocking(work, &cancel).await?;
@@ -69,9 +78,15 @@ impl Session {
         };
         self.persist(&definition).await?;
         let id = definition.id;
-        let entry = SourceEntry { spec: Arc::new(spec.clone()), logs: logs.clone() };
+        let entry = SourceEntry {
+            spec: Arc::new(spec.clone()),
+            logs: logs.clone(),
+        };
         shared.sources().insert(id, entry);
-        shared.runtime.send(Command::AddSource { spec: Box::new(spec), logs })?;
+        shared.runtime.send(Command::AddSource {
+            spec: Box::new(spec),
+            logs,
+        })?;
         shared.set_catalog(|catalog| catalog.put(defined.object));
         Ok(done("CREATE SOURCE"))
     }
@@ -110,8 +125,10 @@ impl Session {
         let shared = &engine.0;
         let _ddl = shared.ddl.lock().await;
         if create.or_replace && self.catalog().find(create.name.name()).is_some() {
-            return Err(Error::unsupported("CREATE OR REPLACE VIEW of a view that exists")
-                .hint("drop it first"));
+            return Err(
+                Error::unsupported("CREATE OR REPLACE VIEW of a view that exists")
+                    .hint("drop it first"),
+            );
         }
         if self.is_there(&create.name, create.if_not_exists)? {
             return Ok(done("CREATE VIEW"));
@@ -239,7 +256,14 @@ impl Session {
             if !others.is_empty() && drop.behavior == DropBehavior::Restrict {
                 let list: Vec<String> = others
                     .iter()
-                    .map(|o| format!("{} {} depends on {kind} {}", o.kind(), o.name(), name.name()))
+                    .map(|o| {
+                        format!(
+                            "{} {} depends on {kind} {}",
+                            o.kind(),
+                            o.name(),
+                            name.name()
+                        )
+                    })
                     .collect();
                 return Err(Error::new(
                     SqlState::DEPENDENT_OBJECTS_STILL_EXIST,
@@ -260,7 +284,10 @@ impl Session {
         if ids.is_empty() {
             return Ok(done(&tag));
         }
-        let changes: Vec<Change> = ids.iter().map(|id| Change::remove(object_key(*id))).collect();
+        let changes: Vec<Change> = ids
+            .iter()
+            .map(|id| Change::remove(object_key(*id)))
+            .collect();
         let committed = engine.clone();
         blocking(move || committed.0.store.commit(&changes), &Cancel::new()).await?;
         shared.set_catalog(|catalog| ids.iter().for_each(|id| catalog.remove(*id)));
@@ -268,7 +295,11 @@ impl Session {
         let removed = ids.clone();
         let files = engine.clone();
         blocking(
-            move || removed.iter().try_for_each(|id| files.0.directory.remove_object(*id)),
+            move || {
+                removed
+                    .iter()
+                    .try_for_each(|id| files.0.directory.remove_object(*id))
+            },
             &Cancel::new(),
         )
         .await?;
@@ -278,7 +309,10 @@ impl Session {
     pub(super) async fn forget_running(&self, ids: &[ObjectId]) {
         let shared = self.shared();
         let (sender, answer) = oneshot::channel();
-        let command = Command::Drop { ids: ids.to_vec(), done: sender };
+        let command = Command::Drop {
+            ids: ids.to_vec(),
+            done: sender,
+        };
         if shared.runtime.send(command).is_ok() {
             let _ = answer.await;
         }
@@ -306,11 +340,13 @@ impl Session {
     /// Whether the name is taken and that is fine.
     fn is_there(&self, name: &ObjectName, if_not_exists: bool) -> Result<bool> {
         if let Some(schema) = name.schema().filter(|schema| *schema != "public") {
-            return Err(name.position().mark(Error::new(
-                SqlState::INVALID_NAME,
-                format!("schema \"{schema}\" does not exist"),
-            )
-            .hint("there is one schema, public")));
+            return Err(name.position().mark(
+                Error::new(
+                    SqlState::INVALID_NAME,
+                    format!("schema \"{schema}\" does not exist"),
+                )
+                .hint("there is one schema, public"),
+            ));
         }
         match self.catalog().check_free(name.name()) {
             Ok(()) => Ok(false),
@@ -356,7 +392,9 @@ impl Session {
     /// Waits until the step engine has taken every command sent before.
     async fn flush_step(&self) -> Result<()> {
         let (sender, answer) = oneshot::channel();
-        self.shared().runtime.send(Command::Flush { done: sender })?;
+        self.shared()
+            .runtime
+            .send(Command::Flush { done: sender })?;
         answer.await.map_err(|_| stopped())?.map(drop)
     }
 
@@ -370,8 +408,11 @@ impl Session {
         let progress = self.shared().progress();
         for job in jobs {
             let running = progress.get(&ObjectId(*job)).ok_or_else(|| {
-                Error::new(SqlState::UNDEFINED_OBJECT, format!("job {job} does not exist"))
-                    .hint("SHOW JOBS lists them")
+                Error::new(
+                    SqlState::UNDEFINED_OBJECT,
+                    format!("job {job} does not exist"),
+                )
+                .hint("SHOW JOBS lists them")
             })?;
             running.cancel();
         }
@@ -403,7 +444,9 @@ fn kind_of(kind: WrittenKind) -> Result<ObjectKind> {
         WrittenKind::View => ObjectKind::View,
         WrittenKind::MaterializedView => ObjectKind::MaterializedView,
         WrittenKind::Sink | WrittenKind::Index => {
-            return Err(Error::unsupported(format!("there are no objects of kind {kind}")));
+            return Err(Error::unsupported(format!(
+                "there are no objects of kind {kind}"
+            )));
         }
     })
 }

@@ -39,7 +39,10 @@ pub struct Defined {
 
 /// What the step engine is told of an object.
 pub enum Runs {
-    Source { spec: SourceSpec, logs: Vec<LogWriter> },
+    Source {
+        spec: SourceSpec,
+        logs: Vec<LogWriter>,
+    },
     Table(TableSpec),
     View(Box<StreamPlan>),
     /// A view without rows: its text is expanded where it is used.
@@ -68,14 +71,25 @@ pub fn define(
                 event_time: None,
             };
             let depends_on = plan.depends_on.clone();
-            let object = Object { definition, relation, depends_on };
-            Ok(Defined { object, runtime: Runs::View(Box::new(plan)) })
+            let object = Object {
+                definition,
+                relation,
+                depends_on,
+            };
+            Ok(Defined {
+                object,
+                runtime: Runs::View(Box::new(plan)),
+            })
         }
         Statement::CreateView(create) => {
             let resolve = resolver(template, catalog);
             let planner = Planner::new(template, &resolve);
-            let plan =
-                plan_view(&planner, &create.query, &create.columns, &ViewOptions::default());
+            let plan = plan_view(
+                &planner,
+                &create.query,
+                &create.columns,
+                &ViewOptions::default(),
+            );
             // What cannot be kept up to date can still be a view: its SELECT is run when it is read.
             let (schema, depends_on) = match plan {
                 Ok(plan) => (plan.schema, plan.depends_on),
@@ -88,7 +102,14 @@ pub fn define(
                 bounded: Vec::new(),
                 event_time: None,
             };
-            Ok(Defined { object: Object { definition, relation, depends_on }, runtime: Runs::Nothing })
+            Ok(Defined {
+                object: Object {
+                    definition,
+                    relation,
+                    depends_on,
+                },
+                runtime: Runs::Nothing,
+            })
         }
         _ => Err(Error::internal("a definition of an unknown kind")),
     }
@@ -163,20 +184,27 @@ pub fn expanded_view(
     };
     let planner = Planner::new(template, resolve);
     let (plan, names) = crate::plan::named_query(&planner, &create.query, &create.columns)?;
-    let exprs = plan.schema().columns().into_iter().zip(names).map(|(column, name)| {
-        datafusion::logical_expr::Expr::Column(column).alias(name)
-    });
+    let exprs = plan
+        .schema()
+        .columns()
+        .into_iter()
+        .zip(names)
+        .map(|(column, name)| datafusion::logical_expr::Expr::Column(column).alias(name));
     let plan = datafusion::logical_expr::LogicalPlanBuilder::from(plan.clone())
         .project(exprs.collect::<Vec<_>>())
         .and_then(datafusion::logical_expr::LogicalPlanBuilder::build)
         .map_err(crate::plan::from_datafusion)?;
-    let table = datafusion::catalog::view::ViewTable::new(plan, Some(object.definition.text.clone()));
+    let table =
+        datafusion::catalog::view::ViewTable::new(plan, Some(object.definition.text.clone()));
     Ok(Arc::new(table))
 }
 
 fn view_options(create: &CreateMaterializedView) -> Result<ViewOptions> {
     let mut options = options_of(&create.options);
-    let mut planned = ViewOptions { emit: create.emit.clone(), ..ViewOptions::default() };
+    let mut planned = ViewOptions {
+        emit: create.emit.clone(),
+        ..ViewOptions::default()
+    };
     if let Some(text) = options.take("allowed_lateness") {
         planned.allowed_lateness_micros = micros("allowed_lateness", &text)?;
     }
@@ -191,8 +219,10 @@ fn view_options(create: &CreateMaterializedView) -> Result<ViewOptions> {
             .hint("say for how long: allowed_lateness = '1 minute'"));
         }
         Some("side_output") => {
-            return Err(Error::unsupported("late_rows = 'side_output' is not supported")
-                .hint("late rows are counted in tidemill.views"));
+            return Err(
+                Error::unsupported("late_rows = 'side_output' is not supported")
+                    .hint("late rows are counted in tidemill.views"),
+            );
         }
         Some(other) => {
             return Err(Error::new(
@@ -219,19 +249,25 @@ fn view_options(create: &CreateMaterializedView) -> Result<ViewOptions> {
 
 fn micros(name: &str, text: &str) -> Result<i64> {
     let read = interval::parse(text).map_err(|error| error.context(format!("option {name}")))?;
-    read.fixed_micros().filter(|micros| *micros >= 0).ok_or_else(|| {
-        Error::new(
-            SqlState::INVALID_PARAMETER_VALUE,
-            format!("option {name} must be a fixed, positive length of time"),
-        )
-        .hint("for example '5 seconds'")
-    })
+    read.fixed_micros()
+        .filter(|micros| *micros >= 0)
+        .ok_or_else(|| {
+            Error::new(
+                SqlState::INVALID_PARAMETER_VALUE,
+                format!("option {name} must be a fixed, positive length of time"),
+            )
+            .hint("for example '5 seconds'")
+        })
 }
 
 /// The options of a WITH list as text.
 fn options_of(options: &[SqlOption]) -> Options {
     let text = |option: &SqlOption| {
-        (option.name.clone(), option.value.as_str().to_string(), option.position.get())
+        (
+            option.name.clone(),
+            option.value.as_str().to_string(),
+            option.position.get(),
+        )
     };
     Options::new(options.iter().map(text))
 }
@@ -247,8 +283,9 @@ fn source(
     let planner = Planner::new(template, &resolve);
     let planned = plan_source(&planner, create)?;
     let relation = planned.relation();
-    let config =
-        planned.config.ok_or_else(|| Error::internal("a source without a connector"))?;
+    let config = planned
+        .config
+        .ok_or_else(|| Error::internal("a source without a connector"))?;
     let partitions = config.topic().map_or(0, |topic| topic.partitions);
     let mut logs = Vec::new();
     for partition in 0..partitions {
@@ -268,8 +305,15 @@ fn source(
         idle_timeout_micros: config.idle_timeout_micros,
         is_embedded: config.is_embedded(),
     };
-    let object = Object { definition, relation, depends_on: Vec::new() };
-    Ok(Defined { object, runtime: Runs::Source { spec, logs } })
+    let object = Object {
+        definition,
+        relation,
+        depends_on: Vec::new(),
+    };
+    Ok(Defined {
+        object,
+        runtime: Runs::Source { spec, logs },
+    })
 }
 
 fn table(
@@ -286,7 +330,18 @@ fn table(
         false => Identity::Key(planned.primary_key.clone()),
     };
     let relation = planned.relation();
-    let table = TableSpec { id: definition.id, schema: planned.schema, identity };
-    let object = Object { definition, relation, depends_on: Vec::new() };
-    Ok(Defined { object, runtime: Runs::Table(table) })
+    let table = TableSpec {
+        id: definition.id,
+        schema: planned.schema,
+        identity,
+    };
+    let object = Object {
+        definition,
+        relation,
+        depends_on: Vec::new(),
+    };
+    Ok(Defined {
+        object,
+        runtime: Runs::Table(table),
+    })
 }

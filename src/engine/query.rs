@@ -23,9 +23,7 @@ use crate::engine::server::Shared;
 use crate::engine::system::SystemView;
 use crate::engine::tables::{Pin, Reads, RowsTable, SourceTable};
 use crate::error::{Error, Result};
-use crate::plan::{
-    Planner, TableResolver, from_datafusion, lower_windows, named_query,
-};
+use crate::plan::{Planner, TableResolver, from_datafusion, lower_windows, named_query};
 use crate::sql::ast;
 use crate::view::Identity;
 
@@ -62,7 +60,13 @@ impl<'a> Reading<'a> {
                 datafusion::execution::FunctionRegistry::register_udf(&mut state, function);
             debug_assert!(registered.is_ok(), "session functions register");
         }
-        Reading { shared, catalog, reads, state, system }
+        Reading {
+            shared,
+            catalog,
+            reads,
+            state,
+            system,
+        }
     }
 
     fn table(&self, reference: &TableReference) -> Result<Option<Arc<dyn TableProvider>>> {
@@ -92,7 +96,11 @@ impl<'a> Reading<'a> {
                     Some(key) => Identity::Key(key.clone()),
                     None => Identity::Row,
                 };
-                Ok(Arc::new(RowsTable::new(object, identity, self.reads.clone())))
+                Ok(Arc::new(RowsTable::new(
+                    object,
+                    identity,
+                    self.reads.clone(),
+                )))
             }
         }
     }
@@ -117,12 +125,11 @@ impl<'a> Reading<'a> {
     }
 
     /// The types of `$1`, `$2`, …: those declared, else those inferred.
-    pub fn parameters(
-        plan: &LogicalPlan,
-        declared: &[Option<DataType>],
-    ) -> Result<Vec<DataType>> {
+    pub fn parameters(plan: &LogicalPlan, declared: &[Option<DataType>]) -> Result<Vec<DataType>> {
         let inferred = plan.get_parameter_types().map_err(from_datafusion)?;
-        let numbers = inferred.keys().filter_map(|name| name.strip_prefix('$')?.parse().ok());
+        let numbers = inferred
+            .keys()
+            .filter_map(|name| name.strip_prefix('$')?.parse().ok());
         let count = numbers.max().unwrap_or(0).max(declared.len());
         let parameter = |number: usize| {
             let given = declared.get(number).cloned().flatten();
@@ -148,7 +155,11 @@ impl<'a> Reading<'a> {
         };
         // Planning is done: from here on everything is read at one epoch.
         self.reads.pin()?;
-        let physical = self.state.create_physical_plan(&plan).await.map_err(from_datafusion)?;
+        let physical = self
+            .state
+            .create_physical_plan(&plan)
+            .await
+            .map_err(from_datafusion)?;
         let stream = execute_stream(physical, self.state.task_ctx()).map_err(from_datafusion)?;
         let renamed = stream.map(move |batch| {
             let batch = batch.map_err(from_datafusion)?;
@@ -175,10 +186,15 @@ impl<'a> Reading<'a> {
 
 /// The plan's columns under other names.
 pub fn named_schema(plan: &LogicalPlan, names: Vec<String>) -> SchemaRef {
-    let fields = plan.schema().fields().iter().zip(names).map(|(field, name)| {
-        let nullable = field.as_ref().clone().with_name(name).with_nullable(true);
-        Field::with_metadata(nullable, field.metadata().clone())
-    });
+    let fields = plan
+        .schema()
+        .fields()
+        .iter()
+        .zip(names)
+        .map(|(field, name)| {
+            let nullable = field.as_ref().clone().with_name(name).with_nullable(true);
+            Field::with_metadata(nullable, field.metadata().clone())
+        });
     Arc::new(Schema::new(fields.collect::<Vec<_>>()))
 }
 
@@ -189,14 +205,15 @@ fn rename(batch: &RecordBatch, schema: &SchemaRef) -> Result<RecordBatch> {
         .columns()
         .iter()
         .zip(schema.fields())
-        .map(|(column, field)| match column.data_type() == field.data_type() {
-            true => Ok(column.clone()),
-            false => arrow::compute::cast(column, field.data_type()),
-        })
+        .map(
+            |(column, field)| match column.data_type() == field.data_type() {
+                true => Ok(column.clone()),
+                false => arrow::compute::cast(column, field.data_type()),
+            },
+        )
         .collect::<std::result::Result<Vec<_>, _>>()
         .map_err(crate::delta::arrow_error)?;
-    let options =
-        arrow::array::RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
+    let options = arrow::array::RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
     RecordBatch::try_new_with_options(schema.clone(), columns, &options)
         .map_err(crate::delta::arrow_error)
 }

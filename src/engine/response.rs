@@ -58,8 +58,18 @@ pub trait CopyWriter: Send {
 /// The encoding of COPY data and its options.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum CopyFormat {
-    Text { delimiter: u8, null: String, header: bool },
-    Csv { delimiter: u8, null: String, header: bool, quote: u8, escape: u8 },
+    Text {
+        delimiter: u8,
+        null: String,
+        header: bool,
+    },
+    Csv {
+        delimiter: u8,
+        null: String,
+        header: bool,
+        quote: u8,
+        escape: u8,
+    },
     Binary,
 }
 

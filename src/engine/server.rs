@@ -70,14 +70,22 @@ impl Engine {
         let mut loaded = Loaded::default();
         for (_, value) in store.scan(define::OBJECT_PREFIX)? {
             let definition: Definition = serde_json::from_slice(&value).map_err(|error| {
-                Error::new(SqlState::DATA_CORRUPTED, format!("a catalog entry: {error}"))
+                Error::new(
+                    SqlState::DATA_CORRUPTED,
+                    format!("a catalog entry: {error}"),
+                )
             })?;
             let name = definition.name.clone();
             loaded
                 .add(&directory, &template, definition)
                 .map_err(|error| error.context(format!("object \"{name}\"")))?;
         }
-        let Loaded { catalog, objects, sources, progress } = loaded;
+        let Loaded {
+            catalog,
+            objects,
+            sources,
+            progress,
+        } = loaded;
         sweep(&directory, &catalog)?;
         let runtime_options = RuntimeOptions {
             workers: options.workers,
@@ -118,7 +126,11 @@ impl Engine {
     }
 
     pub fn catalog(&self) -> Arc<Catalog> {
-        self.0.catalog.read().unwrap_or_else(PoisonError::into_inner).clone()
+        self.0
+            .catalog
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 
     /// Takes a checkpoint and answers with its epoch when it is durable.
@@ -161,7 +173,10 @@ impl Shared {
     pub fn forget(&self, id: ObjectId) {
         self.sources().remove(&id);
         self.progress().remove(&id);
-        self.writers.lock().unwrap_or_else(PoisonError::into_inner).remove(&id);
+        self.writers
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(&id);
     }
 
     pub fn next_id(&self) -> Result<(ObjectId, u32)> {
@@ -175,7 +190,8 @@ impl Shared {
     pub fn persist(&self, definition: &Definition) -> Result<()> {
         let value = serde_json::to_vec(definition)
             .map_err(|error| Error::internal(format!("a catalog entry: {error}")))?;
-        self.store.commit(&[Change::put(define::object_key(definition.id), value)])
+        self.store
+            .commit(&[Change::put(define::object_key(definition.id), value)])
     }
 }
 
@@ -199,7 +215,10 @@ impl Loaded {
         let defined = define::define(directory, template, &self.catalog, definition)?;
         match defined.runtime {
             define::Runs::Source { spec, logs } => {
-                let entry = SourceEntry { spec: Arc::new(spec.clone()), logs: logs.clone() };
+                let entry = SourceEntry {
+                    spec: Arc::new(spec.clone()),
+                    logs: logs.clone(),
+                };
                 self.sources.insert(id, entry);
                 self.objects.sources.push((spec, logs));
             }
@@ -208,7 +227,12 @@ impl Loaded {
             define::Runs::View(plan) => {
                 let progress = Arc::new(Progress::default());
                 self.progress.insert(id, progress.clone());
-                self.objects.views.push(RecoveredView { id, name, plan: *plan, progress });
+                self.objects.views.push(RecoveredView {
+                    id,
+                    name,
+                    plan: *plan,
+                    progress,
+                });
             }
         }
         self.catalog.put(defined.object);
@@ -234,5 +258,8 @@ pub(super) fn stopped() -> Error {
 
 /// Whether an object's rows are kept and can be read at an epoch.
 pub(super) fn keeps_rows(object: &Object) -> bool {
-    matches!(object.kind(), ObjectKind::Table | ObjectKind::MaterializedView)
+    matches!(
+        object.kind(),
+        ObjectKind::Table | ObjectKind::MaterializedView
+    )
 }

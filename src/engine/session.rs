@@ -16,7 +16,9 @@ use crate::engine::settings::Settings;
 use crate::engine::tables::Pin;
 use crate::engine::transaction::Transaction;
 use crate::error::{Error, Result, SqlState};
-use crate::sql::session::{IsolationLevel, Prepare, SetScope, SetValue, TransactionModes, Variable};
+use crate::sql::session::{
+    IsolationLevel, Prepare, SetScope, SetValue, TransactionModes, Variable,
+};
 use crate::sql::statement::Statement;
 use crate::sql::{Parsed, parse_script};
 
@@ -103,7 +105,11 @@ impl Session {
         parameter_types: &[Option<DataType>],
     ) -> Result<Prepared> {
         let (parameters, schema) = self.describe(&parsed.statement, parameter_types).await?;
-        Ok(Prepared { parsed: Some(Arc::new(parsed)), parameters, schema })
+        Ok(Prepared {
+            parsed: Some(Arc::new(parsed)),
+            parameters,
+            schema,
+        })
     }
 
     async fn describe(
@@ -121,12 +127,14 @@ impl Session {
             Statement::Insert(_) | Statement::Update(_) | Statement::Delete(_) => {
                 Ok((self.write_parameters(statement, declared).await?, None))
             }
-            Statement::ShowVariable(variable) => {
-                Ok((Vec::new(), Some(crate::engine::show::variable_schema(variable))))
-            }
-            Statement::ShowObjects(show) => {
-                Ok((Vec::new(), Some(crate::engine::show::objects_schema(show.what))))
-            }
+            Statement::ShowVariable(variable) => Ok((
+                Vec::new(),
+                Some(crate::engine::show::variable_schema(variable)),
+            )),
+            Statement::ShowObjects(show) => Ok((
+                Vec::new(),
+                Some(crate::engine::show::objects_schema(show.what)),
+            )),
             Statement::ShowCreate(_) => {
                 Ok((Vec::new(), Some(crate::engine::show::create_schema())))
             }
@@ -154,8 +162,11 @@ impl Session {
         parameters: Vec<ScalarValue>,
         cancel: Cancel,
     ) -> Result<Response> {
-        let Some(parsed) = prepared.parsed.clone() else { return Ok(Response::Empty) };
-        self.run(&parsed, &parsed.statement, parameters, cancel).await
+        let Some(parsed) = prepared.parsed.clone() else {
+            return Ok(Response::Empty);
+        };
+        self.run(&parsed, &parsed.statement, parameters, cancel)
+            .await
     }
 
     async fn run(
@@ -165,9 +176,11 @@ impl Session {
         parameters: Vec<ScalarValue>,
         cancel: Cancel,
     ) -> Result<Response> {
-        let ends_transaction =
-            matches!(statement, Statement::Commit(_) | Statement::Rollback(_));
-        if self.transaction.as_ref().is_some_and(|transaction| transaction.is_failed)
+        let ends_transaction = matches!(statement, Statement::Commit(_) | Statement::Rollback(_));
+        if self
+            .transaction
+            .as_ref()
+            .is_some_and(|transaction| transaction.is_failed)
             && !ends_transaction
         {
             return Err(Error::new(
@@ -225,10 +238,14 @@ impl Session {
             }
             Statement::Flush => self.flush().await,
             Statement::CancelJob(cancel) => self.cancel_jobs(&cancel.jobs),
-            Statement::CreateSink(_) => Err(unsupported("CREATE SINK", "SUBSCRIBE streams a view's changes")),
-            Statement::CreateIndex(_) => {
-                Err(unsupported("CREATE INDEX", "a view is indexed by its key already"))
-            }
+            Statement::CreateSink(_) => Err(unsupported(
+                "CREATE SINK",
+                "SUBSCRIBE streams a view's changes",
+            )),
+            Statement::CreateIndex(_) => Err(unsupported(
+                "CREATE INDEX",
+                "a view is indexed by its key already",
+            )),
             Statement::Truncate(_) => Err(unsupported("TRUNCATE", "use DELETE FROM")),
             Statement::Alter(_) => Err(unsupported("ALTER", "drop the object and create it again")),
             Statement::Unsupported(statement) => Err(statement.refusal()),
@@ -242,24 +259,39 @@ impl Session {
             None => (None, BTreeMap::new()),
         };
         let system = self.system_snapshot().await?;
-        Ok(Reading::new(self.shared(), self.catalog(), pin, own, system))
+        Ok(Reading::new(
+            self.shared(),
+            self.catalog(),
+            pin,
+            own,
+            system,
+        ))
     }
 
     /// Under REPEATABLE READ the first statement fixes the epoch of all.
     pub(super) fn pin_transaction(&mut self) -> Result<()> {
         let catalog = self.catalog();
         let published = self.engine.published().clone();
-        let Some(transaction) = &mut self.transaction else { return Ok(()) };
+        let Some(transaction) = &mut self.transaction else {
+            return Ok(());
+        };
         if !transaction.reads_one_epoch || transaction.pin.is_some() {
             return Ok(());
         }
-        let kept = catalog.objects().filter(|object| crate::engine::server::keeps_rows(object));
+        let kept = catalog
+            .objects()
+            .filter(|object| crate::engine::server::keeps_rows(object));
         // A view that has failed or is being built is not there for this transaction.
         let (_, status) = published.status();
         let is_healthy = |id| {
-            status.iter().any(|status| status.id == id && status.failure.is_none())
+            status
+                .iter()
+                .any(|status| status.id == id && status.failure.is_none())
         };
-        let healthy: Vec<_> = kept.map(|object| object.id()).filter(|id| is_healthy(*id)).collect();
+        let healthy: Vec<_> = kept
+            .map(|object| object.id())
+            .filter(|id| is_healthy(*id))
+            .collect();
         let pin = Pin::take(&published, &healthy)?;
         transaction.pin = Some(pin);
         Ok(())
@@ -274,8 +306,14 @@ impl Session {
         let reading = self.reading().await?;
         let planned = reading.plan(query)?;
         let schema = planned.schema.clone();
-        let batches = reading.run(planned.plan, planned.schema, parameters).await?;
-        Ok(Response::Rows { schema, batches, tag: RowsTag("SELECT".to_string()) })
+        let batches = reading
+            .run(planned.plan, planned.schema, parameters)
+            .await?;
+        Ok(Response::Rows {
+            schema,
+            batches,
+            tag: RowsTag("SELECT".to_string()),
+        })
     }
 
     fn statement_named(&self, name: &str) -> Result<Arc<Prepare>> {
@@ -303,7 +341,9 @@ impl Session {
                     let empty = arrow::array::RecordBatch::new_empty(Arc::new(
                         arrow::datatypes::Schema::empty(),
                     ));
-                    let value = physical.evaluate(&empty).map_err(crate::plan::from_datafusion)?;
+                    let value = physical
+                        .evaluate(&empty)
+                        .map_err(crate::plan::from_datafusion)?;
                     match value {
                         datafusion::logical_expr::ColumnarValue::Scalar(value) => Ok(value),
                         datafusion::logical_expr::ColumnarValue::Array(_) => {
@@ -355,7 +395,10 @@ impl Session {
 
     async fn commit(&mut self, and_chain: bool) -> Result<Response> {
         let Some(transaction) = self.transaction.take() else {
-            self.warn(SqlState::ACTIVE_SQL_TRANSACTION, "there is no transaction in progress");
+            self.warn(
+                SqlState::ACTIVE_SQL_TRANSACTION,
+                "there is no transaction in progress",
+            );
             return Ok(done("COMMIT"));
         };
         if transaction.is_failed {
@@ -375,7 +418,10 @@ impl Session {
 
     fn rollback(&mut self, and_chain: bool) -> Result<Response> {
         if self.transaction.take().is_none() {
-            self.warn(SqlState::ACTIVE_SQL_TRANSACTION, "there is no transaction in progress");
+            self.warn(
+                SqlState::ACTIVE_SQL_TRANSACTION,
+                "there is no transaction in progress",
+            );
             return Ok(done("ROLLBACK"));
         }
         self.end_transaction(false, and_chain)?;
@@ -386,7 +432,11 @@ impl Session {
         self.cursors.end_transaction();
         self.settings.end(is_committed);
         if and_chain {
-            self.begin(&TransactionModes { isolation: None, access: None, deferrable: None })?;
+            self.begin(&TransactionModes {
+                isolation: None,
+                access: None,
+                deferrable: None,
+            })?;
         }
         Ok(())
     }
@@ -422,7 +472,8 @@ impl Session {
                 true => "repeatable read",
                 false => "read committed",
             };
-            self.settings.set("default_transaction_isolation", Some(name))?;
+            self.settings
+                .set("default_transaction_isolation", Some(name))?;
         }
         Ok(done("SET"))
     }
@@ -431,7 +482,9 @@ impl Session {
         match variable {
             Variable::All => self.settings.reset_all(),
             Variable::Named { name, position } => {
-                self.settings.set(name, None).map_err(|error| position.mark(error))?;
+                self.settings
+                    .set(name, None)
+                    .map_err(|error| position.mark(error))?;
             }
         }
         Ok(done("RESET"))
@@ -443,7 +496,12 @@ impl Session {
 
     /// Sends a message beside the answer; a client that does not take it misses it.
     pub(super) fn notify(&self, severity: Severity, state: SqlState, message: String) {
-        let _ = self.notices.try_send(Notice { severity, state, message, hint: None });
+        let _ = self.notices.try_send(Notice {
+            severity,
+            state,
+            message,
+            hint: None,
+        });
     }
 
     /// The transaction state for ReadyForQuery.
@@ -487,7 +545,9 @@ impl Session {
 }
 
 pub(super) fn done(tag: &str) -> Response {
-    Response::Done { tag: tag.to_string() }
+    Response::Done {
+        tag: tag.to_string(),
+    }
 }
 
 fn unsupported(what: &str, hint: &str) -> Error {
@@ -495,5 +555,8 @@ fn unsupported(what: &str, hint: &str) -> Error {
 }
 
 fn is_repeatable(isolation: IsolationLevel) -> bool {
-    matches!(isolation, IsolationLevel::RepeatableRead | IsolationLevel::Serializable)
+    matches!(
+        isolation,
+        IsolationLevel::RepeatableRead | IsolationLevel::Serializable
+    )
 }

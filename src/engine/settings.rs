@@ -32,8 +32,12 @@ enum Kind {
 /// The version of Postgres whose dialect and catalogs this server speaks. Clients parse it.
 pub const SERVER_VERSION: &str = concat!("15.13 (Tidemill ", env!("CARGO_PKG_VERSION"), ")");
 
-const ISOLATION: &[&str] =
-    &["read committed", "repeatable read", "serializable", "read uncommitted"];
+const ISOLATION: &[&str] = &[
+    "read committed",
+    "repeatable read",
+    "serializable",
+    "read uncommitted",
+];
 
 macro_rules! variables {
     ($($name:literal = $default:expr, $kind:expr, $description:literal;)*) => {
@@ -86,7 +90,10 @@ const REPORTED: &[(&str, &str)] = &[
     ("application_name", "application_name"),
     ("client_encoding", "client_encoding"),
     ("datestyle", "DateStyle"),
-    ("default_transaction_read_only", "default_transaction_read_only"),
+    (
+        "default_transaction_read_only",
+        "default_transaction_read_only",
+    ),
     ("in_hot_standby", "in_hot_standby"),
     ("integer_datetimes", "integer_datetimes"),
     ("intervalstyle", "IntervalStyle"),
@@ -114,7 +121,9 @@ impl Settings {
     /// The defaults, changed by what the client said when it connected. Unknown ones are kept: a
     /// client that sends one must be able to connect.
     pub fn new(start: &BTreeMap<String, String>) -> Settings {
-        let defaults = VARIABLES.iter().map(|v| (v.name.to_string(), v.default.to_string()));
+        let defaults = VARIABLES
+            .iter()
+            .map(|v| (v.name.to_string(), v.default.to_string()));
         let mut settings = Settings {
             values: defaults.collect(),
             initial: BTreeMap::new(),
@@ -124,7 +133,9 @@ impl Settings {
         };
         for (name, value) in start {
             let name = name.to_lowercase();
-            let checked = settings.check(&name, value).unwrap_or_else(|_| value.clone());
+            let checked = settings
+                .check(&name, value)
+                .unwrap_or_else(|_| value.clone());
             settings.values.insert(name, checked);
         }
         settings.initial.clone_from(&settings.values);
@@ -145,7 +156,11 @@ impl Settings {
     pub fn all(&self) -> impl Iterator<Item = (&str, &str, &str)> {
         self.values.iter().map(|(name, value)| {
             let known = VARIABLES.iter().find(|variable| variable.name == name);
-            (name.as_str(), value.as_str(), known.map_or("", |variable| variable.description))
+            (
+                name.as_str(),
+                value.as_str(),
+                known.map_or("", |variable| variable.description),
+            )
         })
     }
 
@@ -154,7 +169,11 @@ impl Settings {
         let name = canonical(name);
         let value = match value {
             Some(value) => self.check(&name, value)?,
-            None => self.initial.get(&name).cloned().ok_or_else(|| unknown(&name))?,
+            None => self
+                .initial
+                .get(&name)
+                .cloned()
+                .ok_or_else(|| unknown(&name))?,
         };
         if self.values.get(&name) != Some(&value) {
             self.changed.push(name.clone());
@@ -242,7 +261,8 @@ impl Settings {
                 format!("parameter \"{name}\" cannot be changed"),
             )),
             Kind::Text if name == "timezone" => {
-                let zone = crate::types::Zone::parse(value).map_err(|_| refused("use a name such as 'Europe/Berlin' or UTC"))?;
+                let zone = crate::types::Zone::parse(value)
+                    .map_err(|_| refused("use a name such as 'Europe/Berlin' or UTC"))?;
                 Ok(zone.to_string())
             }
             Kind::Text => Ok(value.to_string()),

@@ -64,7 +64,11 @@ impl Session {
             })
             .collect();
         let column = |place: usize| -> ArrayRef {
-            Arc::new(kept.iter().map(|row| row[place].as_deref()).collect::<StringArray>())
+            Arc::new(
+                kept.iter()
+                    .map(|row| row[place].as_deref())
+                    .collect::<StringArray>(),
+            )
         };
         let columns = (0..schema.fields().len()).map(column).collect();
         rows(schema, columns, "SHOW")
@@ -98,8 +102,13 @@ impl Session {
         let catalog = self.catalog();
         let mut table = Vec::new();
         for status in self.engine.source_status().await? {
-            let Some(object) = catalog.get(status.id) else { continue };
-            let active = status.partitions.values().filter(|partition| !partition.is_idle);
+            let Some(object) = catalog.get(status.id) else {
+                continue;
+            };
+            let active = status
+                .partitions
+                .values()
+                .filter(|partition| !partition.is_idle);
             let least = active.map(|partition| partition.watermark).min();
             for (partition, state) in &status.partitions {
                 let holds_back = !state.is_idle && Some(state.watermark) == least;
@@ -119,7 +128,9 @@ impl Session {
 
     pub(super) fn show_create(&self, show: &ShowCreate) -> Result<Response> {
         let catalog = self.catalog();
-        let object = catalog.resolve(show.name.name()).map_err(|e| show.name.position().mark(e))?;
+        let object = catalog
+            .resolve(show.name.name())
+            .map_err(|e| show.name.position().mark(e))?;
         let columns: Vec<ArrayRef> = vec![
             Arc::new(StringArray::from(vec![object.name()])),
             Arc::new(StringArray::from(vec![object.definition.text.as_str()])),
@@ -138,7 +149,9 @@ impl Session {
         let text = match &explain.target {
             ExplainTarget::Object(name) => {
                 let catalog = self.catalog();
-                let object = catalog.resolve(name.name()).map_err(|e| name.position().mark(e))?;
+                let object = catalog
+                    .resolve(name.name())
+                    .map_err(|e| name.position().mark(e))?;
                 if object.kind() != ObjectKind::MaterializedView {
                     return Err(Error::new(
                         SqlState::WRONG_OBJECT_TYPE,
@@ -150,7 +163,9 @@ impl Session {
                 let Some(Statement::CreateMaterializedView(create)) =
                     parsed.map(|parsed| parsed.statement)
                 else {
-                    return Err(Error::internal("a view's text is not CREATE MATERIALIZED VIEW"));
+                    return Err(Error::internal(
+                        "a view's text is not CREATE MATERIALIZED VIEW",
+                    ));
                 };
                 define::stream_plan(&self.shared().template, &catalog, &create)?.to_string()
             }
@@ -166,21 +181,31 @@ impl Session {
                     optimized.display_indent().to_string()
                 }
                 _ => {
-                    return Err(Error::unsupported("EXPLAIN of this statement is not supported")
-                        .hint("EXPLAIN SELECT …, EXPLAIN CREATE MATERIALIZED VIEW …, or a view"));
+                    return Err(
+                        Error::unsupported("EXPLAIN of this statement is not supported").hint(
+                            "EXPLAIN SELECT …, EXPLAIN CREATE MATERIALIZED VIEW …, or a view",
+                        ),
+                    );
                 }
             },
         };
         let lines: Vec<&str> = text.lines().collect();
-        rows(explain_schema(), vec![Arc::new(StringArray::from(lines))], "EXPLAIN")
+        rows(
+            explain_schema(),
+            vec![Arc::new(StringArray::from(lines))],
+            "EXPLAIN",
+        )
     }
 }
 
 fn rows(schema: SchemaRef, columns: Vec<ArrayRef>, tag: &str) -> Result<Response> {
-    let batch =
-        RecordBatch::try_new(schema.clone(), columns).map_err(crate::delta::arrow_error)?;
+    let batch = RecordBatch::try_new(schema.clone(), columns).map_err(crate::delta::arrow_error)?;
     let batches = Box::pin(futures::stream::iter([Ok(batch)]));
-    Ok(Response::Rows { schema, batches, tag: RowsTag(tag.to_string()) })
+    Ok(Response::Rows {
+        schema,
+        batches,
+        tag: RowsTag(tag.to_string()),
+    })
 }
 
 fn texts(names: &[&str]) -> SchemaRef {

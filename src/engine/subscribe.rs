@@ -33,15 +33,20 @@ impl Session {
         cancel: Cancel,
     ) -> Result<Response> {
         let (schema, batches) = self.subscription(subscribe, cancel).await?;
-        Ok(Response::Rows { schema, batches, tag: RowsTag("SUBSCRIBE".to_string()) })
+        Ok(Response::Rows {
+            schema,
+            batches,
+            tag: RowsTag("SUBSCRIBE".to_string()),
+        })
     }
 
     pub(super) async fn subscription_schema(&self, subscribe: &Subscribe) -> Result<SchemaRef> {
         let relation = match &subscribe.input {
             RelationOrQuery::Relation(name) => {
                 let catalog = self.catalog();
-                let object =
-                    catalog.resolve(name.name()).map_err(|error| name.position().mark(error))?;
+                let object = catalog
+                    .resolve(name.name())
+                    .map_err(|error| name.position().mark(error))?;
                 Self::refuse_source_only(object.kind(), "SUBSCRIBE")?;
                 object.relation.schema.clone()
             }
@@ -63,8 +68,10 @@ impl Session {
         cancel: Cancel,
     ) -> Result<(SchemaRef, BatchStream)> {
         if subscribe.envelope != SubscribeEnvelope::Diff {
-            return Err(Error::unsupported("ENVELOPE UPSERT and DEBEZIUM are not supported")
-                .hint("leave it out: every change comes as (epoch, diff, row)"));
+            return Err(
+                Error::unsupported("ENVELOPE UPSERT and DEBEZIUM are not supported")
+                    .hint("leave it out: every change comes as (epoch, diff, row)"),
+            );
         }
         let schema = self.subscription_schema(subscribe).await?;
         let (id, temporary) = match &subscribe.input {
@@ -104,11 +111,20 @@ impl Session {
             plan_view(&planner, query, &[], &ViewOptions::default())?
         };
         let (id, _) = shared.next_id()?;
-        let temporary = Temporary { engine: self.engine.clone(), id };
+        let temporary = Temporary {
+            engine: self.engine.clone(),
+            id,
+        };
         let progress = Arc::new(Progress::default());
         let (done, answer) = oneshot::channel();
         let name = "subscription".to_string();
-        let view = NewView { id, name, plan, progress: progress.clone(), done };
+        let view = NewView {
+            id,
+            name,
+            plan,
+            progress: progress.clone(),
+            done,
+        };
         shared.runtime.send(Command::AddView(Box::new(view)))?;
         tokio::select! {
             built = answer => built.map_err(|_| stopped())??,
@@ -131,7 +147,10 @@ struct Temporary {
 impl Drop for Temporary {
     fn drop(&mut self) {
         let (done, _) = oneshot::channel();
-        let command = Command::Drop { ids: vec![self.id], done };
+        let command = Command::Drop {
+            ids: vec![self.id],
+            done,
+        };
         if self.engine.0.runtime.send(command).is_err() {
             tracing::debug!("the server stopped before a subscription's view was dropped");
         }
@@ -165,7 +184,9 @@ impl Follower {
         if !snapshot {
             return Ok((None, at));
         }
-        let now = snapshots.pop().ok_or_else(|| Error::internal("a snapshot was asked for"))?;
+        let now = snapshots
+            .pop()
+            .ok_or_else(|| Error::internal("a snapshot was asked for"))?;
         let mut parts = now.deltas().collect::<Result<Vec<DeltaBatch>>>()?;
         // What the rows were at an earlier epoch: today's, less what has changed since.
         let later = since.into_iter().filter(|change| change.epoch <= epoch);
@@ -195,8 +216,10 @@ impl Follower {
     /// The row that says only that everything up to an epoch has been sent.
     fn progress_row(&self, epoch: Epoch) -> Result<RecordBatch> {
         let number = i64::try_from(epoch.0).map_err(|_| Error::internal("epochs fit a bigint"))?;
-        let mut columns: Vec<ArrayRef> =
-            vec![Arc::new(Int64Array::from(vec![number])), Arc::new(BooleanArray::from(vec![true]))];
+        let mut columns: Vec<ArrayRef> = vec![
+            Arc::new(Int64Array::from(vec![number])),
+            Arc::new(BooleanArray::from(vec![true])),
+        ];
         let rest = self.schema.fields().iter().skip(2);
         columns.extend(rest.map(|field| arrow::array::new_null_array(field.data_type(), 1)));
         RecordBatch::try_new(self.schema.clone(), columns).map_err(crate::delta::arrow_error)
@@ -204,7 +227,13 @@ impl Follower {
 
     fn stream(self, first: Option<RecordBatch>, at: Epoch) -> BatchStream {
         let epochs = self.published.watch();
-        let state = (self, epochs, at, first.into_iter().collect::<Vec<_>>(), false);
+        let state = (
+            self,
+            epochs,
+            at,
+            first.into_iter().collect::<Vec<_>>(),
+            false,
+        );
         let stream = futures::stream::try_unfold(
             state,
             |(follower, mut epochs, mut at, mut ready, mut is_over)| async move {
@@ -250,6 +279,11 @@ fn change_schema(relation: &SchemaRef, progress: bool) -> SchemaRef {
     }
     // NULL in a row that only tells progress.
     fields.push(Field::new("diff", DataType::Int64, true));
-    fields.extend(relation.fields().iter().map(|f| f.as_ref().clone().with_nullable(true)));
+    fields.extend(
+        relation
+            .fields()
+            .iter()
+            .map(|f| f.as_ref().clone().with_nullable(true)),
+    );
     Arc::new(Schema::new(fields))
 }

@@ -48,7 +48,10 @@ impl Pin {
     /// The relations as they are now.
     pub fn take(published: &Published, ids: &[ObjectId]) -> Result<Pin> {
         let (epoch, snapshots) = published.snapshots(ids)?;
-        Ok(Pin { epoch, snapshots: ids.iter().copied().zip(snapshots).collect() })
+        Ok(Pin {
+            epoch,
+            snapshots: ids.iter().copied().zip(snapshots).collect(),
+        })
     }
 }
 
@@ -69,11 +72,19 @@ impl Reads {
         if let Some(pin) = pin {
             let _ = cell.set(pin);
         }
-        Arc::new(Reads { published, wanted: Mutex::new(BTreeSet::new()), pin: cell, own })
+        Arc::new(Reads {
+            published,
+            wanted: Mutex::new(BTreeSet::new()),
+            pin: cell,
+            own,
+        })
     }
 
     fn want(&self, id: ObjectId) {
-        self.wanted.lock().unwrap_or_else(PoisonError::into_inner).insert(id);
+        self.wanted
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(id);
     }
 
     /// Takes the snapshots of everything that planning named, at one epoch.
@@ -81,7 +92,11 @@ impl Reads {
         if let Some(pin) = self.pin.get() {
             return Ok(pin.epoch);
         }
-        let wanted = self.wanted.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let wanted = self
+            .wanted
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone();
         let ids: Vec<ObjectId> = wanted.into_iter().collect();
         let pin = Pin::take(&self.published, &ids)?;
         let epoch = pin.epoch;
@@ -90,7 +105,10 @@ impl Reads {
     }
 
     fn snapshot(&self, id: ObjectId) -> Result<(Epoch, Snapshot)> {
-        let pin = self.pin.get().ok_or_else(|| Error::internal("a scan before its snapshot"))?;
+        let pin = self
+            .pin
+            .get()
+            .ok_or_else(|| Error::internal("a scan before its snapshot"))?;
         let snapshot = pin.snapshots.get(&id).ok_or_else(|| {
             Error::new(
                 crate::error::SqlState::SERIALIZATION_FAILURE,
@@ -113,12 +131,18 @@ pub struct RowsTable {
 impl RowsTable {
     pub fn new(object: Arc<Object>, identity: Identity, reads: Arc<Reads>) -> Self {
         reads.want(object.id());
-        RowsTable { object, identity, reads }
+        RowsTable {
+            object,
+            identity,
+            reads,
+        }
     }
 
     /// The values of the whole key, if the filters give every column one.
     fn key_values(&self, filters: &[Expr]) -> Option<Vec<ArrayRef>> {
-        let Identity::Key(key) = &self.identity else { return None };
+        let Identity::Key(key) = &self.identity else {
+            return None;
+        };
         if key.is_empty() {
             return None;
         }
@@ -126,7 +150,9 @@ impl RowsTable {
         key.iter()
             .map(|&column| {
                 let field = schema.field(column);
-                let value = filters.iter().find_map(|filter| equated(filter, field.name()))?;
+                let value = filters
+                    .iter()
+                    .find_map(|filter| equated(filter, field.name()))?;
                 let array = value.to_array().ok()?;
                 let value = cast(&array, field.data_type()).ok()?;
                 (value.null_count() == 0).then_some(value)
@@ -156,7 +182,12 @@ pub fn repeat(delta: &DeltaBatch) -> Result<RecordBatch> {
 
 /// The constant that a filter of the form `column = constant` names.
 fn equated<'a>(filter: &'a Expr, name: &str) -> Option<&'a datafusion::scalar::ScalarValue> {
-    let Expr::BinaryExpr(BinaryExpr { left, op: Operator::Eq, right }) = filter else {
+    let Expr::BinaryExpr(BinaryExpr {
+        left,
+        op: Operator::Eq,
+        right,
+    }) = filter
+    else {
         return None;
     };
     match (left.as_ref(), right.as_ref()) {
@@ -200,9 +231,11 @@ impl TableProvider for RowsTable {
         let (epoch, snapshot) = self.reads.snapshot(id).map_err(external)?;
         let batch = match (self.reads.own.get(&id), self.key_values(filters)) {
             (Some(own), _) => Some(self.overlaid(&snapshot, own).map_err(external)?),
-            (None, Some(keys)) => {
-                self.reads.published.lookup(id, epoch, &keys).map_err(external)?
-            }
+            (None, Some(keys)) => self
+                .reads
+                .published
+                .lookup(id, epoch, &keys)
+                .map_err(external)?,
             (None, None) => None,
         };
         if let Some(batch) = batch {
@@ -216,7 +249,11 @@ impl TableProvider for RowsTable {
             None => (0..schema.fields().len()).collect(),
         };
         let schema = Arc::new(schema.project(&columns)?);
-        let part = SnapshotScan { snapshot, columns, schema: schema.clone() };
+        let part = SnapshotScan {
+            snapshot,
+            columns,
+            schema: schema.clone(),
+        };
         let plan =
             StreamingTableExec::try_new(schema, vec![Arc::new(part)], None, [], false, limit)?;
         Ok(Arc::new(plan))
@@ -284,7 +321,12 @@ impl TableProvider for SourceTable {
             None => (0..self.schema().fields().len()).collect(),
         };
         let schema = Arc::new(self.schema().project(&columns)?);
-        let part = SourceScan { spec: self.spec.clone(), columns, schema: schema.clone(), limit };
+        let part = SourceScan {
+            spec: self.spec.clone(),
+            columns,
+            schema: schema.clone(),
+            limit,
+        };
         let plan =
             StreamingTableExec::try_new(schema, vec![Arc::new(part)], None, [], false, limit)?;
         Ok(Arc::new(plan))
@@ -329,8 +371,16 @@ fn read_source(
     let bounds = spec.connector.bounds(&partitions)?;
     let mut ranges = Vec::new();
     for (partition, bounds) in partitions.into_iter().zip(bounds) {
-        let from = spec.startup.get(&partition).copied().unwrap_or(bounds.start).max(bounds.start);
-        let range = ReadRange { until: Some(bounds.end), ..ReadRange::tail(partition, from) };
+        let from = spec
+            .startup
+            .get(&partition)
+            .copied()
+            .unwrap_or(bounds.start)
+            .max(bounds.start);
+        let range = ReadRange {
+            until: Some(bounds.end),
+            ..ReadRange::tail(partition, from)
+        };
         if from < bounds.end {
             ranges.push(range);
         }

@@ -90,8 +90,9 @@ impl Session {
             ObjectKind::Table => Ok(()),
             ObjectKind::Source => {
                 let sources = self.shared().sources();
-                let is_embedded =
-                    sources.get(&object.id()).is_some_and(|source| source.spec.is_embedded);
+                let is_embedded = sources
+                    .get(&object.id())
+                    .is_some_and(|source| source.spec.is_embedded);
                 match (is_embedded, is_insert) {
                     (true, true) => Ok(()),
                     (true, false) => refused(format!(
@@ -135,9 +136,10 @@ impl Session {
                 }
                 if object.kind() == ObjectKind::Source
                     && transaction.writes.keys().any(|id| *id != object.id())
-                    || transaction.writes.keys().any(|id| {
-                        *id != object.id() && self.engine.0.sources().contains_key(id)
-                    })
+                    || transaction
+                        .writes
+                        .keys()
+                        .any(|id| *id != object.id() && self.engine.0.sources().contains_key(id))
                 {
                     return Err(Error::unsupported(
                         "a transaction writes either one topic or tables, not both",
@@ -163,17 +165,26 @@ impl Session {
 
     /// Refuses a second row under a key, within the change or beside what is there.
     fn check_keys(&self, object: &Object, delta: &DeltaBatch) -> Result<()> {
-        let Some(key) = object.relation.key.as_ref().filter(|_| object.kind() == ObjectKind::Table)
+        let Some(key) = object
+            .relation
+            .key
+            .as_ref()
+            .filter(|_| object.kind() == ObjectKind::Table)
         else {
             return Ok(());
         };
-        let own = self.transaction.as_ref().and_then(|t| t.writes.get(&object.id()));
+        let own = self
+            .transaction
+            .as_ref()
+            .and_then(|t| t.writes.get(&object.id()));
         let delta = match own {
             None => delta.clone(),
             Some(own) => concat(&object.relation.schema, &[own.clone(), delta.clone()])?,
         };
-        let columns: Vec<ArrayRef> =
-            key.iter().map(|&column| delta.rows().column(column).clone()).collect();
+        let columns: Vec<ArrayRef> = key
+            .iter()
+            .map(|&column| delta.rows().column(column).clone())
+            .collect();
         let types: Vec<DataType> = columns.iter().map(|c| c.data_type().clone()).collect();
         let mut table = crate::delta::KeyTable::new(&types)?;
         let batch = crate::delta::KeyBatch::new(&table, &columns)?;
@@ -185,10 +196,14 @@ impl Session {
             let count = counts[slot as usize].get_or_insert(i64::from(there[row]));
             *count += delta.weights().get(row);
         }
-        let twice = slots.iter().position(|&slot| counts[slot as usize].is_some_and(|n| n > 1));
+        let twice = slots
+            .iter()
+            .position(|&slot| counts[slot as usize].is_some_and(|n| n > 1));
         let Some(row) = twice else { return Ok(()) };
-        let names: Vec<&str> =
-            key.iter().map(|&c| object.relation.schema.field(c).name().as_str()).collect();
+        let names: Vec<&str> = key
+            .iter()
+            .map(|&c| object.relation.schema.field(c).name().as_str())
+            .collect();
         let values: Vec<String> = columns
             .iter()
             .map(|column| {
@@ -197,9 +212,16 @@ impl Session {
             .collect();
         Err(Error::new(
             SqlState::UNIQUE_VIOLATION,
-            format!("duplicate key value violates unique constraint \"{}_pkey\"", object.name()),
+            format!(
+                "duplicate key value violates unique constraint \"{}_pkey\"",
+                object.name()
+            ),
         )
-        .detail(format!("key ({})=({}) already exists", names.join(", "), values.join(", "))))
+        .detail(format!(
+            "key ({})=({}) already exists",
+            names.join(", "),
+            values.join(", ")
+        )))
     }
 
     pub(super) async fn copy(&mut self, copy: &CopyRows) -> Result<Response> {
@@ -241,15 +263,21 @@ impl Session {
                     batches: Vec::new(),
                     rows: 0,
                 };
-                Ok(Response::CopyIn { schema, writer: Box::new(writer), format })
+                Ok(Response::CopyIn {
+                    schema,
+                    writer: Box::new(writer),
+                    format,
+                })
             }
             (CopyTarget::Relation { name, columns }, CopyDirection::ToStdout) => {
                 let object = self.catalog().resolve(name.name())?.clone();
                 let list = match columns.is_empty() {
                     true => "*".to_string(),
                     false => {
-                        let quoted: Vec<String> =
-                            columns.iter().map(|c| crate::sql::name::quote_identifier(c).to_string()).collect();
+                        let quoted: Vec<String> = columns
+                            .iter()
+                            .map(|c| crate::sql::name::quote_identifier(c).to_string())
+                            .collect();
                         quoted.join(", ")
                     }
                 };
@@ -262,9 +290,14 @@ impl Session {
             }
             (CopyTarget::Query(query), _) => self.copy_query(query, format).await,
             (CopyTarget::Subscribe(subscribe), _) => {
-                let stream =
-                    self.subscription(subscribe, crate::engine::response::Cancel::new()).await?;
-                Ok(Response::CopyOut { schema: stream.0, batches: stream.1, format })
+                let stream = self
+                    .subscription(subscribe, crate::engine::response::Cancel::new())
+                    .await?;
+                Ok(Response::CopyOut {
+                    schema: stream.0,
+                    batches: stream.1,
+                    format,
+                })
             }
         }
     }
@@ -274,8 +307,14 @@ impl Session {
         let reading = self.reading().await?;
         let planned = reading.plan(query)?;
         let schema = planned.schema.clone();
-        let batches = reading.run(planned.plan, planned.schema, Vec::new()).await?;
-        Ok(Response::CopyOut { schema, batches, format })
+        let batches = reading
+            .run(planned.plan, planned.schema, Vec::new())
+            .await?;
+        Ok(Response::CopyOut {
+            schema,
+            batches,
+            format,
+        })
     }
 
     /// The columns that a user gives a value.
@@ -289,18 +328,24 @@ fn insertable(engine: &Engine, object: &Object) -> arrow::datatypes::SchemaRef {
     match engine.0.sources().get(&object.id()) {
         None => schema,
         Some(source) => {
-            let given: Vec<usize> =
-                (0..schema.fields().len()).filter(|&c| source.spec.computed[c].is_none()).collect();
+            let given: Vec<usize> = (0..schema.fields().len())
+                .filter(|&c| source.spec.computed[c].is_none())
+                .collect();
             Arc::new(schema.project(&given).expect("columns of the schema"))
         }
     }
 }
 
 async fn apply(engine: &Engine, writes: BTreeMap<ObjectId, DeltaBatch>) -> Result<Epoch> {
-    let writes =
-        writes.into_iter().map(|(object, delta)| Write { object, delta }).collect::<Vec<_>>();
+    let writes = writes
+        .into_iter()
+        .map(|(object, delta)| Write { object, delta })
+        .collect::<Vec<_>>();
     let (sender, answer) = oneshot::channel();
-    engine.0.runtime.send(Command::Write { writes, done: sender })?;
+    engine.0.runtime.send(Command::Write {
+        writes,
+        done: sender,
+    })?;
     answer.await.map_err(|_| stopped())?
 }
 
@@ -371,7 +416,10 @@ fn check_nulls(schema: &arrow::datatypes::SchemaRef, columns: &Vec<ArrayRef>) ->
         if !field.is_nullable() && column.null_count() > 0 {
             return Err(Error::new(
                 SqlState::NOT_NULL_VIOLATION,
-                format!("null value in column \"{}\" violates not-null constraint", field.name()),
+                format!(
+                    "null value in column \"{}\" violates not-null constraint",
+                    field.name()
+                ),
             ));
         }
     }
@@ -479,15 +527,26 @@ async fn update_of(
     };
     let width = schema.fields().len();
     let old = |name: &str| {
-        let found = projection.input.schema().columns().into_iter().find(|c| c.name() == name);
-        found.map(Expr::Column).ok_or_else(|| Error::internal("an UPDATE without its old values"))
+        let found = projection
+            .input
+            .schema()
+            .columns()
+            .into_iter()
+            .find(|c| c.name() == name);
+        found
+            .map(Expr::Column)
+            .ok_or_else(|| Error::internal("an UPDATE without its old values"))
     };
     let mut both = Vec::with_capacity(width * 2);
     for field in schema.fields() {
         both.push(old(field.name())?.alias(format!("old:{}", field.name())));
     }
     for (field, expr) in schema.fields().iter().zip(&projection.expr) {
-        both.push(expr.clone().unalias().alias(format!("new:{}", field.name())));
+        both.push(
+            expr.clone()
+                .unalias()
+                .alias(format!("new:{}", field.name())),
+        );
     }
     let plan = LogicalPlanBuilder::from(projection.input.as_ref().clone())
         .project(both)
@@ -499,7 +558,11 @@ async fn update_of(
         .chain(schema.fields())
         .enumerate()
         .map(|(place, field)| {
-            field.as_ref().clone().with_name(format!("{place}")).with_nullable(true)
+            field
+                .as_ref()
+                .clone()
+                .with_name(format!("{place}"))
+                .with_nullable(true)
         })
         .collect();
     let pairs = Arc::new(arrow::datatypes::Schema::new(fields));
@@ -509,7 +572,9 @@ async fn update_of(
         let columns = rows.columns()[from..from + width].to_vec();
         check_nulls(&schema, &columns)?;
         let batch = RecordBatch::try_new(schema.clone(), columns);
-        Ok(DeltaBatch::insertions(batch.map_err(crate::delta::arrow_error)?))
+        Ok(DeltaBatch::insertions(
+            batch.map_err(crate::delta::arrow_error)?,
+        ))
     };
     let delta = concat(&schema, &[half(0)?.negate(), half(width)?])?;
     let delta = crate::delta::consolidate(&delta)?;
@@ -518,9 +583,12 @@ async fn update_of(
 
 /// Removals before additions: a key's old row is gone before its new one comes.
 fn ordered(delta: DeltaBatch) -> Result<DeltaBatch> {
-    let Weights::Each(weights) = delta.weights() else { return Ok(delta) };
-    let mut rows: Vec<u32> =
-        (0..weights.len()).map(|row| u32::try_from(row).expect("fewer than 2^32 rows")).collect();
+    let Weights::Each(weights) = delta.weights() else {
+        return Ok(delta);
+    };
+    let mut rows: Vec<u32> = (0..weights.len())
+        .map(|row| u32::try_from(row).expect("fewer than 2^32 rows"))
+        .collect();
     rows.sort_by_key(|&row| weights[row as usize] > 0);
     delta.take(&arrow::array::UInt32Array::from(rows))
 }

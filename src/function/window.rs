@@ -31,7 +31,9 @@ struct WindowStarts {
 
 impl WindowStarts {
     fn new() -> Self {
-        WindowStarts { signature: Signature::any(4, Volatility::Immutable) }
+        WindowStarts {
+            signature: Signature::any(4, Volatility::Immutable),
+        }
     }
 }
 
@@ -46,9 +48,9 @@ impl ScalarUDFImpl for WindowStarts {
 
     fn return_type(&self, arguments: &[DataType]) -> Result<DataType> {
         match &arguments[0] {
-            time @ DataType::Timestamp(TimeUnit::Microsecond, _) => {
-                Ok(DataType::List(Arc::new(Field::new_list_field(time.clone(), true))))
-            }
+            time @ DataType::Timestamp(TimeUnit::Microsecond, _) => Ok(DataType::List(Arc::new(
+                Field::new_list_field(time.clone(), true),
+            ))),
             other => exec_err!("window_starts takes a timestamp, not {other}"),
         }
     }
@@ -76,14 +78,20 @@ impl ScalarUDFImpl for WindowStarts {
         let values: ArrayRef = Arc::new(values.with_data_type(item.clone()));
         let field = Arc::new(Field::new_list_field(item, true));
         let offsets = OffsetBuffer::from_lengths(lengths);
-        Ok(ColumnarValue::Array(Arc::new(ListArray::try_new(field, offsets, values, None)?)))
+        Ok(ColumnarValue::Array(Arc::new(ListArray::try_new(
+            field, offsets, values, None,
+        )?)))
     }
 }
 
 /// Pushes the starts of the windows that hold `time`, rising.
 fn push_starts(time: i64, slide: i64, size: i64, offset: i64, starts: &mut Vec<i64>) {
-    let (time, slide, size, offset) =
-        (i128::from(time), i128::from(slide), i128::from(size), i128::from(offset));
+    let (time, slide, size, offset) = (
+        i128::from(time),
+        i128::from(slide),
+        i128::from(size),
+        i128::from(offset),
+    );
     let last = (time - offset).div_euclid(slide) * slide + offset;
     // The first start that is later than time - size.
     let mut start = last - (last - (time - size) - 1).div_euclid(slide) * slide;
@@ -108,13 +116,18 @@ mod tests {
     #[test]
     fn a_time_is_in_every_window_that_holds_it() {
         for time in -50..50 {
-            for (slide, size, offset) in [(10, 10, 0), (3, 10, 0), (10, 3, 0), (4, 10, 7), (5, 20, -2)]
+            for (slide, size, offset) in
+                [(10, 10, 0), (3, 10, 0), (10, 3, 0), (4, 10, 7), (5, 20, -2)]
             {
                 let expected: Vec<i64> = (-200..200)
                     .filter(|start| i64::rem_euclid(start - offset, slide) == 0)
                     .filter(|&start| start <= time && time < start + size)
                     .collect();
-                assert_eq!(starts(time, slide, size, offset), expected, "{time} {slide} {size}");
+                assert_eq!(
+                    starts(time, slide, size, offset),
+                    expected,
+                    "{time} {slide} {size}"
+                );
             }
         }
     }

@@ -41,19 +41,33 @@ use crate::operator::{Bounds, LateRows, Operator, Output, Step};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum WindowKind {
     /// One window after the other.
-    Tumble { size_micros: i64, offset_micros: i64 },
+    Tumble {
+        size_micros: i64,
+        offset_micros: i64,
+    },
     /// A window every `slide`, overlapping or with gaps.
-    Hop { slide_micros: i64, size_micros: i64, offset_micros: i64 },
+    Hop {
+        slide_micros: i64,
+        size_micros: i64,
+        offset_micros: i64,
+    },
 }
 
 impl fmt::Display for WindowKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (slide, size, offset) = match *self {
-            WindowKind::Tumble { size_micros, offset_micros } => {
+            WindowKind::Tumble {
+                size_micros,
+                offset_micros,
+            } => {
                 write!(f, "tumble")?;
                 (None, size_micros, offset_micros)
             }
-            WindowKind::Hop { slide_micros, size_micros, offset_micros } => {
+            WindowKind::Hop {
+                slide_micros,
+                size_micros,
+                offset_micros,
+            } => {
                 write!(f, "hop")?;
                 (Some(slide_micros), size_micros, offset_micros)
             }
@@ -74,8 +88,14 @@ struct Length(i64);
 
 impl fmt::Display for Length {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let units = [(86_400_000_000, "d"), (3_600_000_000, "h"), (60_000_000, "min")];
-        let units = units.into_iter().chain([(1_000_000, "s"), (1_000, "ms"), (1, "us")]);
+        let units = [
+            (86_400_000_000, "d"),
+            (3_600_000_000, "h"),
+            (60_000_000, "min"),
+        ];
+        let units = units
+            .into_iter()
+            .chain([(1_000_000, "s"), (1_000, "ms"), (1, "us")]);
         let (micros, unit) = units
             .into_iter()
             .find(|(micros, _)| self.0 % micros == 0)
@@ -118,20 +138,24 @@ impl Window {
     /// [`WINDOWS_PER_ROW_MAX`]; internal when the schemas are not as [`WindowSpec`] says.
     pub fn new(spec: WindowSpec) -> Result<Window> {
         let (slide, size, offset) = match spec.kind {
-            WindowKind::Tumble { size_micros, offset_micros } => {
-                (size_micros, size_micros, offset_micros)
-            }
-            WindowKind::Hop { slide_micros, size_micros, offset_micros } => {
-                (slide_micros, size_micros, offset_micros)
-            }
+            WindowKind::Tumble {
+                size_micros,
+                offset_micros,
+            } => (size_micros, size_micros, offset_micros),
+            WindowKind::Hop {
+                slide_micros,
+                size_micros,
+                offset_micros,
+            } => (slide_micros, size_micros, offset_micros),
         };
         if slide <= 0 || size <= 0 || spec.lateness_micros < 0 {
             let message = "the lengths of a window must be positive";
             return Err(Error::new(SqlState::INVALID_PARAMETER_VALUE, message));
         }
         let windows = 1 + (size - 1) / slide;
-        let windows_per_row =
-            usize::try_from(windows).ok().filter(|&windows| windows <= WINDOWS_PER_ROW_MAX);
+        let windows_per_row = usize::try_from(windows)
+            .ok()
+            .filter(|&windows| windows <= WINDOWS_PER_ROW_MAX);
         let Some(windows_per_row) = windows_per_row else {
             let message = format!(
                 "each row would be in {windows} windows, more than {WINDOWS_PER_ROW_MAX} are refused"
@@ -145,10 +169,19 @@ impl Window {
             && spec.output.fields().len() == width + 2
             && (width..width + 2).all(|column| spec.output.field(column).data_type() == time);
         if !is_sound {
-            return Err(Error::internal(format!("window over {time} into {}", spec.output)));
+            return Err(Error::internal(format!(
+                "window over {time} into {}",
+                spec.output
+            )));
         }
         let offset = offset.rem_euclid(slide);
-        Ok(Window { spec, slide, size, offset, windows_per_row })
+        Ok(Window {
+            spec,
+            slide,
+            size,
+            offset,
+            windows_per_row,
+        })
     }
 
     /// The start of the latest window that begins at or before `time`; `None` when it or its end
@@ -163,11 +196,7 @@ impl Window {
     }
 
     /// Splits off rows without a usable time; the rest has a last window start each.
-    fn last_starts(
-        &self,
-        batch: DeltaBatch,
-        out: &mut Output,
-    ) -> Result<(DeltaBatch, Vec<i64>)> {
+    fn last_starts(&self, batch: DeltaBatch, out: &mut Output) -> Result<(DeltaBatch, Vec<i64>)> {
         let column = batch.rows().column(self.spec.time_column);
         let times = column.as_primitive::<TimestampMicrosecondType>();
         let mut failures = Vec::new();
@@ -188,7 +217,10 @@ impl Window {
             };
             is_good[row] = false;
             let row = u32::try_from(row).expect("a batch has fewer than 2^32 rows");
-            failures.push(Failure { row, reason: reason.to_string() });
+            failures.push(Failure {
+                row,
+                reason: reason.to_string(),
+            });
         }
         report(&batch, &failures, out)?;
         Ok((batch.filter(&BooleanArray::from(is_good))?, starts))
@@ -199,7 +231,9 @@ impl Window {
         for chunk in times.chunks(1024) {
             // Both ends of a run that lies within one window say so: no division per row.
             let (least, greatest) = ends(chunk);
-            let Some(first) = self.last_start(least) else { return false };
+            let Some(first) = self.last_start(least) else {
+                return false;
+            };
             if self.last_start(greatest).is_none() {
                 return false;
             }
@@ -226,7 +260,10 @@ impl Window {
         };
         let is_open = |row: usize| !self.is_late(starts[row], watermarks[row]);
         let mask = BooleanArray::from_iter((0..batch.len()).map(|row| Some(is_open(row))));
-        let open = (0..batch.len()).filter(|&row| is_open(row)).map(|row| starts[row]).collect();
+        let open = (0..batch.len())
+            .filter(|&row| is_open(row))
+            .map(|row| starts[row])
+            .collect();
         self.put_out_late(&batch, &mask, out)?;
         self.emit(batch.filter(&mask)?, open, out)
     }
@@ -263,7 +300,8 @@ impl Window {
             let mut open = 0;
             // Rising, so that the same input always comes out in the same order.
             let first = self.first_start(times[row], starts[row]);
-            for start in (0..self.windows_per_row).map(|n| first.saturating_add(n_slides(n, self.slide)))
+            for start in
+                (0..self.windows_per_row).map(|n| first.saturating_add(n_slides(n, self.slide)))
             {
                 if start > starts[row] || !within(start, self.size, times[row]) {
                     break;
@@ -308,13 +346,20 @@ impl Window {
         batch: &'a DeltaBatch,
         starts: &[i64],
     ) -> Option<&'a [i64]> {
-        let watermarks = batch.watermarks().filter(|_| self.spec.judges && !batch.is_empty())?;
+        let watermarks = batch
+            .watermarks()
+            .filter(|_| self.spec.judges && !batch.is_empty())?;
         let is_clear = !self.is_late(ends(starts).0, ends(watermarks).1);
         (!is_clear).then_some(watermarks)
     }
 
     /// Puts out and counts the rows that the mask leaves out.
-    fn put_out_late(&self, batch: &DeltaBatch, is_kept: &BooleanArray, out: &mut Output) -> Result<()> {
+    fn put_out_late(
+        &self,
+        batch: &DeltaBatch,
+        is_kept: &BooleanArray,
+        out: &mut Output,
+    ) -> Result<()> {
         let is_late = arrow::compute::not(is_kept).map_err(arrow_error)?;
         if is_late.true_count() == 0 {
             return Ok(());
@@ -329,7 +374,10 @@ impl Window {
             *count += weight.unsigned_abs();
         }
         let times = rows.rows().column(self.spec.time_column);
-        let event_times = times.as_primitive::<TimestampMicrosecondType>().values().to_vec();
+        let event_times = times
+            .as_primitive::<TimestampMicrosecondType>()
+            .values()
+            .to_vec();
         out.late.push(LateRows { rows, event_times });
         Ok(())
     }
@@ -406,7 +454,9 @@ impl Operator for Window {
 /// The least and the greatest of some values.
 fn ends(values: &[i64]) -> (i64, i64) {
     let start = (i64::MAX, i64::MIN);
-    values.iter().fold(start, |(least, greatest), &value| (least.min(value), greatest.max(value)))
+    values.iter().fold(start, |(least, greatest), &value| {
+        (least.min(value), greatest.max(value))
+    })
 }
 
 /// Whether `time` is in the window of the given start and size.

@@ -25,7 +25,10 @@ pub(super) fn aggregate_calls(
     column: &mut dyn FnMut(&Expr) -> Result<usize>,
     schema: &DFSchema,
 ) -> Result<Vec<AggregateCall>> {
-    exprs.iter().map(|expr| aggregate_call(expr, column, schema)).collect()
+    exprs
+        .iter()
+        .map(|expr| aggregate_call(expr, column, schema))
+        .collect()
 }
 
 fn aggregate_call(
@@ -38,14 +41,23 @@ fn aggregate_call(
         Expr::AggregateFunction(call) => call,
         other => return Err(Error::internal(format!("{other} is not an aggregate"))),
     };
-    let filter = call.params.filter.as_deref().map(&mut *column).transpose()?;
+    let filter = call
+        .params
+        .filter
+        .as_deref()
+        .map(&mut *column)
+        .transpose()?;
     let known = AggregateFunction::named(call.func.name());
     let is_ordered = !call.params.order_by.is_empty();
     match (known, call.params.args.as_slice()) {
         (Some(AggregateFunction::Count), [Expr::Literal(value, _)])
             if !value.is_null() && !call.params.distinct =>
         {
-            Ok(AggregateCall { function: AggregateFunction::CountAll, argument: None, filter })
+            Ok(AggregateCall {
+                function: AggregateFunction::CountAll,
+                argument: None,
+                filter,
+            })
         }
         (Some(function), [argument]) if !is_ordered => {
             let function = match call.params.distinct {
@@ -53,11 +65,19 @@ fn aggregate_call(
                 false => function,
             };
             let argument = Some(column(argument)?);
-            Ok(AggregateCall { function, argument, filter })
+            Ok(AggregateCall {
+                function,
+                argument,
+                filter,
+            })
         }
         _ => {
             let stock = Arc::new(stock(call, column, schema)?);
-            Ok(AggregateCall { function: AggregateFunction::Stock(stock), argument: None, filter })
+            Ok(AggregateCall {
+                function: AggregateFunction::Stock(stock),
+                argument: None,
+                filter,
+            })
         }
     }
 }
@@ -82,9 +102,9 @@ fn stock(
     for argument in &call.params.args {
         physical.push(match argument {
             // A constant such as a percentile or a separator is the function's own.
-            Expr::Literal(value, _) => {
-                Arc::new(datafusion::physical_expr::expressions::Literal::new(value.clone()))
-            }
+            Expr::Literal(value, _) => Arc::new(
+                datafusion::physical_expr::expressions::Literal::new(value.clone()),
+            ),
             other => place(other)?,
         });
     }
@@ -107,5 +127,8 @@ fn stock(
         ))
         .build()
         .map_err(from_datafusion)?;
-    Ok(StockAggregate { expression, arguments })
+    Ok(StockAggregate {
+        expression,
+        arguments,
+    })
 }

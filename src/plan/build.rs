@@ -41,7 +41,11 @@ pub struct ViewOptions {
 
 impl Default for ViewOptions {
     fn default() -> Self {
-        ViewOptions { emit: None, allowed_lateness_micros: 0, on_error: OnError::FailRow }
+        ViewOptions {
+            emit: None,
+            allowed_lateness_micros: 0,
+            on_error: OnError::FailRow,
+        }
     }
 }
 
@@ -57,7 +61,11 @@ pub fn plan_view(
     let depends_on = dependencies(&logical)?;
     refuse_volatile(&logical)?;
     let optimized = planner.optimize_for_stream(&logical)?;
-    let mut build = Build { planner, options, nodes: Vec::new() };
+    let mut build = Build {
+        planner,
+        options,
+        nodes: Vec::new(),
+    };
     let root = build.plan(&optimized)?;
     let root = build.emit(root)?;
     build.finish(root, output_names, depends_on)
@@ -100,7 +108,13 @@ impl Build<'_> {
                     other => (other, None),
                 };
                 let node = self.plan(input)?;
-                self.map(node, input.schema(), filter, Some(&projection.expr), &projection.schema)
+                self.map(
+                    node,
+                    input.schema(),
+                    filter,
+                    Some(&projection.expr),
+                    &projection.schema,
+                )
             }
             LogicalPlan::Filter(filter) => {
                 let node = self.plan(&filter.input)?;
@@ -111,8 +125,11 @@ impl Build<'_> {
             LogicalPlan::Distinct(Distinct::All(input)) => self.distinct(input),
             LogicalPlan::Join(join) => self.join(join),
             LogicalPlan::Union(union) => {
-                let inputs =
-                    union.inputs.iter().map(|input| self.plan(input)).collect::<Result<Vec<_>>>()?;
+                let inputs = union
+                    .inputs
+                    .iter()
+                    .map(|input| self.plan(input))
+                    .collect::<Result<Vec<_>>>()?;
                 Ok(self.union(inputs, arrow_schema(&union.schema)))
             }
             LogicalPlan::Extension(extension) => self.extension(extension),
@@ -151,7 +168,10 @@ impl Build<'_> {
             inputs: Vec::new(),
             schema: arrow_schema(&scan.projected_schema),
             changelog: relation.changelog,
-            key: relation.key.as_ref().and_then(|key| key.iter().map(place).collect()),
+            key: relation
+                .key
+                .as_ref()
+                .and_then(|key| key.iter().map(place).collect()),
             bounded: relation.bounded.iter().filter_map(place).collect(),
         };
         let mut id = self.add(node);
@@ -191,7 +211,10 @@ impl Build<'_> {
         let passes: Vec<Option<usize>> = project.iter().map(plain_column).collect();
         let is_identity = filter.is_none()
             && passes.len() == source.schema.fields().len()
-            && passes.iter().enumerate().all(|(place, pass)| *pass == Some(place))
+            && passes
+                .iter()
+                .enumerate()
+                .all(|(place, pass)| *pass == Some(place))
             && output == source.schema;
         if is_identity {
             return input;
@@ -200,7 +223,10 @@ impl Build<'_> {
         let node = Node {
             inputs: vec![input],
             changelog: source.changelog,
-            key: source.key.as_ref().and_then(|key| key.iter().map(place).collect()),
+            key: source
+                .key
+                .as_ref()
+                .and_then(|key| key.iter().map(place).collect()),
             bounded: source.bounded.iter().filter_map(place).collect(),
             schema: output.clone(),
             operation: Operation::Map(MapSpec {
@@ -215,13 +241,19 @@ impl Build<'_> {
     }
 
     fn compile(&self, expr: &Expr, schema: &DFSchema) -> Result<Arc<dyn PhysicalExpr>> {
-        self.planner.state().create_physical_expr(expr.clone(), schema).map_err(from_datafusion)
+        self.planner
+            .state()
+            .create_physical_expr(expr.clone(), schema)
+            .map_err(from_datafusion)
     }
 
     fn extension(&mut self, extension: &Extension) -> Result<usize> {
         let node = extension.node.as_any();
         let Some(window) = node.downcast_ref::<WindowNode>() else {
-            return Err(Error::internal(format!("unknown plan node {}", extension.node.name())));
+            return Err(Error::internal(format!(
+                "unknown plan node {}",
+                extension.node.name()
+            )));
         };
         let input = self.plan(&window.input)?;
         let source = &self.nodes[input];
@@ -269,9 +301,7 @@ impl Build<'_> {
     fn judges(&self, node: usize, column: usize) -> bool {
         let node = &self.nodes[node];
         match &node.operation {
-            Operation::Scan(scan) => {
-                scan.event_time == Some(column)
-            }
+            Operation::Scan(scan) => scan.event_time == Some(column),
             Operation::Map(map) => match plain_column(&map.project[column]) {
                 Some(pass) => self.judges(node.inputs[0], pass),
                 None => false,
@@ -295,9 +325,15 @@ impl Build<'_> {
     }
 
     fn aggregate(&mut self, aggregate: &Aggregate) -> Result<usize> {
-        if aggregate.group_expr.iter().any(|expr| matches!(expr, Expr::GroupingSet(_))) {
-            return Err(Error::unsupported("GROUPING SETS, ROLLUP and CUBE are not supported in views")
-                .hint("write one view per grouping and UNION ALL them"));
+        if aggregate
+            .group_expr
+            .iter()
+            .any(|expr| matches!(expr, Expr::GroupingSet(_)))
+        {
+            return Err(Error::unsupported(
+                "GROUPING SETS, ROLLUP and CUBE are not supported in views",
+            )
+            .hint("write one view per grouping and UNION ALL them"));
         }
         let input = self.plan(&aggregate.input)?;
         let schema = aggregate.input.schema();
@@ -306,14 +342,20 @@ impl Build<'_> {
             project.push(self.compile(expr, schema)?);
         }
         let group: Vec<usize> = (0..project.len()).collect();
-        let calls = aggregate_calls(&aggregate.aggr_expr, &mut |expr| {
-            let compiled = self.compile(expr, schema)?;
-            let known = project.iter().position(|other| other.as_ref() == compiled.as_ref());
-            Ok(known.unwrap_or_else(|| {
-                project.push(compiled.clone());
-                project.len() - 1
-            }))
-        }, schema)?;
+        let calls = aggregate_calls(
+            &aggregate.aggr_expr,
+            &mut |expr| {
+                let compiled = self.compile(expr, schema)?;
+                let known = project
+                    .iter()
+                    .position(|other| other.as_ref() == compiled.as_ref());
+                Ok(known.unwrap_or_else(|| {
+                    project.push(compiled.clone());
+                    project.len() - 1
+                }))
+            },
+            schema,
+        )?;
         let narrow = self.projected_schema(input, &project)?;
         let mapped = self.map_compiled(input, None, project, narrow);
         Ok(self.grouped(mapped, group, calls, arrow_schema(&aggregate.schema)))
@@ -336,8 +378,12 @@ impl Build<'_> {
         let exchanged = self.exchange(input, group.clone());
         let source = &self.nodes[exchanged];
         // Group columns come first in the input, so positions are the same on both sides.
-        let bounded: Vec<usize> =
-            source.bounded.iter().copied().filter(|column| group.contains(column)).collect();
+        let bounded: Vec<usize> = source
+            .bounded
+            .iter()
+            .copied()
+            .filter(|column| group.contains(column))
+            .collect();
         let close = close_column(&bounded, &source.schema).map(|column| {
             crate::operator::aggregate::Close {
                 column,
@@ -385,7 +431,9 @@ impl Build<'_> {
             };
             Ok(field.as_ref().clone().with_name(name))
         });
-        Ok(Arc::new(Schema::new(fields.collect::<Result<Vec<Field>>>()?)))
+        Ok(Arc::new(Schema::new(
+            fields.collect::<Result<Vec<Field>>>()?,
+        )))
     }
 
     fn join(&mut self, join: &Join) -> Result<usize> {
@@ -394,20 +442,27 @@ impl Build<'_> {
             JoinType::Left => JoinKind::Left,
             JoinType::Right => return self.right_join(join),
             other => {
-                return Err(Error::unsupported(format!("{other} joins are not supported in views"))
-                    .hint("inner, left and right joins are; EXISTS and IN become such joins too"));
+                return Err(Error::unsupported(format!(
+                    "{other} joins are not supported in views"
+                ))
+                .hint("inner, left and right joins are; EXISTS and IN become such joins too"));
             }
         };
         if join.on.is_empty() {
-            return Err(Error::unsupported("joins without an equality are not supported in views")
-                .hint("join on at least one column: ON a.id = b.id"));
+            return Err(
+                Error::unsupported("joins without an equality are not supported in views")
+                    .hint("join on at least one column: ON a.id = b.id"),
+            );
         }
         let left = self.plan(&join.left)?;
         let right = self.plan(&join.right)?;
         let (left_exprs, right_exprs): (Vec<_>, Vec<_>) = join.on.iter().cloned().unzip();
         let (left, left_keys) = self.with_columns(left, join.left.schema(), &left_exprs)?;
         let (right, right_keys) = self.with_columns(right, join.right.schema(), &right_exprs)?;
-        let widths = (join.left.schema().fields().len(), join.right.schema().fields().len());
+        let widths = (
+            join.left.schema().fields().len(),
+            join.right.schema().fields().len(),
+        );
         let joined = self.joined(join, kind, (left, left_keys), (right, right_keys))?;
         // Key expressions that were computed for the join are dropped again.
         let left_all = self.nodes[left].schema.fields().len();
@@ -422,7 +477,10 @@ impl Build<'_> {
         let swapped = Join::try_new(
             join.right.clone(),
             join.left.clone(),
-            join.on.iter().map(|(left, right)| (right.clone(), left.clone())).collect(),
+            join.on
+                .iter()
+                .map(|(left, right)| (right.clone(), left.clone()))
+                .collect(),
             join.filter.clone(),
             JoinType::Left,
             join.join_constraint,
@@ -474,13 +532,25 @@ impl Build<'_> {
             JoinKind::Left => Arc::new(field.as_ref().clone().with_nullable(true)),
             JoinKind::Inner => field.clone(),
         });
-        let fields: Vec<_> = l.schema.fields().iter().cloned().chain(right_fields).collect();
+        let fields: Vec<_> = l
+            .schema
+            .fields()
+            .iter()
+            .cloned()
+            .chain(right_fields)
+            .collect();
         let output: SchemaRef = Arc::new(Schema::new(fields));
         let pairs = || left_keys.iter().copied().zip(right_keys.iter().copied());
         let timed = pairs().find(|(a, b)| l.bounded.contains(a) && r.bounded.contains(b));
         let expire = timed.map(|(column, other_column)| Expire {
-            left: Some(ExpireRule { column, other_column }),
-            right: Some(ExpireRule { column: other_column, other_column: column }),
+            left: Some(ExpireRule {
+                column,
+                other_column,
+            }),
+            right: Some(ExpireRule {
+                column: other_column,
+                other_column: column,
+            }),
         });
         let key = joined_key(l, r, &right_keys, left_width);
         let changelog = match kind {
@@ -532,7 +602,11 @@ impl Build<'_> {
         filter: &Expr,
         left_width: usize,
     ) -> Result<Arc<dyn PhysicalExpr>> {
-        let schema = join.left.schema().join(join.right.schema()).map_err(from_datafusion)?;
+        let schema = join
+            .left
+            .schema()
+            .join(join.right.schema())
+            .map_err(from_datafusion)?;
         let compiled = self.compile(filter, &schema)?;
         let shift = left_width - join.left.schema().fields().len();
         let first_right = join.left.schema().fields().len();
@@ -542,7 +616,7 @@ impl Build<'_> {
                 Some(column) if column.index() >= first_right => {
                     let moved = PhysicalColumn::new(column.name(), column.index() + shift);
                     Ok(datafusion::common::tree_node::Transformed::yes(
-                        Arc::new(moved) as Arc<dyn PhysicalExpr>
+                        Arc::new(moved) as Arc<dyn PhysicalExpr>,
                     ))
                 }
                 _ => Ok(datafusion::common::tree_node::Transformed::no(expr)),
@@ -567,15 +641,23 @@ impl Build<'_> {
                 self.map_compiled(input, None, project, schema.clone())
             })
             .collect();
-        let node =
-            Node { operation: Operation::Union, inputs, schema, changelog, key: None, bounded };
+        let node = Node {
+            operation: Operation::Union,
+            inputs,
+            schema,
+            changelog,
+            key: None,
+            bounded,
+        };
         self.add(node)
     }
 
     fn constant(&mut self, schema: SchemaRef, rows: usize) -> usize {
         let options = arrow::array::RecordBatchOptions::new().with_row_count(Some(rows));
-        let columns =
-            schema.fields().iter().map(|field| arrow::array::new_null_array(field.data_type(), rows));
+        let columns = schema
+            .fields()
+            .iter()
+            .map(|field| arrow::array::new_null_array(field.data_type(), rows));
         let batch = RecordBatch::try_new_with_options(schema.clone(), columns.collect(), &options)
             .expect("columns of the schema");
         let node = Node {
@@ -597,10 +679,9 @@ impl Build<'_> {
                 self.set_lateness(lateness);
                 Ok(root)
             }
-            Some(Emit::Every { position, .. }) => {
-                Err(position.mark(Error::unsupported("EMIT EVERY is not supported"))
-                    .hint("leave it out: the view is always up to date"))
-            }
+            Some(Emit::Every { position, .. }) => Err(position
+                .mark(Error::unsupported("EMIT EVERY is not supported"))
+                .hint("leave it out: the view is always up to date")),
             Some(Emit::OnWindowClose) => {
                 self.set_lateness(lateness);
                 self.emit_on_close(root)
@@ -689,7 +770,11 @@ impl Build<'_> {
         if output != self.nodes.len() - 1 {
             // The output is an earlier node; the last place is its own.
             let node = self.nodes[output].clone();
-            let pass = Node { operation: Operation::Union, inputs: vec![output], ..node };
+            let pass = Node {
+                operation: Operation::Union,
+                inputs: vec![output],
+                ..node
+            };
             self.add(pass);
         }
         let last = self.nodes.last().expect("a plan has a node");
@@ -711,7 +796,11 @@ fn joined_key(l: &Node, r: &Node, right_keys: &[usize], left_width: usize) -> Op
     if right.iter().all(|column| right_keys.contains(column)) {
         return Some(left);
     }
-    Some(left.into_iter().chain(right.iter().map(|column| left_width + column)).collect())
+    Some(
+        left.into_iter()
+            .chain(right.iter().map(|column| left_width + column))
+            .collect(),
+    )
 }
 
 /// Of the bounded columns the one that says best when a row is final: a window's end.
@@ -729,7 +818,9 @@ fn arrow_schema(schema: &DFSchema) -> SchemaRef {
 }
 
 fn all_columns(schema: &SchemaRef) -> Vec<Arc<dyn PhysicalExpr>> {
-    (0..schema.fields().len()).map(|column| column_expr(schema, column)).collect()
+    (0..schema.fields().len())
+        .map(|column| column_expr(schema, column))
+        .collect()
 }
 
 fn column_expr(schema: &SchemaRef, column: usize) -> Arc<dyn PhysicalExpr> {
@@ -739,7 +830,8 @@ fn column_expr(schema: &SchemaRef, column: usize) -> Arc<dyn PhysicalExpr> {
 /// The input column that an expression is, if it is nothing more.
 pub(crate) fn plain_column(expr: &Arc<dyn PhysicalExpr>) -> Option<usize> {
     let any: &dyn std::any::Any = expr.as_ref();
-    any.downcast_ref::<PhysicalColumn>().map(PhysicalColumn::index)
+    any.downcast_ref::<PhysicalColumn>()
+        .map(PhysicalColumn::index)
 }
 
 /// The names of the output: given ones, else what Postgres would call them.
@@ -760,7 +852,11 @@ fn output_names(
     if given.len() > names.len() {
         return Err(Error::new(
             SqlState::SYNTAX_ERROR,
-            format!("the view has {} column names but its query {} columns", given.len(), names.len()),
+            format!(
+                "the view has {} column names but its query {} columns",
+                given.len(),
+                names.len()
+            ),
         ));
     }
     for (name, given) in names.iter_mut().zip(given) {
@@ -819,9 +915,11 @@ fn refuse_volatile(plan: &LogicalPlan) -> Result<()> {
     .map_err(from_datafusion)?;
     match found {
         None => Ok(()),
-        Some(name) => Err(Error::unsupported(format!("function {name}() cannot be used in a view"))
-            .detail("its value changes from call to call, and a view depends on its inputs only")
-            .hint("use a column of the source, or call it in the SELECT that reads the view")),
+        Some(name) => Err(Error::unsupported(format!(
+            "function {name}() cannot be used in a view"
+        ))
+        .detail("its value changes from call to call, and a view depends on its inputs only")
+        .hint("use a column of the source, or call it in the SELECT that reads the view")),
     }
 }
 
@@ -837,14 +935,16 @@ fn refusal(plan: &LogicalPlan) -> Error {
             .hint("use GROUP BY with max() or min()"),
         LogicalPlan::Unnest(_) => Error::unsupported("unnest() is not supported in views")
             .hint("use it in the SELECT that reads the view"),
-        LogicalPlan::Values(_) => Error::unsupported("VALUES is not supported in views")
-            .hint("put the rows into a table"),
+        LogicalPlan::Values(_) => {
+            Error::unsupported("VALUES is not supported in views").hint("put the rows into a table")
+        }
         LogicalPlan::RecursiveQuery(_) => {
             Error::unsupported("WITH RECURSIVE is not supported in views")
                 .hint("use it in the SELECT that reads the view")
         }
-        LogicalPlan::Subquery(_) => Error::unsupported("this subquery is not supported in views")
-            .hint("write it as a join"),
+        LogicalPlan::Subquery(_) => {
+            Error::unsupported("this subquery is not supported in views").hint("write it as a join")
+        }
         other => Error::unsupported(format!("{} is not supported in views", other.display())),
     }
 }

@@ -14,7 +14,9 @@ use datafusion::datasource::provider_as_source;
 use datafusion::error::{DataFusionError, Result as DataFusionResult};
 use datafusion::execution::SessionState;
 use datafusion::execution::session_state::SessionStateBuilder;
-use datafusion::logical_expr::planner::{ContextProvider, ExprPlanner, RelationPlanner, TypePlanner};
+use datafusion::logical_expr::planner::{
+    ContextProvider, ExprPlanner, RelationPlanner, TypePlanner,
+};
 use datafusion::logical_expr::{
     AggregateUDF, HigherOrderUDF, LogicalPlan, ScalarUDF, TableSource, WindowUDF,
 };
@@ -44,7 +46,9 @@ pub fn session_state() -> SessionState {
     options.sql_parser.map_string_types_to_utf8view = false;
     options.execution.time_zone = Some("UTC".to_string());
     // A scalar subquery that runs once cannot be kept up to date; as a join it can.
-    options.optimizer.enable_physical_uncorrelated_scalar_subquery = false;
+    options
+        .optimizer
+        .enable_physical_uncorrelated_scalar_subquery = false;
     let builder = SessionStateBuilder::new()
         .with_config(config)
         .with_default_features()
@@ -81,7 +85,9 @@ impl<'a> Planner<'a> {
         let options = self.parser_options();
         let planner = SqlToRel::new_with_options(self, options);
         let statement = datafusion::sql::parser::Statement::Statement(Box::new(statement));
-        planner.statement_to_plan(statement).map_err(from_datafusion)
+        planner
+            .statement_to_plan(statement)
+            .map_err(from_datafusion)
     }
 
     /// An expression over the columns of a schema.
@@ -92,7 +98,9 @@ impl<'a> Planner<'a> {
     ) -> Result<datafusion::logical_expr::Expr> {
         let planner = SqlToRel::new_with_options(self, self.parser_options());
         let mut context = datafusion::sql::planner::PlannerContext::new();
-        planner.sql_to_expr(expr.clone(), schema, &mut context).map_err(from_datafusion)
+        planner
+            .sql_to_expr(expr.clone(), schema, &mut context)
+            .map_err(from_datafusion)
     }
 
     /// Analyzes and optimizes with all of DataFusion's rules: for a batch answer.
@@ -111,9 +119,16 @@ impl<'a> Planner<'a> {
             // Two stacked aggregates where one multiset per group is enough.
             rule.name() != "single_distinct_aggregation_to_group_by"
         };
-        let rules = self.state.optimizers().iter().filter(|rule| is_kept(rule)).cloned();
+        let rules = self
+            .state
+            .optimizers()
+            .iter()
+            .filter(|rule| is_kept(rule))
+            .cloned();
         let optimizer = datafusion::optimizer::Optimizer::with_rules(rules.collect());
-        optimizer.optimize(analyzed, self.state, |_, _| {}).map_err(from_datafusion)
+        optimizer
+            .optimize(analyzed, self.state, |_, _| {})
+            .map_err(from_datafusion)
     }
 
     fn parser_options(&self) -> ParserOptions {
@@ -167,7 +182,9 @@ impl ContextProvider for Planner<'_> {
             return Err(DataFusionError::External(Box::new(error)));
         };
         let call = datafusion::catalog::TableFunctionArgs::new(&args, self.state);
-        Ok(provider_as_source(function.create_table_provider_with_args(call)?))
+        Ok(provider_as_source(
+            function.create_table_provider_with_args(call)?,
+        ))
     }
 
     fn get_variable_type(&self, _names: &[String]) -> Option<DataType> {
@@ -195,7 +212,11 @@ impl ContextProvider for Planner<'_> {
     }
 
     fn higher_order_function_names(&self) -> Vec<String> {
-        self.state.higher_order_functions().keys().cloned().collect()
+        self.state
+            .higher_order_functions()
+            .keys()
+            .cloned()
+            .collect()
     }
 
     fn udaf_names(&self) -> Vec<String> {
@@ -214,7 +235,9 @@ struct PostgresTypes;
 impl TypePlanner for PostgresTypes {
     fn plan_type_field(&self, data_type: &ast::DataType) -> DataFusionResult<Option<FieldRef>> {
         // A type that is not Postgres' is left to DataFusion's own names.
-        Ok(sql_type(data_type).ok().map(|known| Arc::new(known.to_field("", true))))
+        Ok(sql_type(data_type)
+            .ok()
+            .map(|known| Arc::new(known.to_field("", true))))
     }
 }
 
@@ -241,6 +264,8 @@ impl TableProvider for PlannedTable {
         _filters: &[datafusion::logical_expr::Expr],
         _limit: Option<usize>,
     ) -> DataFusionResult<Arc<dyn datafusion::physical_plan::ExecutionPlan>> {
-        Err(DataFusionError::Internal("a planned table is not scanned".to_string()))
+        Err(DataFusionError::Internal(
+            "a planned table is not scanned".to_string(),
+        ))
     }
 }

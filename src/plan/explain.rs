@@ -38,7 +38,11 @@ impl fmt::Display for Line<'_> {
                 "Window {} on {}{}",
                 window.kind,
                 window.input.field(window.time_column).name(),
-                if window.judges { ", drops late rows" } else { "" }
+                if window.judges {
+                    ", drops late rows"
+                } else {
+                    ""
+                }
             )?,
             Operation::Exchange(columns) if columns.is_empty() => write!(f, "Exchange to one")?,
             Operation::Exchange(columns) => {
@@ -63,7 +67,11 @@ impl fmt::Display for Line<'_> {
             write!(f, "; key ({})", names(&node.schema, key))?;
         }
         if !node.bounded.is_empty() {
-            write!(f, "; closed by watermark ({})", names(&node.schema, &node.bounded))?;
+            write!(
+                f,
+                "; closed by watermark ({})",
+                names(&node.schema, &node.bounded)
+            )?;
         }
         write!(f, "]")
     }
@@ -141,8 +149,10 @@ fn write_join(f: &mut fmt::Formatter<'_>, spec: &JoinSpec) -> fmt::Result {
 }
 
 fn names(schema: &SchemaRef, columns: &[usize]) -> String {
-    let names: Vec<&str> =
-        columns.iter().map(|&column| schema.field(column).name().as_str()).collect();
+    let names: Vec<&str> = columns
+        .iter()
+        .map(|&column| schema.field(column).name().as_str())
+        .collect();
     names.join(", ")
 }
 

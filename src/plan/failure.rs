@@ -55,12 +55,18 @@ fn from_shared(error: &DataFusionError) -> Error {
 
 fn from_schema(error: &SchemaError) -> Error {
     match error {
-        SchemaError::FieldNotFound { field, valid_fields } => {
+        SchemaError::FieldNotFound {
+            field,
+            valid_fields,
+        } => {
             let error = Error::new(
                 SqlState::UNDEFINED_COLUMN,
                 format!("column \"{}\" does not exist", field.flat_name()),
             );
-            let names: Vec<_> = valid_fields.iter().map(|field| field.name.clone()).collect();
+            let names: Vec<_> = valid_fields
+                .iter()
+                .map(|field| field.name.clone())
+                .collect();
             match names.is_empty() || names.len() > 30 {
                 true => error,
                 false => error.hint(format!("there are the columns {}", names.join(", "))),
@@ -136,7 +142,12 @@ fn from_execution(message: &str) -> Error {
 }
 
 fn first_line(message: &str) -> String {
-    message.lines().next().unwrap_or("").trim_end_matches('.').to_string()
+    message
+        .lines()
+        .next()
+        .unwrap_or("")
+        .trim_end_matches('.')
+        .to_string()
 }
 
 fn lower_first(message: &str) -> String {

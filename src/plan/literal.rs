@@ -19,13 +19,17 @@ pub fn literal_value(expr: &ast::Expr) -> Result<String> {
             ast::Value::Boolean(value) => Ok(value.to_string()),
             other => Err(not_constant(other)),
         },
-        ast::Expr::UnaryOp { op: ast::UnaryOperator::Minus, expr } => {
-            Ok(format!("-{}", literal_value(expr)?))
-        }
+        ast::Expr::UnaryOp {
+            op: ast::UnaryOperator::Minus,
+            expr,
+        } => Ok(format!("-{}", literal_value(expr)?)),
         other => Err(not_constant(other)),
     }
 }
 
 fn not_constant(what: impl std::fmt::Display) -> Error {
-    Error::new(SqlState::SYNTAX_ERROR, format!("expected a constant, found {what}"))
+    Error::new(
+        SqlState::SYNTAX_ERROR,
+        format!("expected a constant, found {what}"),
+    )
 }

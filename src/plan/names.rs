@@ -11,18 +11,24 @@ use datafusion::sql::sqlparser::ast;
 /// The names that a user sees of the query's columns; `None` for items that expand to several
 /// columns (`*`), which keep the names of what they expand to.
 pub fn display_names(query: &ast::Query) -> Option<Vec<Option<String>>> {
-    let ast::SetExpr::Select(select) = leftmost(&query.body) else { return None };
+    let ast::SetExpr::Select(select) = leftmost(&query.body) else {
+        return None;
+    };
     Some(select.projection.iter().map(item_name).collect())
 }
 
 /// Gives every item of the outermost SELECT that would clash with another a unique alias. The
 /// position of items does not change.
 pub fn unique_names(query: &mut ast::Query) {
-    let ast::SetExpr::Select(select) = leftmost_mut(&mut query.body) else { return };
+    let ast::SetExpr::Select(select) = leftmost_mut(&mut query.body) else {
+        return;
+    };
     let mut seen = BTreeSet::new();
     let count = select.projection.len();
     for (position, item) in select.projection.iter_mut().enumerate() {
-        let Some(name) = item_name(item) else { continue };
+        let Some(name) = item_name(item) else {
+            continue;
+        };
         let is_free = seen.insert(name.clone());
         match item {
             ast::SelectItem::UnnamedExpr(expr) => {
@@ -80,8 +86,8 @@ fn item_name(item: &ast::SelectItem) -> Option<String> {
 /// Postgres' `FigureColname` (parse_target.c), for the expressions that have a name there.
 fn expression_name(expr: &ast::Expr) -> Option<String> {
     use ast::Expr::{
-        AtTimeZone, Case, Cast, Ceil, Collate, CompoundIdentifier, Exists, Extract, Floor, Function,
-        Identifier, Nested, Position, Substring, Trim,
+        AtTimeZone, Case, Cast, Ceil, Collate, CompoundIdentifier, Exists, Extract, Floor,
+        Function, Identifier, Nested, Position, Substring, Trim,
     };
     match expr {
         Identifier(name) => Some(folded(name)),
@@ -90,9 +96,9 @@ fn expression_name(expr: &ast::Expr) -> Option<String> {
             let last = function.name.0.last()?;
             last.as_ident().map(folded)
         }
-        Cast { expr, data_type, .. } => {
-            expression_name(expr).or_else(|| Some(cast_name(data_type)))
-        }
+        Cast {
+            expr, data_type, ..
+        } => expression_name(expr).or_else(|| Some(cast_name(data_type))),
         Nested(expr) | Collate { expr, .. } => expression_name(expr),
         Case { else_result, .. } => {
             let inner = else_result.as_deref().and_then(|expr| match expr {

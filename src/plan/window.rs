@@ -49,9 +49,7 @@ pub struct WindowNode {
 
 impl WindowNode {
     pub fn new(input: Arc<LogicalPlan>, time: Column, kind: WindowKind) -> DataFusionResult<Self> {
-        let (_, time_field) = input
-            .schema()
-            .qualified_field_from_column(&time)?;
+        let (_, time_field) = input.schema().qualified_field_from_column(&time)?;
         let time_type = time_field.data_type().clone();
         let mut fields: Vec<_> = input
             .schema()
@@ -63,7 +61,12 @@ impl WindowNode {
         }
         let metadata = DFSchema::metadata(input.schema()).clone();
         let schema = Arc::new(DFSchema::new_with_metadata(fields, metadata)?);
-        Ok(WindowNode { input, time, kind, schema })
+        Ok(WindowNode {
+            input,
+            time,
+            kind,
+            schema,
+        })
     }
 
     /// The position of the time column in the input.
@@ -114,16 +117,19 @@ impl UserDefinedLogicalNodeCore for WindowNode {
             Some(Expr::Column(column)) => column,
             _ => self.time.clone(),
         };
-        let input = inputs.pop().ok_or_else(|| {
-            DataFusionError::Internal("a window has an input".to_string())
-        })?;
+        let input = inputs
+            .pop()
+            .ok_or_else(|| DataFusionError::Internal("a window has an input".to_string()))?;
         WindowNode::new(Arc::new(input), time, self.kind)
     }
 
     fn necessary_children_exprs(&self, output_columns: &[usize]) -> Option<Vec<Vec<usize>>> {
         let width = self.input.schema().fields().len();
-        let mut needed: Vec<usize> =
-            output_columns.iter().copied().filter(|&column| column < width).collect();
+        let mut needed: Vec<usize> = output_columns
+            .iter()
+            .copied()
+            .filter(|&column| column < width)
+            .collect();
         needed.push(self.time_index().ok()?);
         needed.sort_unstable();
         needed.dedup();
@@ -145,7 +151,10 @@ impl RelationPlanner for WindowPlanner {
             None => Ok(RelationPlanning::Original(Box::new(relation))),
             Some((call, alias)) => {
                 let plan = plan_call(call, context)?;
-                Ok(RelationPlanning::Planned(Box::new(PlannedRelation { plan, alias })))
+                Ok(RelationPlanning::Planned(Box::new(PlannedRelation {
+                    plan,
+                    alias,
+                })))
             }
         }
     }
@@ -175,12 +184,19 @@ fn plan_call(
         }
     };
     let field = input.schema().field_from_column(&time)?;
-    if !matches!(field.data_type(), DataType::Timestamp(TimeUnit::Microsecond, _)) {
+    if !matches!(
+        field.data_type(),
+        DataType::Timestamp(TimeUnit::Microsecond, _)
+    ) {
         let error = Error::new(
             SqlState::DATATYPE_MISMATCH,
             format!("the time of {} must be a timestamp", call.kind.name()),
         )
-        .detail(format!("column \"{}\" has type {}", field.name(), field.data_type()))
+        .detail(format!(
+            "column \"{}\" has type {}",
+            field.name(),
+            field.data_type()
+        ))
         .hint("cast it: TUMBLE((SELECT *, x::timestamptz AS ts FROM t), ts, …)");
         return Err(external(error));
     }
@@ -188,20 +204,27 @@ fn plan_call(
         if input.schema().has_column_with_unqualified_name(name) {
             let error = Error::new(
                 SqlState::DUPLICATE_COLUMN,
-                format!("the input of {} already has a column \"{name}\"", call.kind.name()),
+                format!(
+                    "the input of {} already has a column \"{name}\"",
+                    call.kind.name()
+                ),
             )
             .hint("rename it in a subquery");
             return Err(external(error));
         }
     }
     let node = WindowNode::new(Arc::new(input), time, kind)?;
-    Ok(LogicalPlan::Extension(Extension { node: Arc::new(node) }))
+    Ok(LogicalPlan::Extension(Extension {
+        node: Arc::new(node),
+    }))
 }
 
 fn window_kind(call: &WindowCall) -> Result<WindowKind> {
     if let Some(zone) = &call.zone {
-        return Err(Error::unsupported(format!("windows in time zone {zone} are not supported"))
-            .hint("leave out zone: windows are aligned to UTC"));
+        return Err(
+            Error::unsupported(format!("windows in time zone {zone} are not supported"))
+                .hint("leave out zone: windows are aligned to UTC"),
+        );
     }
     let offset_micros = match &call.offset {
         None => 0,
@@ -209,13 +232,22 @@ fn window_kind(call: &WindowCall) -> Result<WindowKind> {
     };
     let size_micros = positive(call.kind, "size", &call.size)?;
     match (call.kind, &call.slide) {
-        (WrittenKind::Tumble, _) => Ok(WindowKind::Tumble { size_micros, offset_micros }),
+        (WrittenKind::Tumble, _) => Ok(WindowKind::Tumble {
+            size_micros,
+            offset_micros,
+        }),
         (WrittenKind::Hop, Some(slide)) => {
             let slide_micros = positive(call.kind, "slide", slide)?;
-            Ok(WindowKind::Hop { slide_micros, size_micros, offset_micros })
+            Ok(WindowKind::Hop {
+                slide_micros,
+                size_micros,
+                offset_micros,
+            })
         }
-        (kind, _) => Err(Error::unsupported(format!("{} is not supported", kind.name()))
-            .hint("TUMBLE and HOP are")),
+        (kind, _) => Err(
+            Error::unsupported(format!("{} is not supported", kind.name()))
+                .hint("TUMBLE and HOP are"),
+        ),
     }
 }
 
@@ -233,15 +265,20 @@ fn fixed(kind: WrittenKind, what: &str, expr: &ast::Expr) -> Result<i64> {
     let read: Interval = interval::from_expr(expr)
         .map_err(|error| error.context(format!("the {what} of {}", kind.name())))?;
     read.fixed_micros().ok_or_else(|| {
-        Error::unsupported(format!("the {what} of {} is a calendar interval", kind.name()))
-            .hint("use a fixed length: INTERVAL '30 days' in place of '1 month'")
+        Error::unsupported(format!(
+            "the {what} of {} is a calendar interval",
+            kind.name()
+        ))
+        .hint("use a fixed length: INTERVAL '30 days' in place of '1 month'")
     })
 }
 
 /// Replaces window nodes by what DataFusion can run as a batch.
 pub fn lower_windows(plan: LogicalPlan) -> Result<LogicalPlan> {
     let lowered = plan.transform_up_with_subqueries(|plan| {
-        let LogicalPlan::Extension(extension) = &plan else { return Ok(Transformed::no(plan)) };
+        let LogicalPlan::Extension(extension) = &plan else {
+            return Ok(Transformed::no(plan));
+        };
         let node = extension.node.as_any();
         let Some(window) = node.downcast_ref::<WindowNode>() else {
             return Ok(Transformed::no(plan));
@@ -252,19 +289,25 @@ pub fn lower_windows(plan: LogicalPlan) -> Result<LogicalPlan> {
 }
 
 fn lower(window: &WindowNode) -> DataFusionResult<LogicalPlan> {
-    let duration = |micros: i64| {
-        lit(ScalarValue::DurationMicrosecond(Some(micros)))
-    };
+    let duration = |micros: i64| lit(ScalarValue::DurationMicrosecond(Some(micros)));
     let (slide, size, offset) = match window.kind {
-        WindowKind::Tumble { size_micros, offset_micros } => {
-            (size_micros, size_micros, offset_micros)
-        }
-        WindowKind::Hop { slide_micros, size_micros, offset_micros } => {
-            (slide_micros, size_micros, offset_micros)
-        }
+        WindowKind::Tumble {
+            size_micros,
+            offset_micros,
+        } => (size_micros, size_micros, offset_micros),
+        WindowKind::Hop {
+            slide_micros,
+            size_micros,
+            offset_micros,
+        } => (slide_micros, size_micros, offset_micros),
     };
-    let columns: Vec<Expr> =
-        window.input.schema().columns().into_iter().map(Expr::Column).collect();
+    let columns: Vec<Expr> = window
+        .input
+        .schema()
+        .columns()
+        .into_iter()
+        .map(Expr::Column)
+        .collect();
     let arguments = vec![
         Expr::Column(window.time.clone()),
         lit(slide),

@@ -36,10 +36,15 @@ pub async fn start(options: &ServeOptions) -> Result<Server> {
         clock: Clock::system(),
     };
     let opening = tokio::task::spawn_blocking(move || Engine::open(engine_options));
-    let engine =
-        opening.await.map_err(|error| Error::internal(format!("opening the data: {error}")))??;
-    let postgres =
-        wire::Server::listen(options.listen, engine.clone(), wire::ServerOptions::default()).await?;
+    let engine = opening
+        .await
+        .map_err(|error| Error::internal(format!("opening the data: {error}")))??;
+    let postgres = wire::Server::listen(
+        options.listen,
+        engine.clone(),
+        wire::ServerOptions::default(),
+    )
+    .await?;
     let web = http::Server::listen(options.http, status(&engine)).await?;
     let (stop, stopped) = watch::channel(false);
     let (listen, http) = (postgres.address(), web.address());
@@ -57,7 +62,13 @@ pub async fn start(options: &ServeOptions) -> Result<Server> {
         }),
         tokio::spawn(web.run(wait(stopped))),
     ];
-    Ok(Server { engine, listen, http, stop, tasks })
+    Ok(Server {
+        engine,
+        listen,
+        http,
+        stop,
+        tasks,
+    })
 }
 
 impl Server {
@@ -78,11 +89,14 @@ impl Server {
     pub async fn stop(self) -> Result<()> {
         self.stop.send_replace(true);
         for task in self.tasks {
-            task.await.map_err(|error| Error::internal(format!("a server task: {error}")))??;
+            task.await
+                .map_err(|error| Error::internal(format!("a server task: {error}")))??;
         }
         let engine = self.engine;
         let ending = tokio::task::spawn_blocking(move || engine.shutdown());
-        ending.await.map_err(|error| Error::internal(format!("stopping: {error}")))
+        ending
+            .await
+            .map_err(|error| Error::internal(format!("stopping: {error}")))
     }
 }
 
@@ -101,12 +115,23 @@ fn metrics(engine: &Engine) -> Vec<Metric> {
     let (epoch, relations) = engine.published().status();
     let catalog = engine.catalog();
     let per_relation = |name: &'static str, help, kind, value: &dyn Fn(usize) -> Option<f64>| {
-        let samples = relations.iter().enumerate().filter_map(|(place, relation)| {
-            let object = catalog.get(relation.id)?;
-            let labels = vec![("relation", object.name().to_string())];
-            Some(http::Sample { labels, value: value(place)? })
-        });
-        Metric { name, help, kind, samples: samples.collect() }
+        let samples = relations
+            .iter()
+            .enumerate()
+            .filter_map(|(place, relation)| {
+                let object = catalog.get(relation.id)?;
+                let labels = vec![("relation", object.name().to_string())];
+                Some(http::Sample {
+                    labels,
+                    value: value(place)?,
+                })
+            });
+        Metric {
+            name,
+            help,
+            kind,
+            samples: samples.collect(),
+        }
     };
     #[expect(clippy::cast_precision_loss, reason = "Prometheus has only floats")]
     let float = |number: u64| number as f64;
@@ -118,9 +143,12 @@ fn metrics(engine: &Engine) -> Vec<Metric> {
             MetricKind::Gauge,
             float(epoch.0),
         ),
-        per_relation("tidemill_rows", "Rows of the relation.", MetricKind::Gauge, &|n| {
-            relations[n].rows.map(float)
-        }),
+        per_relation(
+            "tidemill_rows",
+            "Rows of the relation.",
+            MetricKind::Gauge,
+            &|n| relations[n].rows.map(float),
+        ),
         per_relation(
             "tidemill_rows_changed_total",
             "Rows of change, insertions and removals.",
@@ -150,21 +178,30 @@ fn page(engine: &Engine, started: Instant) -> Page {
         Some(vec![
             object.kind().to_string(),
             object.name().to_string(),
-            relation.rows.map_or_else(String::new, |rows| rows.to_string()),
-            relation.failure.as_ref().map_or("running".to_string(), |e| e.message().to_string()),
+            relation
+                .rows
+                .map_or_else(String::new, |rows| rows.to_string()),
+            relation
+                .failure
+                .as_ref()
+                .map_or("running".to_string(), |e| e.message().to_string()),
         ])
     };
     Page {
         title: "Tidemill".to_string(),
         facts: vec![
             ("epoch".to_string(), epoch.to_string()),
-            ("up".to_string(), format!("{} s", started.elapsed().as_secs())),
+            (
+                "up".to_string(),
+                format!("{} s", started.elapsed().as_secs()),
+            ),
         ],
         tables: vec![Table {
             title: "Relations".to_string(),
-            columns: ["kind", "name", "rows", "state"].map(str::to_string).to_vec(),
+            columns: ["kind", "name", "rows", "state"]
+                .map(str::to_string)
+                .to_vec(),
             rows: relations.iter().filter_map(row).collect(),
         }],
     }
 }
-

@@ -48,7 +48,9 @@ pub use checkpoint::{
     Address, Block, BlockKind, Blocks, CheckpointStore, CheckpointWriter, Manifest, Merging,
 };
 pub use directory::DataDirectory;
-pub use journal::{ControlRecord, Event, Journal, JournalRecord, Run, StepRecord, TableWrite, Watermark};
+pub use journal::{
+    ControlRecord, Event, Journal, JournalRecord, Run, StepRecord, TableWrite, Watermark,
+};
 pub use log::{
     LogCursor, LogOptions, LogReader, LogRecord, LogWriter, Retention, SegmentLog, Ticket,
 };

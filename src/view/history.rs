@@ -36,7 +36,13 @@ pub struct History {
 impl History {
     /// An empty history of a view whose contents are those of `floor`.
     pub fn new(floor: Epoch, bytes_max: usize) -> Self {
-        History { changes: VecDeque::new(), floor, bytes: 0, bytes_max, pins: Vec::new() }
+        History {
+            changes: VecDeque::new(),
+            floor,
+            bytes: 0,
+            bytes_max,
+            pins: Vec::new(),
+        }
     }
 
     /// Adds a step's change; drops the oldest ones beyond the bound.
@@ -44,7 +50,10 @@ impl History {
     /// # Panics
     /// When epochs do not rise.
     pub fn push(&mut self, epoch: Epoch, delta: DeltaBatch) {
-        let last = self.changes.back().map_or(self.floor, |(change, _)| change.epoch);
+        let last = self
+            .changes
+            .back()
+            .map_or(self.floor, |(change, _)| change.epoch);
         assert!(epoch > last, "epochs rise");
         if delta.is_empty() {
             return;
@@ -57,7 +66,9 @@ impl History {
 
     fn trim(&mut self) {
         while self.bytes > self.bytes_max {
-            let Some((oldest, bytes)) = self.changes.front() else { return };
+            let Some((oldest, bytes)) = self.changes.front() else {
+                return;
+            };
             if self.pins.iter().any(|&pin| pin < oldest.epoch) {
                 return;
             }
@@ -72,8 +83,14 @@ impl History {
         if epoch < self.floor {
             return Err(self.floor);
         }
-        let start = self.changes.partition_point(|(change, _)| change.epoch <= epoch);
-        Ok(self.changes.range(start..).map(|(change, _)| change.clone()).collect())
+        let start = self
+            .changes
+            .partition_point(|(change, _)| change.epoch <= epoch);
+        Ok(self
+            .changes
+            .range(start..)
+            .map(|(change, _)| change.clone())
+            .collect())
     }
 
     /// Keeps every change after `epoch` until [`History::unpin`]: for a view that is built on this one
@@ -116,8 +133,12 @@ mod tests {
             history.push(Epoch(epoch), row(1));
         }
         assert_eq!(history.since(Epoch(3)).unwrap_err(), Epoch(4));
-        let epochs: Vec<_> =
-            history.since(Epoch(5)).unwrap().iter().map(|change| change.epoch.0).collect();
+        let epochs: Vec<_> = history
+            .since(Epoch(5))
+            .unwrap()
+            .iter()
+            .map(|change| change.epoch.0)
+            .collect();
         assert_eq!(epochs, [7, 8]);
     }
 

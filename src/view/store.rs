@@ -59,7 +59,10 @@ struct Chunk {
 impl Store {
     pub fn new(schema: SchemaRef, identity: Identity) -> Result<Store> {
         let types = |columns: &[usize]| -> Vec<_> {
-            columns.iter().map(|&column| schema.field(column).data_type().clone()).collect()
+            columns
+                .iter()
+                .map(|&column| schema.field(column).data_type().clone())
+                .collect()
         };
         let index = match &identity {
             Identity::Key(columns) => Some(KeyTable::new(&types(columns))?),
@@ -111,8 +114,10 @@ impl Store {
         match self.identity.clone() {
             Identity::AppendOnly => self.append(delta)?,
             Identity::Key(columns) => {
-                let keys: Vec<ArrayRef> =
-                    columns.iter().map(|&column| delta.rows().column(column).clone()).collect();
+                let keys: Vec<ArrayRef> = columns
+                    .iter()
+                    .map(|&column| delta.rows().column(column).clone())
+                    .collect();
                 self.apply_keyed(delta, &keys)?;
             }
             Identity::Row => self.apply_rows(delta)?,
@@ -125,7 +130,9 @@ impl Store {
         for row in 0..delta.len() {
             let weight = delta.weights().get(row);
             if weight < 0 {
-                return Err(Error::internal("an append-only view was asked to remove a row"));
+                return Err(Error::internal(
+                    "an append-only view was asked to remove a row",
+                ));
             }
         }
         let first = self.appended;
@@ -181,7 +188,10 @@ impl Store {
     }
 
     fn apply_rows(&mut self, delta: &DeltaBatch) -> Result<()> {
-        let index = self.index.as_mut().expect("a store of whole rows has an index");
+        let index = self
+            .index
+            .as_mut()
+            .expect("a store of whole rows has an index");
         let mut slots = Vec::new();
         let mut fresh = Vec::new();
         match delta.rows().num_columns() {
@@ -210,7 +220,10 @@ impl Store {
                 "a row of the view is there {weight} times after the step"
             )));
         }
-        let freed = slots.into_iter().filter(|&slot| self.weight(slot) == 0).collect();
+        let freed = slots
+            .into_iter()
+            .filter(|&slot| self.weight(slot) == 0)
+            .collect();
         self.free(freed);
         Ok(())
     }
@@ -221,7 +234,9 @@ impl Store {
         let has_columns = !self.key_columns().is_empty();
         for &slot in &slots {
             let (chunk, place) = place(slot);
-            Arc::make_mut(&mut self.chunks[chunk]).arena.release(&[slot_number(place)]);
+            Arc::make_mut(&mut self.chunks[chunk])
+                .arena
+                .release(&[slot_number(place)]);
             self.mark(slot);
             if let Some(index) = self.index.as_mut().filter(|_| has_columns) {
                 index.remove(slot);
@@ -238,11 +253,19 @@ impl Store {
     }
 
     fn grow(&mut self, slots: usize) {
-        let types: Vec<_> =
-            self.schema.fields().iter().map(|field| field.data_type().clone()).collect();
+        let types: Vec<_> = self
+            .schema
+            .fields()
+            .iter()
+            .map(|field| field.data_type().clone())
+            .collect();
         while self.chunks.len() * CHUNK_SLOTS < slots {
-            let arena = Arena::new(&types).expect("the schema's types were checked by the first chunk");
-            self.chunks.push(Arc::new(Chunk { arena, weights: Vec::new() }));
+            let arena =
+                Arena::new(&types).expect("the schema's types were checked by the first chunk");
+            self.chunks.push(Arc::new(Chunk {
+                arena,
+                weights: Vec::new(),
+            }));
         }
         // The last chunk grows with its rows, so that a small view stays small.
         for (number, chunk) in self.chunks.iter_mut().enumerate() {
@@ -266,11 +289,15 @@ impl Store {
         order.sort_by_key(|&at| slots[at] as usize / CHUNK_SLOTS);
         for group in order.chunk_by(|&a, &b| place(slots[a]).0 == place(slots[b]).0) {
             let (chunk, _) = place(slots[group[0]]);
-            let places: Vec<u32> =
-                group.iter().map(|&at| slot_number(place(slots[at]).1)).collect();
+            let places: Vec<u32> = group
+                .iter()
+                .map(|&at| slot_number(place(slots[at]).1))
+                .collect();
             let sources: Vec<u32> = group.iter().map(|&at| rows[at]).collect();
             let chunk = Arc::make_mut(&mut self.chunks[chunk]);
-            chunk.arena.write(&places, delta.rows().columns(), &sources)?;
+            chunk
+                .arena
+                .write(&places, delta.rows().columns(), &sources)?;
         }
         slots.iter().for_each(|&slot| self.mark(slot));
         Ok(())
@@ -307,7 +334,11 @@ impl Store {
 
     /// The rows as they are now; cheap, and never changed by later steps.
     pub fn snapshot(&self) -> Snapshot {
-        Snapshot { schema: self.schema.clone(), chunks: self.chunks.clone(), rows: self.rows }
+        Snapshot {
+            schema: self.schema.clone(),
+            chunks: self.chunks.clone(),
+            rows: self.rows,
+        }
     }
 
     /// The row under each key (columns in the identity's order), as a batch of those that are there.
@@ -315,7 +346,10 @@ impl Store {
     /// # Panics
     /// When the store's identity is not a key.
     pub fn lookup(&self, keys: &[ArrayRef]) -> Result<RecordBatch> {
-        assert!(matches!(self.identity, Identity::Key(_)), "only a keyed store is looked up");
+        assert!(
+            matches!(self.identity, Identity::Key(_)),
+            "only a keyed store is looked up"
+        );
         let index = self.index.as_ref().expect("a keyed store has an index");
         let batch = KeyBatch::new(index, keys)?;
         let mut slots = Vec::new();
@@ -333,7 +367,10 @@ impl Store {
 
     /// Which keys (columns in the identity's order) are there.
     pub fn contains(&self, keys: &[ArrayRef]) -> Result<Vec<bool>> {
-        assert!(matches!(self.identity, Identity::Key(_)), "only a keyed store is looked up");
+        assert!(
+            matches!(self.identity, Identity::Key(_)),
+            "only a keyed store is looked up"
+        );
         let index = self.index.as_ref().expect("a keyed store has an index");
         let batch = KeyBatch::new(index, keys)?;
         let mut slots = Vec::new();
@@ -351,9 +388,8 @@ impl Store {
                 continue;
             }
             let chunk = &self.chunks[number];
-            let is_wanted = |place: usize| {
-                scope == Scope::All || words[place / 64] & (1 << (place % 64)) != 0
-            };
+            let is_wanted =
+                |place: usize| scope == Scope::All || words[place / 64] & (1 << (place % 64)) != 0;
             let wanted = (0..chunk.weights.len()).filter(|&place| is_wanted(place));
             let (live, free): (Vec<usize>, Vec<usize>) =
                 wanted.partition(|&place| chunk.weights[place] != 0);
@@ -364,11 +400,17 @@ impl Store {
             columns.push(Arc::new(arrow::array::Int64Array::from(weights)));
             let freed = match scope {
                 Scope::All => Vec::new(),
-                Scope::Changed => free.iter().map(|place| slot_number(first + place)).collect(),
+                Scope::Changed => free
+                    .iter()
+                    .map(|place| slot_number(first + place))
+                    .collect(),
             };
             changes.push(TableChange {
                 table: 0,
-                slots: live.iter().map(|place| slot_number(first + place)).collect(),
+                slots: live
+                    .iter()
+                    .map(|place| slot_number(first + place))
+                    .collect(),
                 rows: batch_of(&weighted(&self.schema), columns, live.len())?,
                 freed,
             });
@@ -382,19 +424,32 @@ impl Store {
         for change in changes {
             let columns = self.schema.fields().len();
             let weights = change.rows.column(columns).clone();
-            let weights = arrow::array::AsArray::as_primitive::<arrow::datatypes::Int64Type>(&weights);
+            let weights =
+                arrow::array::AsArray::as_primitive::<arrow::datatypes::Int64Type>(&weights);
             let all: Vec<usize> = (0..columns).collect();
-            let rows = change.rows.project(&all).map_err(crate::delta::arrow_error)?;
-            let rows = rows.with_schema(self.schema.clone()).map_err(crate::delta::arrow_error)?;
+            let rows = change
+                .rows
+                .project(&all)
+                .map_err(crate::delta::arrow_error)?;
+            let rows = rows
+                .with_schema(self.schema.clone())
+                .map_err(crate::delta::arrow_error)?;
             let delta = DeltaBatch::insertions(rows);
             let sources: Vec<u32> = (0..change.slots.len()).map(slot_number).collect();
-            let highest = change.freed.iter().max().map_or(0, |&slot| slot as usize + 1);
+            let highest = change
+                .freed
+                .iter()
+                .max()
+                .map_or(0, |&slot| slot as usize + 1);
             self.grow(highest);
             self.write(&change.slots, &delta, &sources)?;
             for (row, &slot) in change.slots.iter().enumerate() {
                 self.set_weight(slot, weights.value(row));
             }
-            change.freed.iter().for_each(|&slot| self.set_weight(slot, 0));
+            change
+                .freed
+                .iter()
+                .for_each(|&slot| self.set_weight(slot, 0));
         }
         self.rebuild_index()?;
         self.dirty.fill(0);
@@ -416,7 +471,10 @@ impl Store {
         let mut batches: Vec<Vec<ArrayRef>> = vec![Vec::new(); columns.len()];
         for group in live.chunk_by(|&a, &b| place(a).0 == place(b).0) {
             let chunk = &self.chunks[place(group[0]).0];
-            let places: Vec<u32> = group.iter().map(|&slot| slot_number(place(slot).1)).collect();
+            let places: Vec<u32> = group
+                .iter()
+                .map(|&slot| slot_number(place(slot).1))
+                .collect();
             for (parts, &column) in batches.iter_mut().zip(&columns) {
                 parts.push(chunk.arena.gather_column(column, &places)?);
             }
@@ -470,7 +528,11 @@ impl Snapshot {
                 places.push(slot_number(place));
             }
         }
-        let schema = Arc::new(self.schema.project(columns).map_err(crate::delta::arrow_error)?);
+        let schema = Arc::new(
+            self.schema
+                .project(columns)
+                .map_err(crate::delta::arrow_error)?,
+        );
         let arrays = columns
             .iter()
             .map(|&column| chunk.arena.gather_column(column, &places))

@@ -150,7 +150,10 @@ impl ExactSums {
 
     #[inline]
     pub fn get(&self, slot: usize) -> ExactSum {
-        ExactSum { low: self.low[slot], wraps: self.wraps.get(slot).copied().unwrap_or(0) }
+        ExactSum {
+            low: self.low[slot],
+            wraps: self.wraps.get(slot).copied().unwrap_or(0),
+        }
     }
 
     /// Sets a slot back to zero.
@@ -175,7 +178,10 @@ impl ExactSums {
             .and_then(|(low, rest)| Some((low, rest.first_chunk::<8>()?)))
             .filter(|_| bytes.len() == ENCODED_BYTES)
             .ok_or_else(|| {
-                Error::new(SqlState::DATA_CORRUPTED, "a stored sum has the wrong length")
+                Error::new(
+                    SqlState::DATA_CORRUPTED,
+                    "a stored sum has the wrong length",
+                )
             })?;
         self.add_once(slot, i128::from_le_bytes(*low));
         match i64::from_le_bytes(*wraps) {

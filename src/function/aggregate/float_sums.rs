@@ -140,7 +140,10 @@ impl FloatSums {
                 None => self.longs.push(long),
             }
             let low = f64::from(u32::try_from(index).expect("there are fewer than 2^32 slots"));
-            self.pairs[slot] = Pair { high: f64::NAN, low };
+            self.pairs[slot] = Pair {
+                high: f64::NAN,
+                low,
+            };
         }
         let index = self.long_index(slot).expect("it has been given one");
         &mut self.longs[index]
@@ -159,7 +162,9 @@ impl FloatSums {
 
     /// Puts the slot's sum back into a pair where one holds it.
     pub fn settle(&mut self, slot: usize) {
-        let Some(index) = self.long_index(slot) else { return };
+        let Some(index) = self.long_index(slot) else {
+            return;
+        };
         if let Some((high, low)) = self.longs[index].to_pair()
             && high.abs() < PAIR_MAX
         {
@@ -182,9 +187,21 @@ impl FloatSums {
     pub fn get(&self, slot: usize) -> Option<f64> {
         let specials = self.specials.get(slot).copied().unwrap_or_default();
         match specials {
-            Specials { nan: 0, positive: 0, negative: 0 } => {}
-            Specials { nan: 0, positive: _, negative: 0 } => return Some(f64::INFINITY),
-            Specials { nan: 0, positive: 0, negative: _ } => return Some(f64::NEG_INFINITY),
+            Specials {
+                nan: 0,
+                positive: 0,
+                negative: 0,
+            } => {}
+            Specials {
+                nan: 0,
+                positive: _,
+                negative: 0,
+            } => return Some(f64::INFINITY),
+            Specials {
+                nan: 0,
+                positive: 0,
+                negative: _,
+            } => return Some(f64::NEG_INFINITY),
             _ => return Some(f64::NAN),
         }
         let sum = match self.long_index(slot) {
@@ -221,8 +238,12 @@ impl FloatSums {
 
     /// Adds a written sum to the slot's.
     pub fn merge(&mut self, slot: usize, bytes: &[u8]) -> Result<()> {
-        let corrupted =
-            || Error::new(SqlState::DATA_CORRUPTED, "a stored float sum has the wrong length");
+        let corrupted = || {
+            Error::new(
+                SqlState::DATA_CORRUPTED,
+                "a stored float sum has the wrong length",
+            )
+        };
         let (counts, sum) = bytes.split_first_chunk::<24>().ok_or_else(corrupted)?;
         let (counts, _) = counts.as_chunks::<8>();
         let values = [f64::NAN, f64::INFINITY, f64::NEG_INFINITY];
@@ -234,7 +255,9 @@ impl FloatSums {
         }
         if let Ok(pair) = <&[u8; 16]>::try_from(sum) {
             let (parts, _) = pair.as_chunks::<8>();
-            parts.iter().for_each(|part| self.add(slot, f64::from_le_bytes(*part), 1));
+            parts
+                .iter()
+                .for_each(|part| self.add(slot, f64::from_le_bytes(*part), 1));
         } else {
             let long: &[u8; WIDE_BYTES] = sum.try_into().map_err(|_| corrupted())?;
             self.long(slot).add_wide(&WideFloat::read(long));
@@ -259,7 +282,10 @@ impl FloatSums {
     }
 }
 
-#[expect(clippy::cast_precision_loss, reason = "exact up to 2^53; beyond, it only tells the size")]
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "exact up to 2^53; beyond, it only tells the size"
+)]
 fn weight_as_float(weight: i64) -> f64 {
     weight as f64
 }
@@ -307,7 +333,11 @@ mod tests {
                         (value, -weight)
                     }
                     false => {
-                        let weight = if random.bool() { 1 } else { random.i64(1..1 << 60) };
+                        let weight = if random.bool() {
+                            1
+                        } else {
+                            random.i64(1..1 << 60)
+                        };
                         rows.push((random_value(&mut random), weight));
                         rows[rows.len() - 1]
                     }
@@ -319,13 +349,22 @@ mod tests {
             }
             random.shuffle(&mut rows);
             let mut fresh = self::sums();
-            rows.iter().for_each(|&(value, weight)| fresh.add(0, value, weight));
+            rows.iter()
+                .for_each(|&(value, weight)| fresh.add(0, value, weight));
             let (left, right) = (sums.get(0), fresh.get(0));
-            assert_eq!(left.map(f64::to_bits), right.map(f64::to_bits), "seed {seed}");
-            rows.iter().for_each(|&(value, weight)| sums.add(0, value, -weight));
+            assert_eq!(
+                left.map(f64::to_bits),
+                right.map(f64::to_bits),
+                "seed {seed}"
+            );
+            rows.iter()
+                .for_each(|&(value, weight)| sums.add(0, value, -weight));
             sums.settle(0);
             assert_eq!(sums.get(0), Some(0.0), "seed {seed}");
-            assert!(sums.longs.is_empty(), "nothing is left of the long form, seed {seed}");
+            assert!(
+                sums.longs.is_empty(),
+                "nothing is left of the long form, seed {seed}"
+            );
         }
     }
 
@@ -356,9 +395,15 @@ mod tests {
                 part.write(0, &mut bytes);
                 merged.merge(0, &bytes).unwrap();
             }
-            assert_eq!(merged.get(0).map(f64::to_bits), whole.get(0).map(f64::to_bits));
+            assert_eq!(
+                merged.get(0).map(f64::to_bits),
+                whole.get(0).map(f64::to_bits)
+            );
         }
-        assert_eq!(sums().merge(0, b"short").unwrap_err().state().code(), "XX001");
+        assert_eq!(
+            sums().merge(0, b"short").unwrap_err().state().code(),
+            "XX001"
+        );
     }
 
     #[test]

@@ -4,8 +4,7 @@ use std::fmt::Debug;
 use std::sync::Arc;
 
 use arrow::array::{
-    Array, ArrayRef, AsArray, BinaryArray, BinaryBuilder, BooleanArray, Decimal128Array,
-    Int64Array,
+    Array, ArrayRef, AsArray, BinaryArray, BinaryBuilder, BooleanArray, Decimal128Array, Int64Array,
 };
 use arrow::buffer::NullBuffer;
 use arrow::datatypes::{DataType, Decimal128Type, Field, Float32Type, Float64Type, Int64Type};
@@ -46,7 +45,12 @@ impl Groups<'_> {
 
 impl TotalGroups {
     pub fn new(rule: TotalRule, algebra: Algebra) -> TotalGroups {
-        TotalGroups { rule, algebra, totals: Totals::new(algebra), counts: Vec::new() }
+        TotalGroups {
+            rule,
+            algebra,
+            totals: Totals::new(algebra),
+            counts: Vec::new(),
+        }
     }
 
     fn grow(&mut self, groups: usize) {
@@ -93,10 +97,14 @@ impl TotalGroups {
                     sums.add(group, value, weight);
                 };
                 if let Some(array) = array.as_primitive_opt::<Float64Type>() {
-                    each(array.len(), valid.as_ref(), |row| add(row, array.values()[row]));
+                    each(array.len(), valid.as_ref(), |row| {
+                        add(row, array.values()[row])
+                    });
                 } else if let Some(array) = array.as_primitive_opt::<Float32Type>() {
                     let values = array.values();
-                    each(array.len(), valid.as_ref(), |row| add(row, f64::from(values[row])));
+                    each(array.len(), valid.as_ref(), |row| {
+                        add(row, f64::from(values[row]))
+                    });
                 } else {
                     return Err(unknown(array));
                 }
@@ -134,7 +142,9 @@ impl TotalGroups {
         for row in (0..sums.len()).filter(|&row| sums.is_valid(row)) {
             let group = groups.get(row);
             self.counts[group] += counts.values()[row];
-            self.totals.merge(group, sums.value(row)).map_err(external)?;
+            self.totals
+                .merge(group, sums.value(row))
+                .map_err(external)?;
         }
         Ok(())
     }
@@ -166,7 +176,10 @@ fn partial_columns(states: &[ArrayRef]) -> Result<(&BinaryArray, &Int64Array)> {
 }
 
 fn unknown(array: &ArrayRef) -> DataFusionError {
-    let message = format!("a total over {}, which the plan has not coerced", array.data_type());
+    let message = format!(
+        "a total over {}, which the plan has not coerced",
+        array.data_type()
+    );
     external(Error::internal(message))
 }
 
@@ -267,7 +280,10 @@ impl Accumulator for OneTotal {
 
     fn state(&mut self) -> Result<Vec<ScalarValue>> {
         let partial = self.0.partial(1);
-        partial.iter().map(|column| ScalarValue::try_from_array(column, 0)).collect()
+        partial
+            .iter()
+            .map(|column| ScalarValue::try_from_array(column, 0))
+            .collect()
     }
 
     fn merge_batch(&mut self, states: &[ArrayRef]) -> Result<()> {
@@ -293,7 +309,12 @@ pub(super) struct DistinctTotal {
 impl DistinctTotal {
     pub fn new(rule: TotalRule, algebra: Algebra, argument: DataType) -> DistinctTotal {
         let seen = HashMap::with_hasher(foldhash::fast::FixedState::default());
-        DistinctTotal { rule, algebra, argument, seen }
+        DistinctTotal {
+            rule,
+            algebra,
+            argument,
+            seen,
+        }
     }
 
     /// The type in which a partial state keeps its values.
@@ -317,7 +338,11 @@ impl DistinctTotal {
             each(values.len(), valid, |row| {
                 let value = values[row];
                 // −0 is 0 and every NaN is the same value, as in Postgres' DISTINCT.
-                let value = if value.is_nan() { f64::NAN } else { value + 0.0 };
+                let value = if value.is_nan() {
+                    f64::NAN
+                } else {
+                    value + 0.0
+                };
                 see(i128::from(value.to_bits()));
             });
             return Ok(());
@@ -363,7 +388,9 @@ impl Accumulator for DistinctTotal {
         let mut values: Vec<i128> = self.seen.keys().copied().collect();
         values.sort_unstable();
         let values = Decimal128Array::from(values).with_data_type(DistinctTotal::state_item());
-        Ok(vec![SingleRowListArrayBuilder::new(Arc::new(values)).build_list_scalar()])
+        Ok(vec![
+            SingleRowListArrayBuilder::new(Arc::new(values)).build_list_scalar(),
+        ])
     }
 
     fn merge_batch(&mut self, states: &[ArrayRef]) -> Result<()> {
@@ -386,7 +413,11 @@ pub(super) fn state_fields(name: &str, is_distinct: bool) -> Vec<Arc<Field>> {
     match is_distinct {
         true => {
             let item = Field::new_list_field(DistinctTotal::state_item(), true);
-            vec![Arc::new(Field::new_list(format!("{name}[values]"), item, true))]
+            vec![Arc::new(Field::new_list(
+                format!("{name}[values]"),
+                item,
+                true,
+            ))]
         }
         false => vec![
             Arc::new(Field::new(format!("{name}[sum]"), DataType::Binary, true)),

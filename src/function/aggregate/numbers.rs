@@ -133,7 +133,11 @@ impl TotalRule {
             Total::Average => i32::from(scale_of(&result)) - i32::from(scale_of(argument)),
         };
         let digits = u32::try_from(digits).unwrap_or(0);
-        Ok(TotalRule { total, result, digits })
+        Ok(TotalRule {
+            total,
+            result,
+            digits,
+        })
     }
 
     /// The result for each (slot, number of rows in the sum): NULL over no rows. Those that the type
@@ -154,7 +158,9 @@ impl TotalRule {
             }
             Totals::Exact(sums) if self.result == DataType::Int64 => {
                 let values = collect(groups, &mut valid, &mut failed, |slot, _| {
-                    sums.get(slot).to_bigint().ok_or(OutOfRange("bigint out of range"))
+                    sums.get(slot)
+                        .to_bigint()
+                        .ok_or(OutOfRange("bigint out of range"))
                 });
                 Arc::new(Int64Array::new(values.into(), valid.finish()))
             }
@@ -179,7 +185,9 @@ impl TotalRule {
     }
 
     fn float(&self, sums: &FloatSums, slot: usize, count: i64) -> Result<f64, OutOfRange> {
-        let sum = sums.get(slot).ok_or(OutOfRange("value out of range: overflow"))?;
+        let sum = sums
+            .get(slot)
+            .ok_or(OutOfRange("value out of range: overflow"))?;
         #[expect(clippy::cast_precision_loss, reason = "a quotient is rounded anyway")]
         Ok(match self.total {
             Total::Sum => sum,
@@ -198,7 +206,9 @@ fn collect<T: Default>(
     let one = |(place, (slot, count)): (usize, (usize, i64))| {
         let value = match count {
             ..=0 => None,
-            _ => value(slot, count).map_err(|reason| failed.push((place, reason))).ok(),
+            _ => value(slot, count)
+                .map_err(|reason| failed.push((place, reason)))
+                .ok(),
         };
         valid.append(value.is_some());
         value.unwrap_or_default()

@@ -44,7 +44,11 @@ impl TotalFunction {
             Total::Average => vec!["mean".to_string()],
         };
         let signature = Signature::user_defined(Volatility::Immutable);
-        TotalFunction { total, aliases, signature }
+        TotalFunction {
+            total,
+            aliases,
+            signature,
+        }
     }
 
     fn rule(&self, args: &AccumulatorArgs<'_>) -> Result<(TotalRule, Algebra, DataType)> {
@@ -74,8 +78,11 @@ impl AggregateUDFImpl for TotalFunction {
 
     fn coerce_types(&self, arg_types: &[DataType]) -> Result<Vec<DataType>> {
         let [argument] = arg_types else {
-            let message =
-                format!("function {} takes one argument, not {}", self.name(), arg_types.len());
+            let message = format!(
+                "function {} takes one argument, not {}",
+                self.name(),
+                arg_types.len()
+            );
             let state = crate::error::SqlState::UNDEFINED_FUNCTION;
             return Err(external(crate::error::Error::new(state, message)));
         };
@@ -142,21 +149,34 @@ mod tests {
 
     /// Answers a query over `t (k text, n bigint, x double)`; an error is its text.
     fn answer(partitions: usize, query: &str) -> String {
-        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-        let config = SessionConfig::new().with_target_partitions(partitions).with_batch_size(3);
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .build()
+            .unwrap();
+        let config = SessionConfig::new()
+            .with_target_partitions(partitions)
+            .with_batch_size(3);
         let mut ctx = SessionContext::new_with_config(config);
         register(&mut ctx).unwrap();
         let columns: Vec<(&str, ArrayRef)> = vec![
-            ("k", Arc::new(StringArray::from(vec!["a", "b", "a", "b", "a", "c"]))),
-            ("n", Arc::new(Int64Array::from(vec![
-                Some(i64::MAX),
-                Some(1),
-                Some(i64::MAX),
-                Some(2),
-                Some(2),
-                None,
-            ]))),
-            ("x", Arc::new(Float64Array::from(vec![1e16, 0.1, 1.0, 0.2, -1e16, 5.0]))),
+            (
+                "k",
+                Arc::new(StringArray::from(vec!["a", "b", "a", "b", "a", "c"])),
+            ),
+            (
+                "n",
+                Arc::new(Int64Array::from(vec![
+                    Some(i64::MAX),
+                    Some(1),
+                    Some(i64::MAX),
+                    Some(2),
+                    Some(2),
+                    None,
+                ])),
+            ),
+            (
+                "x",
+                Arc::new(Float64Array::from(vec![1e16, 0.1, 1.0, 0.2, -1e16, 5.0])),
+            ),
         ];
         let rows = RecordBatch::try_from_iter(columns).unwrap();
         ctx.register_batch("t", rows).unwrap();
@@ -175,7 +195,9 @@ mod tests {
             let query = "SELECT k, sum(n), avg(n), sum(x), avg(n::int) FILTER (WHERE n < 3),
                          arrow_typeof(sum(n)), arrow_typeof(sum(n::int))
                          FROM t WHERE n < 3 OR k <> 'b' GROUP BY k ORDER BY k";
-            let query = query.replace("avg(n::int)", "avg(n)").replace("n::int", "1::int");
+            let query = query
+                .replace("avg(n::int)", "avg(n)")
+                .replace("n::int", "1::int");
             let text = answer(partitions, &query);
             for expected in [
                 "18446744073709551616",
@@ -193,7 +215,10 @@ mod tests {
 
     #[test]
     fn totals_of_distinct_values_and_of_frames() {
-        let text = answer(1, "SELECT sum(DISTINCT n), avg(DISTINCT n), count(DISTINCT x) FROM t");
+        let text = answer(
+            1,
+            "SELECT sum(DISTINCT n), avg(DISTINCT n), count(DISTINCT x) FROM t",
+        );
         assert!(text.contains("9223372036854775810"), "{text}");
         let text = answer(
             1,
@@ -201,14 +226,23 @@ mod tests {
         );
         assert!(text.contains("9223372036854775807"), "{text}");
         let text = answer(1, "SELECT sum(n), avg(n) FROM t WHERE k = 'c'");
-        assert!(text.contains("|          |          |") || text.contains("|  "), "{text}");
+        assert!(
+            text.contains("|          |          |") || text.contains("|  "),
+            "{text}"
+        );
     }
 
     #[test]
     fn what_does_not_fit_or_exist_is_an_error() {
-        let text = answer(1, "SELECT avg(n * 1000000000000000000000000000000::numeric) FROM t");
+        let text = answer(
+            1,
+            "SELECT avg(n * 1000000000000000000000000000000::numeric) FROM t",
+        );
         assert!(text.contains("22003"), "{text}");
         let text = answer(1, "SELECT sum(k) FROM t");
-        assert!(text.contains("does not exist") || text.contains("sum"), "{text}");
+        assert!(
+            text.contains("does not exist") || text.contains("sum"),
+            "{text}"
+        );
     }
 }

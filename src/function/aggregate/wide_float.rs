@@ -29,7 +29,10 @@ pub(super) const WIDE_BYTES: usize = DIGITS * 8;
 
 impl WideFloat {
     pub fn zero() -> WideFloat {
-        WideFloat { digits: Box::new([0; DIGITS]), additions: 0 }
+        WideFloat {
+            digits: Box::new([0; DIGITS]),
+            additions: 0,
+        }
     }
 
     /// Adds `weight × value`.
@@ -37,7 +40,10 @@ impl WideFloat {
     /// # Panics
     /// When the value is not finite.
     pub fn add(&mut self, value: f64, weight: i64) {
-        assert!(value.is_finite(), "infinities and NaN are counted, not added");
+        assert!(
+            value.is_finite(),
+            "infinities and NaN are counted, not added"
+        );
         let bits = value.to_bits();
         let exponent = (bits >> 52) & 0x7ff;
         let fraction = bits & ((1 << 52) - 1);
@@ -101,7 +107,10 @@ impl WideFloat {
         magnitude.carry();
         let is_negative = magnitude.digits[DIGITS - 1] < 0;
         if is_negative {
-            magnitude.digits.iter_mut().for_each(|digit| *digit = -*digit);
+            magnitude
+                .digits
+                .iter_mut()
+                .for_each(|digit| *digit = -*digit);
             magnitude.carry();
         }
         let rounded = magnitude.round_magnitude();
@@ -159,13 +168,19 @@ impl WideFloat {
         let low = rest.round();
         rest.add(low, -1);
         rest.carry();
-        rest.digits.iter().all(|&digit| digit == 0).then_some((high, low))
+        rest.digits
+            .iter()
+            .all(|&digit| digit == 0)
+            .then_some((high, low))
     }
 
     pub fn write(&self, bytes: &mut Vec<u8>) {
         let mut carried = self.clone();
         carried.carry();
-        carried.digits.iter().for_each(|digit| bytes.extend_from_slice(&digit.to_le_bytes()));
+        carried
+            .digits
+            .iter()
+            .for_each(|digit| bytes.extend_from_slice(&digit.to_le_bytes()));
     }
 
     pub fn read(bytes: &[u8; WIDE_BYTES]) -> WideFloat {
@@ -199,7 +214,11 @@ mod tests {
         for _ in 0..20_000 {
             let value = f64::from_bits(random.u64(..));
             if value.is_finite() && value != 0.0 {
-                assert_eq!(sum(&[value]).round().to_bits(), value.to_bits(), "{value:e}");
+                assert_eq!(
+                    sum(&[value]).round().to_bits(),
+                    value.to_bits(),
+                    "{value:e}"
+                );
             }
         }
         for value in [f64::MAX, f64::MIN, f64::MIN_POSITIVE, 5e-324, -5e-324, 1.0] {

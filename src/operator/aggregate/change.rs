@@ -57,7 +57,11 @@ pub(super) struct Selection {
 
 impl Selection {
     pub fn new(argument: Option<usize>, filter: Option<usize>) -> Selection {
-        Selection { argument, filter, absent: Vec::new() }
+        Selection {
+            argument,
+            filter,
+            absent: Vec::new(),
+        }
     }
 
     pub fn is_of(&self, argument: Option<usize>, filter: Option<usize>) -> bool {
@@ -66,7 +70,9 @@ impl Selection {
 
     /// The rows for which the argument is not NULL and the filter is true; `None`: all.
     pub fn valid(&self, rows: &RecordBatch) -> Option<BooleanBuffer> {
-        let nulls = self.argument.and_then(|column| rows.column(column).logical_nulls());
+        let nulls = self
+            .argument
+            .and_then(|column| rows.column(column).logical_nulls());
         let passing = self.filter.map(|column| {
             let filter = rows.column(column).as_boolean();
             match filter.nulls() {
@@ -86,7 +92,10 @@ impl Selection {
             self.absent.resize(groups, 0);
         }
         let missing = !valid;
-        let missing = Change { valid: Some(&missing), ..*change };
+        let missing = Change {
+            valid: Some(&missing),
+            ..*change
+        };
         missing.each(|_, slot, weight| self.absent[slot] += weight);
     }
 

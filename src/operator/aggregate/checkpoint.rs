@@ -42,11 +42,17 @@ pub(super) fn saved_schema(
     let mut types = key_types.to_vec();
     types.extend([DataType::Int64, DataType::UInt32]);
     types.extend(selections.iter().map(|_| DataType::Int64));
-    types.extend(stores.iter().flat_map(|selected| selected.store.saved_types()));
+    types.extend(
+        stores
+            .iter()
+            .flat_map(|selected| selected.store.saved_types()),
+    );
     let values = spec.output.fields().iter().skip(key_types.len());
     types.extend(values.map(|field| field.data_type().clone()));
     let field = |(at, data_type)| Field::new(format!("column{at}"), data_type, true);
-    Arc::new(Schema::new(types.into_iter().enumerate().map(field).collect::<Vec<_>>()))
+    Arc::new(Schema::new(
+        types.into_iter().enumerate().map(field).collect::<Vec<_>>(),
+    ))
 }
 
 impl Aggregate {
@@ -64,7 +70,12 @@ impl Aggregate {
                 let column: ArrayRef = Arc::new(Int64Array::from(vec![freed_before]));
                 let rows = RecordBatch::try_from_iter([("freed_before", column)]);
                 let rows = rows.map_err(arrow_error)?;
-                tables.push(TableChange { table: WINDOWS, slots: vec![0], rows, freed: vec![] });
+                tables.push(TableChange {
+                    table: WINDOWS,
+                    slots: vec![0],
+                    rows,
+                    freed: vec![],
+                });
             }
         }
         for (table, selected) in (STORES..).zip(&mut self.stores) {
@@ -109,7 +120,12 @@ impl Aggregate {
         }
         columns.extend(self.save_emitted(&slots)?);
         let rows = RecordBatch::try_new(self.saved.clone(), columns).map_err(arrow_error)?;
-        Ok(Some(TableChange { table: GROUPS, slots, rows, freed }))
+        Ok(Some(TableChange {
+            table: GROUPS,
+            slots,
+            rows,
+            freed,
+        }))
     }
 
     /// The rows that are out; NULLs for groups that have none.
@@ -121,8 +137,10 @@ impl Aggregate {
             return Ok(columns);
         }
         let mut next = 0..;
-        let places: UInt32Array =
-            slots.iter().map(|slot| is_out(slot).then(|| next.next()).flatten()).collect();
+        let places: UInt32Array = slots
+            .iter()
+            .map(|slot| is_out(slot).then(|| next.next()).flatten())
+            .collect();
         let spread = |column: &ArrayRef| take(column, &places, None).map_err(arrow_error);
         columns.iter().map(spread).collect()
     }
@@ -162,27 +180,43 @@ impl Aggregate {
                 }
             }
         }
-        let highest = slots.iter().chain(&change.freed).max().map_or(0, |&slot| slot as usize + 1);
+        let highest = slots
+            .iter()
+            .chain(&change.freed)
+            .max()
+            .map_or(0, |&slot| slot as usize + 1);
         self.grow(highest);
         let (rows, flags) = (next(1), next(1));
         let rows = rows[0].as_primitive::<Int64Type>().values();
         let flags = flags[0].as_primitive::<UInt32Type>().values();
         for (row, &slot) in slots.iter().enumerate() {
-            let group = Group { rows: rows[row], flags: flags[row] | Group::LIVE };
+            let group = Group {
+                rows: rows[row],
+                flags: flags[row] | Group::LIVE,
+            };
             self.groups[slot as usize] = group;
         }
         for selection in &mut self.selections {
             let absent = next(1);
             let absent = absent[0].as_primitive::<Int64Type>().values();
-            slots.iter().zip(absent).for_each(|(&slot, &absent)| selection.set_absent(slot, absent));
-            change.freed.iter().for_each(|&slot| selection.set_absent(slot, 0));
+            slots
+                .iter()
+                .zip(absent)
+                .for_each(|(&slot, &absent)| selection.set_absent(slot, absent));
+            change
+                .freed
+                .iter()
+                .for_each(|&slot| selection.set_absent(slot, 0));
         }
         for selected in &mut self.stores {
             let columns = next(selected.store.saved_types().len());
             selected.store.load(slots, &columns)?;
             selected.store.clear(&change.freed)?;
         }
-        change.freed.iter().for_each(|&slot| self.groups[slot as usize] = Group::default());
+        change
+            .freed
+            .iter()
+            .for_each(|&slot| self.groups[slot as usize] = Group::default());
         let is_out = |row: &u32| flags[*row as usize] & Group::EMITTED != 0;
         let count = u32::try_from(slots.len()).expect("slots fit u32");
         let rows: Vec<u32> = (0..count).filter(is_out).collect();
@@ -201,7 +235,9 @@ impl Aggregate {
         for selected in &mut self.stores {
             selected.store.rebuild(groups)?;
         }
-        let (Some(windows), Some(keys)) = (&mut self.windows, &self.keys) else { return Ok(()) };
+        let (Some(windows), Some(keys)) = (&mut self.windows, &self.keys) else {
+            return Ok(());
+        };
         let slots = keys.live_slots();
         let columns = keys.columns(&slots)?;
         let timed: Vec<_> = windows
@@ -213,8 +249,10 @@ impl Aggregate {
         let ends = columns[close.column].as_primitive::<TimestampMicrosecondType>();
         for (row, &slot) in slots.iter().enumerate() {
             let end = ends.is_valid(row).then(|| ends.value(row));
-            let times: Vec<Option<i64>> =
-                timed.iter().map(|c| c.is_valid(row).then(|| c.value(row))).collect();
+            let times: Vec<Option<i64>> = timed
+                .iter()
+                .map(|c| c.is_valid(row).then(|| c.value(row)))
+                .collect();
             let is_closed = self.groups[slot as usize].is(SAVED_FLAGS);
             match (end, close.emit) {
                 (Some(end), CloseEmit::OnClose) if is_closed => windows.hold(slot, end),
@@ -226,6 +264,9 @@ impl Aggregate {
 }
 
 fn unknown(change: &TableChange) -> Error {
-    let message = format!("a checkpoint's table {} is not one of this aggregate", change.table);
+    let message = format!(
+        "a checkpoint's table {} is not one of this aggregate",
+        change.table
+    );
     Error::new(SqlState::DATA_CORRUPTED, message)
 }

@@ -47,7 +47,11 @@ struct Place {
     is_waiting: bool,
 }
 
-const NOWHERE: Place = Place { end: i64::MAX, position: NO_SLOT, is_waiting: false };
+const NOWHERE: Place = Place {
+    end: i64::MAX,
+    position: NO_SLOT,
+    is_waiting: false,
+};
 
 impl Windows {
     pub fn new(close: Close, timed: Vec<usize>) -> Windows {
@@ -93,7 +97,11 @@ impl Windows {
             self.places.resize(slot as usize + 1, NOWHERE);
         }
         let slots = self.held.entry(end).or_default();
-        self.places[slot as usize] = Place { end, position: push(slots, slot), is_waiting: false };
+        self.places[slot as usize] = Place {
+            end,
+            position: push(slots, slot),
+            is_waiting: false,
+        };
     }
 
     fn wait(&mut self, slot: u32, end: i64, times: &[Option<i64>]) {
@@ -104,7 +112,11 @@ impl Windows {
             *least = (*least).min(time.unwrap_or(i64::MAX));
         }
         let position = push(&mut waiting.slots, slot);
-        self.places[slot as usize] = Place { end, position, is_waiting: true };
+        self.places[slot as usize] = Place {
+            end,
+            position,
+            is_waiting: true,
+        };
     }
 
     /// Whether the group's row may be out.
@@ -122,7 +134,10 @@ impl Windows {
             return;
         }
         let slots = match place.is_waiting {
-            true => self.waiting.get_mut(&place.end).map(|waiting| &mut waiting.slots),
+            true => self
+                .waiting
+                .get_mut(&place.end)
+                .map(|waiting| &mut waiting.slots),
             false => self.held.get_mut(&place.end),
         };
         let slots = slots.expect("a group stands among those of its window");
@@ -159,16 +174,23 @@ impl Windows {
             self.is_changed = true;
         }
         let rest = self.held.split_off(&bound);
-        let slots: Vec<u32> =
-            std::mem::replace(&mut self.held, rest).into_values().flatten().collect();
-        slots.iter().for_each(|&slot| self.places[slot as usize] = NOWHERE);
+        let slots: Vec<u32> = std::mem::replace(&mut self.held, rest)
+            .into_values()
+            .flatten()
+            .collect();
+        slots
+            .iter()
+            .for_each(|&slot| self.places[slot as usize] = NOWHERE);
         slots
     }
 
     /// The least value of a key column among the groups that wait; `None` when none waits.
     pub fn least_waiting(&self, column: usize) -> Option<i64> {
         let timed = self.timed.iter().position(|&timed| timed == column)?;
-        self.waiting.values().map(|waiting| waiting.least[timed]).min()
+        self.waiting
+            .values()
+            .map(|waiting| waiting.least[timed])
+            .min()
     }
 
     /// What has to be known after a restart besides the groups: since when windows are freed.
@@ -196,10 +218,18 @@ mod tests {
     use super::*;
 
     fn windows(emit: CloseEmit) -> Windows {
-        let close = Close { column: 0, emit, lateness_micros: 10 };
+        let close = Close {
+            column: 0,
+            emit,
+            lateness_micros: 10,
+        };
         let mut windows = Windows::new(close, vec![0, 1]);
         for (slot, end) in [(4, 10), (1, 10), (0, 20), (7, 20), (2, 30)] {
-            windows.insert(slot, Some(end), &[Some(end), Some(end - 5 - i64::from(slot))]);
+            windows.insert(
+                slot,
+                Some(end),
+                &[Some(end), Some(end - 5 - i64::from(slot))],
+            );
         }
         windows
     }

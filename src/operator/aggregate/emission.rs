@@ -44,7 +44,11 @@ struct Outcome {
 impl Aggregate {
     /// Puts out the changes of the groups and notes what is out then.
     pub(super) fn emit(&mut self, candidates: &[u32], out: &mut Output) -> Result<()> {
-        let live = candidates.iter().copied().filter(|&slot| self.is_live(slot)).collect();
+        let live = candidates
+            .iter()
+            .copied()
+            .filter(|&slot| self.is_live(slot))
+            .collect();
         let evaluation = self.evaluate(live)?;
         self.report_failures(&evaluation, out)?;
         let outcomes = self.outcomes(candidates, &evaluation)?;
@@ -64,9 +68,16 @@ impl Aggregate {
                     let counts = self.counts(&slots, *selection)?;
                     columns.push(Arc::new(Int64Array::from(counts)));
                 }
-                Call::Stored { store, selection, reading } => {
+                Call::Stored {
+                    store,
+                    selection,
+                    reading,
+                } => {
                     let counts = self.counts(&slots, *selection)?;
-                    let groups = Groups { slots: &slots, counts: &counts };
+                    let groups = Groups {
+                        slots: &slots,
+                        counts: &counts,
+                    };
                     let store = &self.stores[*store].store;
                     columns.push(store.read(reading, groups, &mut failures)?);
                 }
@@ -75,7 +86,11 @@ impl Aggregate {
         // Of several failures of one group the leftmost call's is told.
         failures.sort_by_key(|failure| failure.row);
         failures.dedup_by_key(|failure| failure.row);
-        Ok(Evaluation { slots, columns, failures })
+        Ok(Evaluation {
+            slots,
+            columns,
+            failures,
+        })
     }
 
     /// How many rows of each group a selection counts.
@@ -85,11 +100,16 @@ impl Aggregate {
             None => slots.iter().map(|&slot| rows(slot)).collect(),
             Some(selection) => {
                 let selection = &self.selections[selection];
-                slots.iter().map(|&slot| rows(slot) - selection.absent(slot)).collect()
+                slots
+                    .iter()
+                    .map(|&slot| rows(slot) - selection.absent(slot))
+                    .collect()
             }
         };
         match counts.iter().any(|&count| count < 0) {
-            true => Err(Error::internal("more values of a group were retracted than were there")),
+            true => Err(Error::internal(
+                "more values of a group were retracted than were there",
+            )),
             false => Ok(counts),
         }
     }
@@ -113,13 +133,18 @@ impl Aggregate {
         }
         let slots: Vec<u32> = fresh.iter().map(|(slot, _)| *slot).collect();
         let numbered = (0..).zip(fresh);
-        let failures: Vec<Failure> =
-            numbered.map(|(row, (_, reason))| Failure { row, reason }).collect();
+        let failures: Vec<Failure> = numbered
+            .map(|(row, (_, reason))| Failure { row, reason })
+            .collect();
         let fields = self.spec.output.fields()[..self.spec.group.len()].to_vec();
         let options = RecordBatchOptions::new().with_row_count(Some(slots.len()));
         let keys = self.key_columns(&slots)?;
         let rows = RecordBatch::try_new_with_options(Arc::new(Schema::new(fields)), keys, &options);
-        report(&DeltaBatch::insertions(rows.map_err(arrow_error)?), &failures, out)
+        report(
+            &DeltaBatch::insertions(rows.map_err(arrow_error)?),
+            &failures,
+            out,
+        )
     }
 
     fn key_columns(&self, slots: &[u32]) -> Result<Vec<ArrayRef>> {
@@ -131,7 +156,11 @@ impl Aggregate {
 
     /// The groups whose row changes, in the order of the candidates.
     fn outcomes(&self, candidates: &[u32], evaluation: &Evaluation) -> Result<Vec<Outcome>> {
-        let mut failing = evaluation.failures.iter().map(|failure| failure.row).peekable();
+        let mut failing = evaluation
+            .failures
+            .iter()
+            .map(|failure| failure.row)
+            .peekable();
         let mut live = (0..).zip(&evaluation.slots).peekable();
         let mut outcomes = Vec::with_capacity(candidates.len());
         // Rows that were out and are there now, to be compared; and their place in `outcomes`.
@@ -150,10 +179,16 @@ impl Aggregate {
             }
         }
         let is_equal = self.emitted.equal(&slots, &evaluation.columns, &rows)?;
-        let mut unchanged = places.iter().zip(is_equal).filter(|(_, equal)| *equal).peekable();
+        let mut unchanged = places
+            .iter()
+            .zip(is_equal)
+            .filter(|(_, equal)| *equal)
+            .peekable();
         let mut place = 0;
         outcomes.retain(|_| {
-            let is_unchanged = unchanged.next_if(|(unchanged, _)| **unchanged == place).is_some();
+            let is_unchanged = unchanged
+                .next_if(|(unchanged, _)| **unchanged == place)
+                .is_some();
             place += 1;
             !is_unchanged
         });
@@ -192,8 +227,7 @@ impl Aggregate {
             }
         }
         let options = RecordBatchOptions::new().with_row_count(Some(slots.len()));
-        let rows =
-            RecordBatch::try_new_with_options(self.spec.output.clone(), columns, &options);
+        let rows = RecordBatch::try_new_with_options(self.spec.output.clone(), columns, &options);
         let weights = match old_slots.is_empty() {
             true => Weights::Ones,
             false => Weights::Each(weights.into()),

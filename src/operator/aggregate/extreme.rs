@@ -47,7 +47,13 @@ impl ExtremeStore {
                 leading: Vec::new(),
             }),
         };
-        Ok(ExtremeStore { argument, end, data_type: data_type.clone(), order, values })
+        Ok(ExtremeStore {
+            argument,
+            end,
+            data_type: data_type.clone(),
+            order,
+            values,
+        })
     }
 
     /// Adds the values of a column; rows of weight zero are none.
@@ -109,8 +115,12 @@ impl BytesValues {
                 self.leading[slot] = u32::try_from(row).expect("a batch has fewer than 2^32 rows");
             }
         });
-        let rows: Vec<u32> = slots.iter().map(|&slot| self.leading[slot as usize]).collect();
-        self.values.write(&slots, std::slice::from_ref(array), &rows)?;
+        let rows: Vec<u32> = slots
+            .iter()
+            .map(|&slot| self.leading[slot as usize])
+            .collect();
+        self.values
+            .write(&slots, std::slice::from_ref(array), &rows)?;
         for &slot in &slots {
             self.leading[slot as usize] = NO_SLOT;
             self.is_set[slot as usize] = true;
@@ -186,7 +196,8 @@ impl Store for ExtremeStore {
             Values::Bytes(bytes) => {
                 let set = slots.iter().filter(|&&slot| bytes.is_set[slot as usize]);
                 let set: Vec<u32> = set.copied().collect();
-                set.iter().for_each(|&slot| bytes.is_set[slot as usize] = false);
+                set.iter()
+                    .for_each(|&slot| bytes.is_set[slot as usize] = false);
                 bytes.values.release(&set);
             }
         }
@@ -212,24 +223,42 @@ impl Store for ExtremeStore {
         let counts: Vec<i64> = match &self.values {
             Values::Words(values) => {
                 let start = if self.end == End::Least { u64::MAX } else { 0 };
-                slots.iter().map(|&slot| i64::from(values[slot as usize] != start)).collect()
+                slots
+                    .iter()
+                    .map(|&slot| i64::from(values[slot as usize] != start))
+                    .collect()
             }
             Values::Wide(values) => {
-                let start = if self.end == End::Least { i128::MAX } else { i128::MIN };
-                slots.iter().map(|&slot| i64::from(values[slot as usize] != start)).collect()
+                let start = if self.end == End::Least {
+                    i128::MAX
+                } else {
+                    i128::MIN
+                };
+                slots
+                    .iter()
+                    .map(|&slot| i64::from(values[slot as usize] != start))
+                    .collect()
             }
-            Values::Bytes(bytes) => {
-                slots.iter().map(|&slot| i64::from(bytes.is_set[slot as usize])).collect()
-            }
+            Values::Bytes(bytes) => slots
+                .iter()
+                .map(|&slot| i64::from(bytes.is_set[slot as usize]))
+                .collect(),
         };
-        let groups = Groups { slots, counts: &counts };
+        let groups = Groups {
+            slots,
+            counts: &counts,
+        };
         Ok(vec![self.read(&Reading::Least, groups, &mut Vec::new())?])
     }
 
     fn load(&mut self, slots: &[u32], columns: &[ArrayRef]) -> Result<()> {
         self.clear(slots)?;
         let valid = columns[0].logical_nulls().map(NullBuffer::into_inner);
-        let change = Change { slots, weights: None, valid: valid.as_ref() };
+        let change = Change {
+            slots,
+            weights: None,
+            valid: valid.as_ref(),
+        };
         self.add(&columns[0], &change)
     }
 }

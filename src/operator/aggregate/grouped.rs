@@ -13,7 +13,9 @@ use crate::operator::aggregate::closing::Windows;
 use crate::operator::aggregate::extreme::ExtremeStore;
 use crate::operator::aggregate::multiset::Multiset;
 use crate::operator::aggregate::order::End;
-use crate::operator::aggregate::spec::{AggregateCall, AggregateFunction, AggregateSpec, CloseEmit};
+use crate::operator::aggregate::spec::{
+    AggregateCall, AggregateFunction, AggregateSpec, CloseEmit,
+};
 use crate::operator::aggregate::stock::StockStore;
 use crate::operator::aggregate::store::{Reading, Store};
 use crate::operator::aggregate::totals::TotalStore;
@@ -95,7 +97,11 @@ pub(super) struct SelectedStore {
 pub(super) enum Call {
     /// The number of rows that the selection counts; `None`: all.
     Count { selection: Option<usize> },
-    Stored { store: usize, selection: Option<usize>, reading: Reading },
+    Stored {
+        store: usize,
+        selection: Option<usize>,
+        reading: Reading,
+    },
 }
 
 impl Aggregate {
@@ -111,32 +117,51 @@ impl Aggregate {
         let key_types: Vec<DataType> = spec.group.iter().map(type_of).collect();
         let mut types = key_types.clone();
         for call in &spec.calls {
-            types.push(call.function.result_type(call.argument.map(|c| type_of(&c)).as_ref())?);
+            types.push(
+                call.function
+                    .result_type(call.argument.map(|c| type_of(&c)).as_ref())?,
+            );
         }
         let planned = spec.output.fields().iter().map(|field| field.data_type());
         if !planned.eq(&types) {
-            return Err(Error::internal(format!("an aggregate of {types:?} as {}", spec.output)));
+            return Err(Error::internal(format!(
+                "an aggregate of {types:?} as {}",
+                spec.output
+            )));
         }
         let mut layout = Layout::default();
         for call in &spec.calls {
             layout.add(call, &spec)?;
         }
-        let Layout { selections, plans, calls } = layout;
+        let Layout {
+            selections,
+            plans,
+            calls,
+        } = layout;
         let build = |plan: StorePlan| -> Result<SelectedStore> {
             let selection = plan.selection;
-            Ok(SelectedStore { selection, store: plan.build(&spec.input)? })
+            Ok(SelectedStore {
+                selection,
+                store: plan.build(&spec.input)?,
+            })
         };
         let stores = plans.into_iter().map(build).collect::<Result<Vec<_>>>()?;
         let saved = saved_schema(&types[..key_types.len()], &selections, &stores, &spec);
         let emitted = Arena::new(&types[key_types.len()..])?;
-        let is_timed =
-            |at: &usize| matches!(key_types[*at], DataType::Timestamp(TimeUnit::Microsecond, _));
+        let is_timed = |at: &usize| {
+            matches!(
+                key_types[*at],
+                DataType::Timestamp(TimeUnit::Microsecond, _)
+            )
+        };
         let timed = (0..key_types.len()).filter(is_timed).collect();
         let windows = spec.close.clone().map(|close| {
             assert!(is_timed(&close.column), "a window ends at a timestamp");
             Windows::new(close, timed)
         });
-        let keys = (!spec.is_global).then(|| KeyTable::new(&key_types)).transpose()?;
+        let keys = (!spec.is_global)
+            .then(|| KeyTable::new(&key_types))
+            .transpose()?;
         Ok(Aggregate {
             holds_global: spec.is_global && shard == 0,
             spec,
@@ -165,21 +190,27 @@ impl Aggregate {
         if self.groups.len() < groups {
             self.groups.resize(groups, Group::default());
             self.emitted.grow(groups);
-            self.stores.iter_mut().for_each(|selected| selected.store.grow(groups));
+            self.stores
+                .iter_mut()
+                .for_each(|selected| selected.store.grow(groups));
         }
     }
 
     /// Takes out the rows of windows that have been freed.
     fn drop_freed(&self, batch: DeltaBatch, out: &mut Output) -> Result<DeltaBatch> {
-        let Some(windows) = &self.windows else { return Ok(batch) };
+        let Some(windows) = &self.windows else {
+            return Ok(batch);
+        };
         let freed_before = windows.freed_before();
         let column = self.spec.group[windows.close().column];
-        let ends = batch.rows().column(column).as_primitive::<TimestampMicrosecondType>();
+        let ends = batch
+            .rows()
+            .column(column)
+            .as_primitive::<TimestampMicrosecondType>();
         if ends.values().iter().all(|&end| end >= freed_before) {
             return Ok(batch);
         }
-        let is_freed =
-            |row: usize| ends.is_valid(row) && ends.values()[row] < freed_before;
+        let is_freed = |row: usize| ends.is_valid(row) && ends.values()[row] < freed_before;
         let mask = BooleanArray::from_iter((0..batch.len()).map(|row| Some(is_freed(row))));
         let rows = batch.filter(&mask)?;
         for row in 0..rows.len() {
@@ -189,7 +220,10 @@ impl Aggregate {
             }
         }
         if !rows.is_empty() {
-            let ends = rows.rows().column(column).as_primitive::<TimestampMicrosecondType>();
+            let ends = rows
+                .rows()
+                .column(column)
+                .as_primitive::<TimestampMicrosecondType>();
             let event_times = ends.values().to_vec();
             out.late.push(LateRows { rows, event_times });
         }
@@ -238,7 +272,9 @@ impl Aggregate {
 
     /// Says when new groups end.
     fn place_in_windows(&mut self, batch: &DeltaBatch, slots: &[u32], fresh: &[usize]) {
-        let Some(windows) = &mut self.windows else { return };
+        let Some(windows) = &mut self.windows else {
+            return;
+        };
         let timed = windows.timed().to_vec();
         let columns: Vec<_> = timed
             .iter()
@@ -250,7 +286,11 @@ impl Aggregate {
         let mut times = Vec::with_capacity(columns.len());
         for &row in fresh {
             times.clear();
-            times.extend(columns.iter().map(|c| c.is_valid(row).then(|| c.values()[row])));
+            times.extend(
+                columns
+                    .iter()
+                    .map(|c| c.is_valid(row).then(|| c.values()[row])),
+            );
             windows.insert(slots[row], times[end_at], &times);
         }
     }
@@ -277,7 +317,9 @@ impl Aggregate {
     /// The groups that may put out a change now: the touched ones, or of them those whose windows
     /// are closed, after those whose windows close now.
     fn candidates(&mut self, dirty: &[u32], bound: Option<i64>) -> Vec<u32> {
-        let Some(windows) = &mut self.windows else { return dirty.to_vec() };
+        let Some(windows) = &mut self.windows else {
+            return dirty.to_vec();
+        };
         if windows.close().emit == CloseEmit::OnUpdate {
             return dirty.to_vec();
         }
@@ -290,9 +332,8 @@ impl Aggregate {
             self.groups[slot as usize].set(Group::CLOSING, true);
         }
         let groups = &self.groups;
-        let corrected = |slot: &u32| {
-            windows.is_closed(*slot) && !groups[*slot as usize].is(Group::CLOSING)
-        };
+        let corrected =
+            |slot: &u32| windows.is_closed(*slot) && !groups[*slot as usize].is(Group::CLOSING);
         candidates.extend(dirty.iter().copied().filter(corrected));
         for &slot in &candidates[..closing] {
             self.groups[slot as usize].set(Group::CLOSING, false);
@@ -315,12 +356,20 @@ impl Aggregate {
         if slots.is_empty() {
             return Ok(());
         }
-        let keys = self.keys.as_mut().expect("a group without a key is never freed");
+        let keys = self
+            .keys
+            .as_mut()
+            .expect("a group without a key is never freed");
         for &slot in slots {
             keys.remove(slot);
             let group = &mut self.groups[slot as usize];
-            *group = Group { rows: 0, flags: group.flags & Group::CHANGED };
-            self.selections.iter_mut().for_each(|selection| selection.set_absent(slot, 0));
+            *group = Group {
+                rows: 0,
+                flags: group.flags & Group::CHANGED,
+            };
+            self.selections
+                .iter_mut()
+                .for_each(|selection| selection.set_absent(slot, 0));
         }
         self.emitted.release(slots);
         for selected in &mut self.stores {
@@ -335,7 +384,9 @@ impl Operator for Aggregate {
         assert_eq!(port, 0, "an aggregate has one input");
         self.rebuild()?;
         if self.spec.is_append_only && !batch.is_append_only() {
-            return Err(Error::internal("a retraction in an input that is append-only"));
+            return Err(Error::internal(
+                "a retraction in an input that is append-only",
+            ));
         }
         let batch = self.drop_freed(batch, out)?;
         if batch.is_empty() {
@@ -347,18 +398,32 @@ impl Operator for Aggregate {
             Weights::Ones => None,
             Weights::Each(weights) => Some(weights.as_ref()),
         };
-        let all = Change { slots: &slots, weights, valid: None };
+        let all = Change {
+            slots: &slots,
+            weights,
+            valid: None,
+        };
         let fresh = self.count_rows(&all);
         self.place_in_windows(&batch, &slots, &fresh);
         let mut valid = Vec::with_capacity(self.selections.len());
         for selection in &mut self.selections {
             let rows = selection.valid(batch.rows());
-            selection.update(self.groups.len(), &Change { valid: rows.as_ref(), ..all });
+            selection.update(
+                self.groups.len(),
+                &Change {
+                    valid: rows.as_ref(),
+                    ..all
+                },
+            );
             valid.push(rows);
         }
         for selected in &mut self.stores {
-            let valid = selected.selection.and_then(|selection| valid[selection].as_ref());
-            selected.store.update(batch.rows(), &Change { valid, ..all })?;
+            let valid = selected
+                .selection
+                .and_then(|selection| valid[selection].as_ref());
+            selected
+                .store
+                .update(batch.rows(), &Change { valid, ..all })?;
         }
         self.slots = slots;
         Ok(())
@@ -375,7 +440,9 @@ impl Operator for Aggregate {
             let group = &mut self.groups[slot as usize];
             group.set(Group::DIRTY, false);
             if group.rows < 0 {
-                return Err(Error::internal("more rows of a group were retracted than were there"));
+                return Err(Error::internal(
+                    "more rows of a group were retracted than were there",
+                ));
             }
         }
         let bound = self.end_bound(step);
@@ -383,7 +450,11 @@ impl Operator for Aggregate {
         self.mark_changed(&dirty);
         self.mark_changed(&candidates);
         self.emit(&candidates, out)?;
-        let dead: Vec<u32> = dirty.iter().copied().filter(|&slot| !self.is_live(slot)).collect();
+        let dead: Vec<u32> = dirty
+            .iter()
+            .copied()
+            .filter(|&slot| !self.is_live(slot))
+            .collect();
         if let Some(windows) = &mut self.windows {
             dead.iter().for_each(|&slot| windows.remove(slot));
         }
@@ -400,7 +471,10 @@ impl Operator for Aggregate {
 
     fn bounds(&self, step: &Step) -> Bounds {
         let input = &step.bounds[0].0;
-        let waiting = self.windows.as_ref().filter(|w| w.close().emit == CloseEmit::OnClose);
+        let waiting = self
+            .windows
+            .as_ref()
+            .filter(|w| w.close().emit == CloseEmit::OnClose);
         let bound = |(at, &column): (usize, &usize)| {
             let bound = input[column]?;
             let held_back = waiting.and_then(|windows| windows.least_waiting(at));
@@ -500,7 +574,11 @@ impl Layout {
             plan.keeps_total |= matches!(reading, Reading::Total(_));
             plan.keeps_order |= matches!(reading, Reading::Least | Reading::Greatest);
         }
-        self.calls.push(Call::Stored { store, selection, reading });
+        self.calls.push(Call::Stored {
+            store,
+            selection,
+            reading,
+        });
         Ok(())
     }
 
@@ -508,7 +586,10 @@ impl Layout {
         if argument.is_none() && filter.is_none() {
             return None;
         }
-        let known = self.selections.iter().position(|known| known.is_of(argument, filter));
+        let known = self
+            .selections
+            .iter()
+            .position(|known| known.is_of(argument, filter));
         Some(known.unwrap_or_else(|| {
             self.selections.push(Selection::new(argument, filter));
             self.selections.len() - 1

@@ -49,9 +49,7 @@ mod totals;
 mod truths;
 
 pub use grouped::Aggregate;
-pub use spec::{
-    AggregateCall, AggregateFunction, AggregateSpec, Close, CloseEmit, StockAggregate,
-};
+pub use spec::{AggregateCall, AggregateFunction, AggregateSpec, Close, CloseEmit, StockAggregate};
 
 #[cfg(test)]
 mod tests;

@@ -106,7 +106,10 @@ impl Multiset {
         let entries: Vec<u32> = self.chain.of(slot).collect();
         let mut columns = self.entries.columns(&entries)?;
         columns.remove(0);
-        let weights = entries.iter().map(|&entry| self.weights[entry as usize]).collect();
+        let weights = entries
+            .iter()
+            .map(|&entry| self.weights[entry as usize])
+            .collect();
         Ok((columns, weights))
     }
 
@@ -135,7 +138,11 @@ impl Multiset {
             self.weights[place] += weight;
             let is_there = self.weights[place] > 0;
             if was_there != is_there {
-                transitions.push(Transition { row, slot, is_there });
+                transitions.push(Transition {
+                    row,
+                    slot,
+                    is_there,
+                });
             }
         });
         self.derived.apply(columns, &transitions)
@@ -174,12 +181,20 @@ impl Derived {
             self.distinct[transition.slot as usize] += if transition.is_there { 1 } else { -1 };
         }
         if let Some(total) = &mut self.total {
-            let rows = transitions.iter().map(|t| u32::try_from(t.row).expect("rows fit u32"));
+            let rows = transitions
+                .iter()
+                .map(|t| u32::try_from(t.row).expect("rows fit u32"));
             let values = take(&columns[0], &UInt32Array::from_iter_values(rows), None);
             let slots: Vec<u32> = transitions.iter().map(|t| t.slot).collect();
-            let signs: Vec<i64> =
-                transitions.iter().map(|t| if t.is_there { 1 } else { -1 }).collect();
-            let change = Change { slots: &slots, weights: Some(&signs), valid: None };
+            let signs: Vec<i64> = transitions
+                .iter()
+                .map(|t| if t.is_there { 1 } else { -1 })
+                .collect();
+            let change = Change {
+                slots: &slots,
+                weights: Some(&signs),
+                valid: None,
+            };
             total.add(&values.map_err(arrow_error)?, &change)?;
         }
         if let Some(sorted) = &mut self.sorted {
@@ -201,16 +216,25 @@ impl Store for Multiset {
     }
 
     fn update(&mut self, rows: &RecordBatch, change: &Change<'_>) -> Result<()> {
-        let columns: Vec<ArrayRef> =
-            self.arguments.iter().map(|&column| rows.column(column).clone()).collect();
-        let Some(valid) = change.valid else { return self.add(&columns, change) };
+        let columns: Vec<ArrayRef> = self
+            .arguments
+            .iter()
+            .map(|&column| rows.column(column).clone())
+            .collect();
+        let Some(valid) = change.valid else {
+            return self.add(&columns, change);
+        };
         let mask = BooleanArray::new(valid.clone(), None);
         let pick = |column: &ArrayRef| filter(column, &mask).map_err(arrow_error);
         let columns = columns.iter().map(pick).collect::<Result<Vec<_>>>()?;
         let slots: Vec<u32> = valid.set_indices().map(|row| change.slots[row]).collect();
         let pick = |weights: &[i64]| valid.set_indices().map(|row| weights[row]).collect();
         let weights: Option<Vec<i64>> = change.weights.map(pick);
-        let change = Change { slots: &slots, weights: weights.as_deref(), valid: None };
+        let change = Change {
+            slots: &slots,
+            weights: weights.as_deref(),
+            valid: None,
+        };
         self.add(&columns, &change)
     }
 
@@ -239,14 +263,26 @@ impl Store for Multiset {
         groups: Groups<'_>,
         failures: &mut Vec<Failure>,
     ) -> Result<ArrayRef> {
-        let distinct = || groups.slots.iter().map(|&slot| self.derived.distinct[slot as usize]);
+        let distinct = || {
+            groups
+                .slots
+                .iter()
+                .map(|&slot| self.derived.distinct[slot as usize])
+        };
         let missing = || Error::internal(format!("a multiset is not kept for {reading:?}"));
         match reading {
             Reading::Distinct => Ok(Arc::new(Int64Array::from_iter_values(distinct()))),
             Reading::Total(_) => {
                 let total = self.derived.total.as_ref().ok_or_else(missing)?;
                 let counts: Vec<i64> = distinct().collect();
-                total.read(reading, Groups { slots: groups.slots, counts: &counts }, failures)
+                total.read(
+                    reading,
+                    Groups {
+                        slots: groups.slots,
+                        counts: &counts,
+                    },
+                    failures,
+                )
             }
             Reading::Least | Reading::Greatest => {
                 let sorted = self.derived.sorted.as_ref().ok_or_else(missing)?;
@@ -305,7 +341,12 @@ impl Store for Multiset {
         let weights = slots.iter().map(|&entry| self.weights[entry as usize]);
         columns.push(Arc::new(Int64Array::from_iter_values(weights)));
         let rows = RecordBatch::try_new(self.saved.clone(), columns).map_err(arrow_error)?;
-        Ok(Some(TableChange { table: 0, slots, rows, freed }))
+        Ok(Some(TableChange {
+            table: 0,
+            slots,
+            rows,
+            freed,
+        }))
     }
 
     fn restore(&mut self, change: TableChange) -> Result<()> {
@@ -313,7 +354,9 @@ impl Store for Multiset {
         let keys = KeyBatch::new(&self.entries, &columns[..columns.len() - 1])?;
         self.entries.restore(&keys, &change.slots);
         self.reserve();
-        let weights = columns[columns.len() - 1].as_primitive::<Int64Type>().values();
+        let weights = columns[columns.len() - 1]
+            .as_primitive::<Int64Type>()
+            .values();
         for (&entry, &weight) in change.slots.iter().zip(weights) {
             self.weights[entry as usize] = weight;
         }
@@ -336,7 +379,11 @@ impl Store for Multiset {
             self.flags[entry as usize] |= LIVE;
             self.chain.link(entry, slot);
             if self.weights[entry as usize] > 0 {
-                transitions.push(Transition { row, slot, is_there: true });
+                transitions.push(Transition {
+                    row,
+                    slot,
+                    is_there: true,
+                });
             }
         }
         self.derived.apply(&columns[1..], &transitions)
@@ -358,7 +405,11 @@ struct Link {
     next: u32,
 }
 
-const UNLINKED: Link = Link { owner: NO_SLOT, previous: NO_SLOT, next: NO_SLOT };
+const UNLINKED: Link = Link {
+    owner: NO_SLOT,
+    previous: NO_SLOT,
+    next: NO_SLOT,
+};
 
 impl Chain {
     fn reserve(&mut self, entries: usize) {
@@ -376,12 +427,19 @@ impl Chain {
         if next != NO_SLOT {
             self.links[next as usize].previous = entry;
         }
-        self.links[entry as usize] = Link { owner: slot, previous: NO_SLOT, next };
+        self.links[entry as usize] = Link {
+            owner: slot,
+            previous: NO_SLOT,
+            next,
+        };
     }
 
     fn unlink(&mut self, entry: u32) {
-        let Link { owner, previous, next } =
-            std::mem::replace(&mut self.links[entry as usize], UNLINKED);
+        let Link {
+            owner,
+            previous,
+            next,
+        } = std::mem::replace(&mut self.links[entry as usize], UNLINKED);
         match previous {
             NO_SLOT => self.heads[owner as usize] = next,
             previous => self.links[previous as usize].next = next,

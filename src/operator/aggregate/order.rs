@@ -22,7 +22,11 @@ const SIGN: u64 = 1 << 63;
 
 /// How values of a type are put in order.
 pub(super) enum Order {
-    Word { data_type: DataType, width: usize, kind: WordKind },
+    Word {
+        data_type: DataType,
+        width: usize,
+        kind: WordKind,
+    },
     Wide(DataType),
     /// Text and bytes, compared as they are.
     Plain(DataType),
@@ -46,10 +50,17 @@ impl Order {
             DataType::Float32 | DataType::Float64 => Some(WordKind::Float),
             DataType::Float16 | DataType::Interval(_) => None,
             unsigned if unsigned.is_unsigned_integer() => Some(WordKind::Unsigned),
-            other => other.primitive_width().filter(|&width| width <= 8).map(|_| WordKind::Signed),
+            other => other
+                .primitive_width()
+                .filter(|&width| width <= 8)
+                .map(|_| WordKind::Signed),
         };
         if let (Some(kind), Some(width)) = (kind, data_type.primitive_width()) {
-            return Ok(Order::Word { data_type: data_type.clone(), width, kind });
+            return Ok(Order::Word {
+                data_type: data_type.clone(),
+                width,
+                kind,
+            });
         }
         let converter = RowConverter::new(vec![SortField::new(data_type.clone())]);
         converter
@@ -66,7 +77,10 @@ impl Order {
             }
             DataType::Float32 => {
                 let values = array.as_primitive::<Float32Type>().values();
-                return values.iter().map(|&value| float_word(f64::from(value))).collect();
+                return values
+                    .iter()
+                    .map(|&value| float_word(f64::from(value)))
+                    .collect();
             }
             _ => {}
         }
@@ -76,7 +90,12 @@ impl Order {
             bytes: &[u8],
             word: impl Fn([u8; WIDTH]) -> u64,
         ) -> Vec<u64> {
-            bytes.as_chunks::<WIDTH>().0.iter().map(|&chunk| word(chunk)).collect()
+            bytes
+                .as_chunks::<WIDTH>()
+                .0
+                .iter()
+                .map(|&chunk| word(chunk))
+                .collect()
         }
         match (kind, width) {
             (WordKind::Unsigned, 1) => collect(bytes, |b| u64::from(u8::from_le_bytes(b))),
@@ -94,11 +113,15 @@ impl Order {
     pub fn encode(&self, array: &ArrayRef) -> Result<Encoded> {
         Ok(match self {
             Order::Word { width, kind, .. } => Encoded::Words(Order::words(array, *width, *kind)),
-            Order::Wide(_) => Encoded::Wide(array.as_primitive::<Decimal128Type>().values().to_vec()),
+            Order::Wide(_) => {
+                Encoded::Wide(array.as_primitive::<Decimal128Type>().values().to_vec())
+            }
             Order::Plain(_) => Encoded::Bytes(array.clone()),
             Order::Rows(converter) => {
                 let rows = converter.convert_columns(std::slice::from_ref(array));
-                let bytes = rows.and_then(|rows| rows.try_into_binary()).map_err(arrow_error)?;
+                let bytes = rows
+                    .and_then(|rows| rows.try_into_binary())
+                    .map_err(arrow_error)?;
                 Encoded::Bytes(Arc::new(bytes))
             }
         })
@@ -114,7 +137,12 @@ impl Order {
 
     /// The values of words; `None` is NULL.
     pub fn of_words(&self, words: impl ExactSizeIterator<Item = Option<u64>>) -> Result<ArrayRef> {
-        let Order::Word { data_type, width, kind } = self else {
+        let Order::Word {
+            data_type,
+            width,
+            kind,
+        } = self
+        else {
             return Err(Error::internal("values of this type are not words"));
         };
         let words: Vec<Option<u64>> = words.collect();
@@ -174,14 +202,19 @@ impl Order {
                 let parser = converter.parser();
                 let rows = values.map(|value| parser.parse(value.unwrap_or(null.data())));
                 let columns = converter.convert_rows(rows).map_err(arrow_error)?;
-                Ok(columns.into_iter().next().expect("one column in, one column out"))
+                Ok(columns
+                    .into_iter()
+                    .next()
+                    .expect("one column in, one column out"))
             }
             _ => Err(Error::internal("values of this type are not bytes")),
         }
     }
 
     fn row_type(&self, converter: &RowConverter) -> Result<DataType> {
-        let nothing = converter.convert_rows(std::iter::empty()).map_err(arrow_error)?;
+        let nothing = converter
+            .convert_rows(std::iter::empty())
+            .map_err(arrow_error)?;
         Ok(nothing[0].data_type().clone())
     }
 }
@@ -191,7 +224,11 @@ fn signed_word(value: i64) -> u64 {
 }
 
 fn float_word(value: f64) -> u64 {
-    let value = if value.is_nan() { f64::NAN } else { value + 0.0 };
+    let value = if value.is_nan() {
+        f64::NAN
+    } else {
+        value + 0.0
+    };
     let bits = value.to_bits();
     // Negative floats grow in magnitude against the order.
     if bits & SIGN != 0 { !bits } else { bits | SIGN }
@@ -248,7 +285,10 @@ pub(super) struct SortedValues {
 enum Values {
     Words(BTreeSet<(u32, u64)>),
     Wide(BTreeSet<(u32, i128)>),
-    Bytes { set: BTreeSet<(u32, Box<[u8]>)>, bytes: usize },
+    Bytes {
+        set: BTreeSet<(u32, Box<[u8]>)>,
+        bytes: usize,
+    },
 }
 
 /// Which end of a group's values is wanted.
@@ -264,7 +304,10 @@ impl SortedValues {
         let values = match order {
             Order::Word { .. } => Values::Words(BTreeSet::new()),
             Order::Wide(_) => Values::Wide(BTreeSet::new()),
-            Order::Plain(_) | Order::Rows(_) => Values::Bytes { set: BTreeSet::new(), bytes: 0 },
+            Order::Plain(_) | Order::Rows(_) => Values::Bytes {
+                set: BTreeSet::new(),
+                bytes: 0,
+            },
         };
         Ok(SortedValues { order, values })
     }
@@ -388,9 +431,18 @@ mod tests {
     fn ends_of(array: &ArrayRef) -> (ArrayRef, ArrayRef) {
         let mut sorted = SortedValues::new(array.data_type()).unwrap();
         let valid = (0..array.len()).filter(|&row| array.is_valid(row));
-        let all: Vec<_> = valid.map(|row| Transition { row, slot: 3, is_there: true }).collect();
+        let all: Vec<_> = valid
+            .map(|row| Transition {
+                row,
+                slot: 3,
+                is_there: true,
+            })
+            .collect();
         sorted.apply(array, &all).unwrap();
-        let ends = (sorted.ends(End::Least, &[3]), sorted.ends(End::Greatest, &[3]));
+        let ends = (
+            sorted.ends(End::Least, &[3]),
+            sorted.ends(End::Greatest, &[3]),
+        );
         sorted.remove_group(3);
         assert_eq!(sorted.bytes(), 0);
         (ends.0.unwrap(), ends.1.unwrap())
@@ -399,19 +451,37 @@ mod tests {
     #[test]
     fn the_ends_of_every_type_are_those_of_a_sort() {
         let columns: Vec<ArrayRef> = vec![
-            Arc::new(Int64Array::from(vec![Some(3), Some(i64::MIN), None, Some(i64::MAX)])),
+            Arc::new(Int64Array::from(vec![
+                Some(3),
+                Some(i64::MIN),
+                None,
+                Some(i64::MAX),
+            ])),
             Arc::new(Int8Array::from(vec![3, -128, 127])),
             Arc::new(UInt32Array::from(vec![3, 0, u32::MAX])),
-            Arc::new(Float64Array::from(vec![1.5, f64::NEG_INFINITY, 0.0, f64::NAN])),
+            Arc::new(Float64Array::from(vec![
+                1.5,
+                f64::NEG_INFINITY,
+                0.0,
+                f64::NAN,
+            ])),
             Arc::new(Float32Array::from(vec![-1.5, 2.25, -7.0])),
-            Arc::new(StringArray::from(vec![Some("b"), Some(""), Some("ba"), None])),
+            Arc::new(StringArray::from(vec![
+                Some("b"),
+                Some(""),
+                Some("ba"),
+                None,
+            ])),
             Arc::new(BinaryArray::from(vec![&b"\xff"[..], &b"\x00"[..]])),
             Arc::new(Decimal128Array::from(vec![5, -7, i128::from(i64::MAX) * 9])),
             Arc::new(arrow::array::BooleanArray::from(vec![true, false])),
             Arc::new(arrow::array::TimestampMicrosecondArray::from(vec![5, -5])),
         ];
         for column in columns {
-            let options = SortOptions { descending: false, nulls_first: true };
+            let options = SortOptions {
+                descending: false,
+                nulls_first: true,
+            };
             let sorted = sort(&column, Some(options)).unwrap();
             let (least, greatest) = ends_of(&column);
             assert_eq!(&least, &sorted.slice(column.null_count(), 1));

@@ -114,9 +114,8 @@ impl AggregateFunction {
     /// # Errors
     /// 42883 when the function does not take such an argument.
     pub fn result_type(&self, argument: Option<&DataType>) -> Result<DataType> {
-        let argument = || {
-            argument.ok_or_else(|| Error::internal(format!("{self} has no argument")))
-        };
+        let argument =
+            || argument.ok_or_else(|| Error::internal(format!("{self} has no argument")));
         Ok(match self {
             AggregateFunction::CountAll
             | AggregateFunction::Count

@@ -38,19 +38,34 @@ pub(super) struct StockStore {
 
 impl StockStore {
     pub fn new(aggregate: Arc<StockAggregate>, input: &SchemaRef) -> Result<StockStore> {
-        let fields: Vec<Field> =
-            aggregate.arguments.iter().map(|&column| input.field(column).clone()).collect();
-        let types: Vec<DataType> = fields.iter().map(|field| field.data_type().clone()).collect();
+        let fields: Vec<Field> = aggregate
+            .arguments
+            .iter()
+            .map(|&column| input.field(column).clone())
+            .collect();
+        let types: Vec<DataType> = fields
+            .iter()
+            .map(|field| field.data_type().clone())
+            .collect();
         let schema = Arc::new(Schema::new(fields));
         let mut sort_fields = Vec::new();
         for sort in aggregate.expression.order_bys() {
             let data_type = sort.expr.data_type(&schema).map_err(unplanned)?;
             sort_fields.push(SortField::new_with_options(data_type, sort.options));
         }
-        sort_fields.extend(types.iter().map(|data_type| SortField::new(data_type.clone())));
+        sort_fields.extend(
+            types
+                .iter()
+                .map(|data_type| SortField::new(data_type.clone())),
+        );
         let sorter = RowConverter::new(sort_fields).map_err(arrow_error)?;
         let rows = Multiset::new(aggregate.arguments.clone(), &types)?;
-        Ok(StockStore { aggregate, schema, sorter, rows })
+        Ok(StockStore {
+            aggregate,
+            schema,
+            sorter,
+            rows,
+        })
     }
 
     /// The function's value over the rows of a group; the inner error is the user's.
@@ -90,8 +105,10 @@ impl StockStore {
         // As AggregateExec does: the ORDER BY columns come behind the arguments.
         let mut inputs = expression.expressions();
         inputs.extend(expression.order_bys().iter().map(|sort| sort.expr.clone()));
-        let inputs =
-            inputs.iter().map(|input| evaluate(input, rows)).collect::<Result<Vec<_>, _>>()?;
+        let inputs = inputs
+            .iter()
+            .map(|input| evaluate(input, rows))
+            .collect::<Result<Vec<_>, _>>()?;
         let mut chunk: Vec<u32> = Vec::with_capacity(CHUNK_ROWS_MAX);
         let mut feed = |chunk: &mut Vec<u32>| -> Result<(), DataFusionError> {
             let indices = UInt32Array::from(std::mem::take(chunk));
@@ -117,7 +134,9 @@ fn evaluate(
     expression: &Arc<dyn PhysicalExpr>,
     rows: &RecordBatch,
 ) -> Result<ArrayRef, DataFusionError> {
-    expression.evaluate(rows)?.into_array_of_size(rows.num_rows())
+    expression
+        .evaluate(rows)?
+        .into_array_of_size(rows.num_rows())
 }
 
 fn unplanned(cause: DataFusionError) -> Error {
@@ -149,7 +168,10 @@ impl Store for StockStore {
         for (place, &slot) in groups.slots.iter().enumerate() {
             let value = self.value(slot)?.unwrap_or_else(|cause| {
                 let row = u32::try_from(place).expect("there are fewer than 2^32 groups");
-                failures.push(Failure { row, reason: reason(&cause) });
+                failures.push(Failure {
+                    row,
+                    reason: reason(&cause),
+                });
                 ScalarValue::Null
             });
             let value = match value {

@@ -24,7 +24,11 @@ impl TotalStore {
     pub fn new(argument: usize, data_type: &DataType) -> Result<TotalStore> {
         let algebra = Algebra::of(data_type)
             .ok_or_else(|| Error::internal(format!("a total over {data_type}")))?;
-        Ok(TotalStore { argument, algebra, totals: Totals::new(algebra) })
+        Ok(TotalStore {
+            argument,
+            algebra,
+            totals: Totals::new(algebra),
+        })
     }
 
     /// Adds the values of a column.
@@ -80,7 +84,9 @@ impl Store for TotalStore {
         failures: &mut Vec<Failure>,
     ) -> Result<ArrayRef> {
         let Reading::Total(rule) = reading else {
-            return Err(Error::internal(format!("a total is not read as {reading:?}")));
+            return Err(Error::internal(format!(
+                "a total is not read as {reading:?}"
+            )));
         };
         let slots = groups.slots.iter().map(|&slot| slot as usize);
         let counted = slots.zip(groups.counts.iter().copied());
@@ -93,7 +99,9 @@ impl Store for TotalStore {
     }
 
     fn clear(&mut self, slots: &[u32]) -> Result<()> {
-        slots.iter().for_each(|&slot| self.totals.clear(slot as usize));
+        slots
+            .iter()
+            .for_each(|&slot| self.totals.clear(slot as usize));
         Ok(())
     }
 

@@ -18,7 +18,10 @@ pub(super) struct TruthStore {
 
 impl TruthStore {
     pub fn new(argument: usize) -> TruthStore {
-        TruthStore { argument, truths: Vec::new() }
+        TruthStore {
+            argument,
+            truths: Vec::new(),
+        }
     }
 }
 
@@ -35,7 +38,10 @@ impl Store for TruthStore {
             Some(valid) => valid & values,
             None => values.clone(),
         };
-        let true_rows = Change { valid: Some(&true_rows), ..*change };
+        let true_rows = Change {
+            valid: Some(&true_rows),
+            ..*change
+        };
         true_rows.each(|_, slot, weight| self.truths[slot] += weight);
         Ok(())
     }
@@ -63,7 +69,9 @@ impl Store for TruthStore {
     }
 
     fn clear(&mut self, slots: &[u32]) -> Result<()> {
-        slots.iter().for_each(|&slot| self.truths[slot as usize] = 0);
+        slots
+            .iter()
+            .for_each(|&slot| self.truths[slot as usize] = 0);
         Ok(())
     }
 

@@ -12,18 +12,29 @@ use crate::delta::{DeltaBatch, Weights};
 use crate::operator::{Bounds, Operator, Output, Step};
 
 fn tumble(size_micros: i64) -> WindowKind {
-    WindowKind::Tumble { size_micros, offset_micros: 0 }
+    WindowKind::Tumble {
+        size_micros,
+        offset_micros: 0,
+    }
 }
 
 fn hop(slide_micros: i64, size_micros: i64) -> WindowKind {
-    WindowKind::Hop { slide_micros, size_micros, offset_micros: 0 }
+    WindowKind::Hop {
+        slide_micros,
+        size_micros,
+        offset_micros: 0,
+    }
 }
 
 fn window(kind: WindowKind, lateness_micros: i64, input: &DeltaBatch) -> Window {
     let input = input.schema();
     let mut fields: Vec<_> = input.fields().iter().cloned().collect();
     for name in ["window_start", "window_end"] {
-        fields.push(Arc::new(Field::new(name, input.field(0).data_type().clone(), false)));
+        fields.push(Arc::new(Field::new(
+            name,
+            input.field(0).data_type().clone(),
+            false,
+        )));
     }
     let output = Arc::new(Schema::new(fields));
     Window::new(WindowSpec {
@@ -40,7 +51,10 @@ fn window(kind: WindowKind, lateness_micros: i64, input: &DeltaBatch) -> Window 
 /// Rows with their times as microseconds.
 fn batch(text: &str) -> DeltaBatch {
     let numbers = parse(&format!("ts:bigint\n{text}"));
-    let times = numbers.rows().column(0).as_primitive::<arrow::datatypes::Int64Type>();
+    let times = numbers
+        .rows()
+        .column(0)
+        .as_primitive::<arrow::datatypes::Int64Type>();
     let times = times.reinterpret_cast::<TimestampMicrosecondType>();
     let field = Field::new("ts", times.data_type().clone(), true);
     let schema = Arc::new(Schema::new(vec![field]));
@@ -51,11 +65,18 @@ fn batch(text: &str) -> DeltaBatch {
 /// Each row of a batch as weight and numbers.
 fn numbers(batch: &DeltaBatch) -> Vec<(i64, Vec<i64>)> {
     let column = |column: usize| {
-        batch.rows().column(column).as_primitive::<TimestampMicrosecondType>().values().to_vec()
+        batch
+            .rows()
+            .column(column)
+            .as_primitive::<TimestampMicrosecondType>()
+            .values()
+            .to_vec()
     };
     let columns: Vec<Vec<i64>> = (0..batch.rows().num_columns()).map(column).collect();
     let row = |row: usize| columns.iter().map(|column| column[row]).collect();
-    (0..batch.len()).map(|at| (batch.weights().get(at), row(at))).collect()
+    (0..batch.len())
+        .map(|at| (batch.weights().get(at), row(at)))
+        .collect()
 }
 
 fn run(kind: WindowKind, lateness: i64, text: &str) -> (Vec<(i64, Vec<i64>)>, Output) {
@@ -78,8 +99,14 @@ fn a_row_is_in_the_window_that_begins_at_or_before_it() {
         (1, vec![-11, -20, -10]),
     ];
     assert_eq!(rows, expected);
-    let kind = WindowKind::Tumble { size_micros: 10, offset_micros: -3 };
-    assert_eq!(run(kind, 0, "+ 6\n+ 7").0, [(1, vec![6, -3, 7]), (1, vec![7, 7, 17])]);
+    let kind = WindowKind::Tumble {
+        size_micros: 10,
+        offset_micros: -3,
+    };
+    assert_eq!(
+        run(kind, 0, "+ 6\n+ 7").0,
+        [(1, vec![6, -3, 7]), (1, vec![7, 7, 17])]
+    );
 }
 
 #[test]
@@ -87,7 +114,11 @@ fn a_hopping_row_is_in_every_window_that_holds_it() {
     let expected = [(1, vec![12, 5, 15]), (1, vec![12, 10, 20])];
     assert_eq!(run(hop(5, 10), 0, "+ 12").0, expected);
     // The size is no multiple of the slide.
-    let expected = [(-1, vec![12, 6, 16]), (-1, vec![12, 9, 19]), (-1, vec![12, 12, 22])];
+    let expected = [
+        (-1, vec![12, 6, 16]),
+        (-1, vec![12, 9, 19]),
+        (-1, vec![12, 12, 22]),
+    ];
     assert_eq!(run(hop(3, 10), 0, "- 12").0, expected);
     assert_eq!(run(hop(3, 10), 0, "+ 11").0.len(), 3);
     assert_eq!(run(hop(3, 10), 0, "+ 9").0.len(), 4);
@@ -134,7 +165,11 @@ fn rows_without_a_usable_time_are_errors() {
     for kind in [tumble(10), hop(5, 10)] {
         let (rows, out) = run(kind, 0, &text);
         assert!(rows.iter().all(|(_, row)| row[0] == 5));
-        let errors: Vec<_> = out.errors.iter().map(|e| (e.reason.as_str(), e.weight)).collect();
+        let errors: Vec<_> = out
+            .errors
+            .iter()
+            .map(|e| (e.reason.as_str(), e.weight))
+            .collect();
         let range = "event time is out of the range of windows";
         assert_eq!(errors, [("event time is NULL", 1), (range, -1), (range, 1)]);
         assert_eq!(out.counts.rows_failed, 3);
@@ -174,17 +209,24 @@ fn random_rows_agree_with_windows_tried_one_by_one() {
                 size_micros: size,
                 offset_micros: offset,
             },
-            false => WindowKind::Tumble { size_micros: size, offset_micros: offset },
+            false => WindowKind::Tumble {
+                size_micros: size,
+                offset_micros: offset,
+            },
         };
-        let slide = if matches!(kind, WindowKind::Hop { .. }) { slide } else { size };
+        let slide = if matches!(kind, WindowKind::Hop { .. }) {
+            slide
+        } else {
+            size
+        };
         let count = random.usize(1..3000);
         let times: Vec<i64> = (0..count).map(|_| random.i64(-100..100)).collect();
         let marks: Vec<i64> = (0..count).map(|_| random.i64(-100..100)).collect();
         let array = TimestampMicrosecondArray::from(times.clone());
         let schema = Schema::new(vec![Field::new("ts", array.data_type().clone(), true)]);
-        let rows =
-            RecordBatch::try_new(Arc::new(schema), vec![Arc::new(array)]).unwrap();
-        let batch = DeltaBatch::new(rows, Weights::Ones).with_watermarks(Some(marks.clone().into()));
+        let rows = RecordBatch::try_new(Arc::new(schema), vec![Arc::new(array)]).unwrap();
+        let batch =
+            DeltaBatch::new(rows, Weights::Ones).with_watermarks(Some(marks.clone().into()));
         let mut window = window(kind, lateness, &batch);
         let mut out = Output::default();
         window.push(0, batch, &mut out).unwrap();
@@ -193,10 +235,16 @@ fn random_rows_agree_with_windows_tried_one_by_one() {
         for (&time, &mark) in times.iter().zip(&marks) {
             let holds = |start: &i64| (start - offset).rem_euclid(slide) == 0;
             let starts: Vec<i64> = (time - size + 1..=time).filter(holds).collect();
-            let open: Vec<i64> =
-                starts.iter().copied().filter(|start| start + size + lateness > mark).collect();
+            let open: Vec<i64> = starts
+                .iter()
+                .copied()
+                .filter(|start| start + size + lateness > mark)
+                .collect();
             late += u64::from(open.is_empty() && !starts.is_empty());
-            expected.extend(open.iter().map(|&start| (1, vec![time, start, start + size])));
+            expected.extend(
+                open.iter()
+                    .map(|&start| (1, vec![time, start, start + size])),
+            );
         }
         let rows: Vec<_> = out.deltas.iter().flat_map(numbers).collect();
         assert_eq!(rows, expected, "seed {seed}");
@@ -214,7 +262,11 @@ fn bounds_follow_the_watermark_and_are_held_back_by_lateness() {
     };
     let bounds = |lateness: i64, time: Option<i64>| {
         let bounds = window(tumble(10), lateness, &input).bounds(&step(time));
-        bounds.0.iter().map(|bound| bound.map(|time| time.0)).collect::<Vec<_>>()
+        bounds
+            .0
+            .iter()
+            .map(|bound| bound.map(|time| time.0))
+            .collect::<Vec<_>>()
     };
     assert_eq!(bounds(0, None), [None, None, None]);
     assert_eq!(bounds(0, Some(20)), [Some(11), Some(11), Some(21)]);

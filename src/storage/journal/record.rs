@@ -304,7 +304,10 @@ mod tests {
                     time: EventTime::MAX,
                 },
             ],
-            writes: vec![TableWrite { table: ObjectId(9), payload: vec![1, 2, 3] }],
+            writes: vec![TableWrite {
+                table: ObjectId(9),
+                payload: vec![1, 2, 3],
+            }],
         }
     }
 

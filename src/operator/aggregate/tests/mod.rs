@@ -14,16 +14,26 @@ use crate::delta::{DeltaBatch, concat, consolidate};
 use crate::operator::{Bounds, Operator, Output, Scope, Step, TableChange};
 
 fn call(function: AggregateFunction, argument: Option<usize>) -> AggregateCall {
-    AggregateCall { function, argument, filter: None }
+    AggregateCall {
+        function,
+        argument,
+        filter: None,
+    }
 }
 
 fn filtered(function: AggregateFunction, argument: Option<usize>, filter: usize) -> AggregateCall {
-    AggregateCall { function, argument, filter: Some(filter) }
+    AggregateCall {
+        function,
+        argument,
+        filter: Some(filter),
+    }
 }
 
 fn spec(input: &SchemaRef, group: &[usize], calls: Vec<AggregateCall>) -> AggregateSpec {
-    let mut fields: Vec<Field> =
-        group.iter().map(|&column| input.field(column).clone().with_nullable(true)).collect();
+    let mut fields: Vec<Field> = group
+        .iter()
+        .map(|&column| input.field(column).clone().with_nullable(true))
+        .collect();
     for (at, call) in calls.iter().enumerate() {
         let argument = call.argument.map(|column| input.field(column).data_type());
         let data_type = call.function.result_type(argument).unwrap();
@@ -41,7 +51,10 @@ fn spec(input: &SchemaRef, group: &[usize], calls: Vec<AggregateCall>) -> Aggreg
 }
 
 fn closing(spec: AggregateSpec, close: Close) -> AggregateSpec {
-    AggregateSpec { close: Some(close), ..spec }
+    AggregateSpec {
+        close: Some(close),
+        ..spec
+    }
 }
 
 /// An aggregate with the checkpoints it has written.
@@ -55,13 +68,25 @@ struct Runner {
 impl Runner {
     fn new(spec: AggregateSpec) -> Runner {
         let aggregate = Aggregate::new(spec.clone(), 0).unwrap();
-        Runner { spec, aggregate, blocks: Vec::new(), epoch: Epoch::ZERO }
+        Runner {
+            spec,
+            aggregate,
+            blocks: Vec::new(),
+            epoch: Epoch::ZERO,
+        }
     }
 
     fn step_of(&mut self, bounds: Vec<Option<i64>>) -> Step {
         self.epoch = self.epoch.next();
-        let bounds = bounds.into_iter().map(|bound| bound.map(EventTime)).collect();
-        Step { epoch: self.epoch, clock_micros: 0, bounds: vec![Bounds(bounds)] }
+        let bounds = bounds
+            .into_iter()
+            .map(|bound| bound.map(EventTime))
+            .collect();
+        Step {
+            epoch: self.epoch,
+            clock_micros: 0,
+            bounds: vec![Bounds(bounds)],
+        }
     }
 
     /// Runs a step over some batches, with bounds for the input's columns.
@@ -101,7 +126,11 @@ impl Runner {
     /// Slots in all tables.
     fn slots(&mut self) -> usize {
         let tables = self.aggregate.changes(Scope::All).unwrap();
-        tables.iter().filter(|table| table.table != 1).map(|table| table.slots.len()).sum()
+        tables
+            .iter()
+            .filter(|table| table.table != 1)
+            .map(|table| table.slots.len())
+            .sum()
     }
 }
 

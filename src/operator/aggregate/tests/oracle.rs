@@ -55,13 +55,19 @@ fn batch(rows: &[(Row, i64)]) -> DeltaBatch {
         Arc::new(column::<_, Float64Array>(rows, |row| row.y)),
         Arc::new(column::<_, BooleanArray>(rows, |row| row.is_it)),
     ];
-    let named = COLUMNS.into_iter().zip(columns).map(|(name, column)| (name, column, true));
+    let named = COLUMNS
+        .into_iter()
+        .zip(columns)
+        .map(|(name, column)| (name, column, true));
     let weights: Vec<i64> = rows.iter().map(|(_, weight)| *weight).collect();
     let weights = match weights.iter().all(|&weight| weight == 1) {
         true => Weights::Ones,
         false => Weights::Each(weights.into()),
     };
-    DeltaBatch::new(RecordBatch::try_from_iter_with_nullable(named).unwrap(), weights)
+    DeltaBatch::new(
+        RecordBatch::try_from_iter_with_nullable(named).unwrap(),
+        weights,
+    )
 }
 
 fn random_row(random: &mut fastrand::Rng, nulls: bool) -> Row {
@@ -149,15 +155,31 @@ fn stock(input: &SchemaRef) -> AggregateFunction {
     let kept = Arc::new(input.project(&[4]).unwrap());
     let argument = Arc::new(Column::new("i", 0));
     let builder = AggregateExprBuilder::new(array_agg_udaf(), vec![argument.clone()]);
-    let options = arrow::compute::SortOptions { descending: false, nulls_first: false };
-    let sort = datafusion::physical_expr::PhysicalSortExpr { expr: argument, options };
-    let expression = builder.order_by(vec![sort]).schema(kept).alias("stock").build().unwrap();
-    AggregateFunction::Stock(Arc::new(StockAggregate { expression, arguments: vec![4] }))
+    let options = arrow::compute::SortOptions {
+        descending: false,
+        nulls_first: false,
+    };
+    let sort = datafusion::physical_expr::PhysicalSortExpr {
+        expr: argument,
+        options,
+    };
+    let expression = builder
+        .order_by(vec![sort])
+        .schema(kept)
+        .alias("stock")
+        .build()
+        .unwrap();
+    AggregateFunction::Stock(Arc::new(StockAggregate {
+        expression,
+        arguments: vec![4],
+    }))
 }
 
 /// The batch answer, a row per line.
 fn batch_answer(query: &str, present: &[(Row, i64)], schema: &SchemaRef) -> String {
-    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .build()
+        .unwrap();
     let config = SessionConfig::new().with_target_partitions(1);
     let mut ctx = SessionContext::new_with_config(config);
     crate::function::register(&mut ctx).unwrap();
@@ -179,12 +201,26 @@ fn batch_answer(query: &str, present: &[(Row, i64)], schema: &SchemaRef) -> Stri
 fn run(seed: u64) {
     let mut random = fastrand::Rng::with_seed(seed);
     let input = batch(&[]).schema();
-    let keys = [&[][..], &[0], &[1], &[2], &[0, 2], &[0, 1], &[8, 0, 2], &[1, 2, 0, 8], &[6]];
+    let keys = [
+        &[][..],
+        &[0],
+        &[1],
+        &[2],
+        &[0, 2],
+        &[0, 1],
+        &[8, 0, 2],
+        &[1, 2, 0, 8],
+        &[6],
+    ];
     let group = keys[random.usize(..keys.len())];
     let (calls, sql) = random_calls(&mut random, &input);
     let mut columns: Vec<String> = group.iter().map(|&k| COLUMNS[k].to_string()).collect();
     let by = columns.join(", ");
-    columns.extend(sql.iter().enumerate().map(|(at, call)| format!("{call} as c{at}")));
+    columns.extend(
+        sql.iter()
+            .enumerate()
+            .map(|(at, call)| format!("{call} as c{at}")),
+    );
     let query = match group.is_empty() {
         true => format!("SELECT {} FROM t", columns.join(", ")),
         false => format!("SELECT {} FROM t GROUP BY {by}", columns.join(", ")),
@@ -207,7 +243,11 @@ fn run(seed: u64) {
                     (row, -weight)
                 }
                 false => {
-                    let weight = if random.u8(..3) == 0 { random.i64(1..4) } else { 1 };
+                    let weight = if random.u8(..3) == 0 {
+                        random.i64(1..4)
+                    } else {
+                        1
+                    };
                     present.push((random_row(&mut random, nulls), weight));
                     present[present.len() - 1].clone()
                 }
@@ -226,15 +266,27 @@ fn run(seed: u64) {
         }
         if random.u8(..3) == 0 {
             let answer = batch_answer(&query, &present, &output);
-            assert_eq!(print_sorted(&total(&output, &deltas)), answer, "seed {seed}: {query}");
+            assert_eq!(
+                print_sorted(&total(&output, &deltas)),
+                answer,
+                "seed {seed}: {query}"
+            );
         }
     }
     let answer = batch_answer(&query, &present, &output);
-    assert_eq!(print_sorted(&total(&output, &deltas)), answer, "seed {seed}: {query}");
+    assert_eq!(
+        print_sorted(&total(&output, &deltas)),
+        answer,
+        "seed {seed}: {query}"
+    );
     if !is_append_only {
         runner.step(&[batch(&present).negate()]);
         let left = runner.slots();
-        assert_eq!(left, usize::from(group.is_empty()), "seed {seed}: nothing is left: {query}");
+        assert_eq!(
+            left,
+            usize::from(group.is_empty()),
+            "seed {seed}: nothing is left: {query}"
+        );
     }
 }
 

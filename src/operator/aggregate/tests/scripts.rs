@@ -22,7 +22,9 @@ fn bids(rows: &str) -> DeltaBatch {
 }
 
 fn runner(group: &[usize], calls: &[(AggregateFunction, Option<usize>)]) -> Runner {
-    let calls = calls.iter().map(|(function, argument)| call(function.clone(), *argument));
+    let calls = calls
+        .iter()
+        .map(|(function, argument)| call(function.clone(), *argument));
     Runner::new(spec(&bids("+ 0 0 a true").schema(), group, calls.collect()))
 }
 
@@ -35,8 +37,10 @@ fn run(runner: &mut Runner, rows: &str) -> String {
 
 #[test]
 fn an_update_is_a_retraction_and_an_insertion_next_to_each_other() {
-    let functions =
-        [(AggregateFunction::CountAll, None), (AggregateFunction::Max, Some(1))];
+    let functions = [
+        (AggregateFunction::CountAll, None),
+        (AggregateFunction::Max, Some(1)),
+    ];
     let mut runner = runner(&[0], &functions);
     let text = run(&mut runner, "+ 7 10 a true\n+ 8 5 a true\n+ 7 20 a true");
     assert_eq!(text, "+ 7 2 20\n+ 8 1 5\n");
@@ -56,7 +60,10 @@ fn a_change_that_changes_nothing_is_not_put_out() {
 
 #[test]
 fn the_retraction_of_the_last_row_takes_the_group_away() {
-    let functions = [(AggregateFunction::Count, Some(1)), (AggregateFunction::Sum, Some(1))];
+    let functions = [
+        (AggregateFunction::Count, Some(1)),
+        (AggregateFunction::Sum, Some(1)),
+    ];
     let mut runner = runner(&[0], &functions);
     // The group lives although its aggregates say zero and NULL.
     assert_eq!(run(&mut runner, "+2 7 NULL a true"), "+ 7 0 NULL\n");
@@ -69,7 +76,10 @@ fn the_retraction_of_the_last_row_takes_the_group_away() {
 #[test]
 fn null_is_a_group_of_its_own() {
     let mut runner = runner(&[2], &[(AggregateFunction::CountAll, None)]);
-    let text = run(&mut runner, "+ 1 1 NULL true\n+ 1 1 '' true\n+ 2 1 NULL true");
+    let text = run(
+        &mut runner,
+        "+ 1 1 NULL true\n+ 1 1 '' true\n+ 2 1 NULL true",
+    );
     assert_eq!(text, "+ NULL 2\n+ '' 1\n");
     assert_eq!(run(&mut runner, "-2 2 1 NULL true"), "- NULL 2\n");
 }
@@ -100,7 +110,10 @@ fn a_filter_chooses_rows_and_null_is_not_true() {
         call(AggregateFunction::Sum, Some(1)),
     ];
     let mut runner = Runner::new(spec(&input, &[0], calls));
-    let text = run(&mut runner, "+ 7 1 a true\n+ 7 2 a false\n+ 7 4 a NULL\n+ 8 1 a false");
+    let text = run(
+        &mut runner,
+        "+ 7 1 a true\n+ 7 2 a false\n+ 7 4 a NULL\n+ 8 1 a false",
+    );
     assert_eq!(text, "+ 7 1 1 1 7\n+ 8 0 NULL NULL 1\n");
     let text = run(&mut runner, "- 7 1 a true");
     assert_eq!(text, "- 7 1 1 1 7\n+ 7 0 NULL NULL 6\n");
@@ -108,7 +121,10 @@ fn a_filter_chooses_rows_and_null_is_not_true() {
 
 #[test]
 fn without_group_by_there_is_always_one_row() {
-    let functions = [(AggregateFunction::CountAll, None), (AggregateFunction::Max, Some(2))];
+    let functions = [
+        (AggregateFunction::CountAll, None),
+        (AggregateFunction::Max, Some(2)),
+    ];
     let mut runner = runner(&[], &functions);
     let out = runner.step(&[]);
     assert_eq!(print(&out.deltas[0]), "+ 0 NULL\n");
@@ -131,18 +147,31 @@ fn a_sum_that_overflows_leaves_its_row_out_until_it_is_valid() {
     let numbers = |rows: &str| parse(&format!("k:bigint n:numeric\n{rows}"));
     let big = "9".repeat(36);
     let one = numbers(&format!("+ 1 {big}"));
-    let calls = vec![call(AggregateFunction::Sum, Some(1)), call(AggregateFunction::CountAll, None)];
+    let calls = vec![
+        call(AggregateFunction::Sum, Some(1)),
+        call(AggregateFunction::CountAll, None),
+    ];
     let mut runner = Runner::new(spec(&one.schema(), &[0], calls));
     let print_all = |out: &Output| out.deltas.iter().map(print).collect::<String>();
-    assert_eq!(print_all(&runner.step(std::slice::from_ref(&one))), format!("+ 1 {big}.00 1\n"));
+    assert_eq!(
+        print_all(&runner.step(std::slice::from_ref(&one))),
+        format!("+ 1 {big}.00 1\n")
+    );
     let out = runner.step(&[one.clone(), numbers("+ 2 5")]);
     assert_eq!(print_all(&out), format!("- 1 {big}.00 1\n+ 2 5.00 1\n"));
-    let errors: Vec<_> = out.errors.iter().map(|e| (e.reason.as_str(), e.row.as_str())).collect();
+    let errors: Vec<_> = out
+        .errors
+        .iter()
+        .map(|e| (e.reason.as_str(), e.row.as_str()))
+        .collect();
     assert_eq!(errors, [("numeric field overflow", "1")]);
     assert_eq!(out.counts.rows_failed, 1);
     runner.restart();
     let out = runner.step(&[numbers("+ 1 1")]);
-    assert!(out.deltas.is_empty() && out.errors.is_empty(), "it is told once");
+    assert!(
+        out.deltas.is_empty() && out.errors.is_empty(),
+        "it is told once"
+    );
     let out = runner.step(&[one.negate()]);
     let expected = format!("+ 1 1{}.00 2\n", "0".repeat(36));
     assert_eq!(print_all(&out), expected);
@@ -152,12 +181,18 @@ fn a_sum_that_overflows_leaves_its_row_out_until_it_is_valid() {
 
 #[test]
 fn the_retraction_of_what_was_never_there_is_an_error_of_ours() {
-    for function in [AggregateFunction::CountAll, AggregateFunction::CountDistinct] {
+    for function in [
+        AggregateFunction::CountAll,
+        AggregateFunction::CountDistinct,
+    ] {
         let argument = matches!(function, AggregateFunction::CountDistinct).then_some(1);
         let mut runner = runner(&[0], &[(function, argument)]);
         run(&mut runner, "+ 7 1 a true");
         let mut out = Output::default();
-        runner.aggregate.push(0, bids("- 7 2 a true\n- 7 3 a true"), &mut out).unwrap();
+        runner
+            .aggregate
+            .push(0, bids("- 7 2 a true\n- 7 3 a true"), &mut out)
+            .unwrap();
         let step = runner.step_of(vec![None; 4]);
         let error = runner.aggregate.finish(&step, &mut out).unwrap_err();
         assert_eq!(error.state().code(), "XX000");
@@ -170,16 +205,27 @@ fn retractions_are_refused_where_the_plan_says_there_are_none() {
     let mut spec = runner(&[0], &functions).spec;
     spec.is_append_only = true;
     let mut runner = Runner::new(spec);
-    assert_eq!(run(&mut runner, "+ 7 1 a true\n+3 7 5 a true\n+0 7 9 a true"), "+ 7 5\n");
+    assert_eq!(
+        run(&mut runner, "+ 7 1 a true\n+3 7 5 a true\n+0 7 9 a true"),
+        "+ 7 5\n"
+    );
     assert_eq!(runner.slots(), 1, "no value is kept but the greatest");
     let mut out = Output::default();
-    assert!(runner.aggregate.push(0, bids("- 7 1 a true"), &mut out).is_err());
+    assert!(
+        runner
+            .aggregate
+            .push(0, bids("- 7 1 a true"), &mut out)
+            .is_err()
+    );
 }
 
 #[test]
 fn select_distinct_is_an_aggregate_without_calls() {
     let mut runner = runner(&[0, 2], &[]);
-    assert_eq!(run(&mut runner, "+ 1 1 a true\n+ 1 2 a true\n+ 1 1 b true"), "+ 1 a\n+ 1 b\n");
+    assert_eq!(
+        run(&mut runner, "+ 1 1 a true\n+ 1 2 a true\n+ 1 1 b true"),
+        "+ 1 a\n+ 1 b\n"
+    );
     assert_eq!(run(&mut runner, "- 1 1 a true\n- 1 1 b true"), "- 1 b\n");
 }
 
@@ -191,20 +237,29 @@ fn stock(input: &SchemaRef, ordered: bool) -> AggregateFunction {
             let by: Arc<dyn PhysicalExpr> = Arc::new(Column::new("channel", 1));
             let sort = datafusion::physical_expr::PhysicalSortExpr {
                 expr: by,
-                options: arrow::compute::SortOptions { descending: true, nulls_first: false },
+                options: arrow::compute::SortOptions {
+                    descending: true,
+                    nulls_first: false,
+                },
             };
             AggregateExprBuilder::new(array_agg_udaf(), vec![price]).order_by(vec![sort])
         }
         false => AggregateExprBuilder::new(median_udaf(), vec![price]),
     };
     let expression = builder.schema(kept).alias("stock").build().unwrap();
-    AggregateFunction::Stock(Arc::new(StockAggregate { expression, arguments: vec![1, 2] }))
+    AggregateFunction::Stock(Arc::new(StockAggregate {
+        expression,
+        arguments: vec![1, 2],
+    }))
 }
 
 #[test]
 fn a_stock_aggregate_runs_again_over_the_rows_that_are_left() {
     let input = bids("+ 0 0 a true").schema();
-    let calls = vec![call(stock(&input, false), None), call(stock(&input, true), None)];
+    let calls = vec![
+        call(stock(&input, false), None),
+        call(stock(&input, true), None),
+    ];
     let mut runner = Runner::new(spec(&input, &[0], calls));
     let text = run(&mut runner, "+ 7 10 a true\n+2 7 20 c true\n+ 7 50 b true");
     assert_eq!(text, "+ 7 20 '[20, 20, 50, 10]'\n");
@@ -224,7 +279,9 @@ fn state_is_accounted_and_given_back() {
     ];
     let mut runner = runner(&[0], &functions);
     let before = runner.aggregate.state_bytes();
-    let rows: Vec<String> = (0..2000).map(|n| format!("+ {n} {n} text{n} true")).collect();
+    let rows: Vec<String> = (0..2000)
+        .map(|n| format!("+ {n} {n} text{n} true"))
+        .collect();
     run(&mut runner, &rows.join("\n"));
     assert!(runner.aggregate.state_bytes() > before + 2000 * 50);
     run(&mut runner, &rows.join("\n").replace('+', "-"));

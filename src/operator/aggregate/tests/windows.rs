@@ -17,7 +17,9 @@ type Row = (i64, i64, i64, i64, i64);
 
 fn batch(rows: &[Row]) -> DeltaBatch {
     let times = |of: fn(&Row) -> i64| -> ArrayRef {
-        Arc::new(TimestampMicrosecondArray::from_iter_values(rows.iter().map(of)))
+        Arc::new(TimestampMicrosecondArray::from_iter_values(
+            rows.iter().map(of),
+        ))
     };
     let numbers = |of: fn(&Row) -> i64| -> ArrayRef {
         Arc::new(Int64Array::from_iter_values(rows.iter().map(of)))
@@ -39,7 +41,14 @@ fn windowed(emit: CloseEmit, lateness_micros: i64) -> AggregateSpec {
         call(AggregateFunction::Max, Some(3)),
     ];
     let spec = spec(&batch(&[]).schema(), &[2, 0, 1], calls);
-    closing(spec, Close { column: 2, emit, lateness_micros })
+    closing(
+        spec,
+        Close {
+            column: 2,
+            emit,
+            lateness_micros,
+        },
+    )
 }
 
 /// Rows (weight, k, end, count, max).
@@ -48,9 +57,19 @@ fn rows(out: &Output) -> Vec<(i64, i64, i64, i64, i64)> {
         let columns = batch.rows().columns();
         let number =
             |column: usize, row: usize| columns[column].as_primitive::<Int64Type>().value(row);
-        let end = |row: usize| columns[2].as_primitive::<TimestampMicrosecondType>().value(row);
+        let end = |row: usize| {
+            columns[2]
+                .as_primitive::<TimestampMicrosecondType>()
+                .value(row)
+        };
         let row = |at: usize| {
-            (batch.weights().get(at), number(0, at), end(at), number(3, at), number(4, at))
+            (
+                batch.weights().get(at),
+                number(0, at),
+                end(at),
+                number(3, at),
+                number(4, at),
+            )
         };
         (0..batch.len()).map(row).collect::<Vec<_>>()
     };
@@ -64,12 +83,23 @@ fn bounds(bound: i64) -> Vec<Option<i64>> {
 #[test]
 fn a_row_appears_once_when_its_window_closes() {
     let mut runner = Runner::new(windowed(CloseEmit::OnClose, 0));
-    let first = batch(&[(1, 0, 10, 1, 5), (1, 0, 10, 1, 9), (1, 10, 20, 1, 1), (1, 0, 10, 2, 0)]);
+    let first = batch(&[
+        (1, 0, 10, 1, 5),
+        (1, 0, 10, 1, 9),
+        (1, 10, 20, 1, 1),
+        (1, 0, 10, 2, 0),
+    ]);
     assert_eq!(rows(&runner.step_bounded(&[first], bounds(10))), []);
     let second = batch(&[(-1, 0, 10, 1, 9), (-1, 0, 10, 2, 0)]);
-    assert_eq!(rows(&runner.step_bounded(&[second], bounds(11))), [(1, 1, 10, 1, 5)]);
+    assert_eq!(
+        rows(&runner.step_bounded(&[second], bounds(11))),
+        [(1, 1, 10, 1, 5)]
+    );
     // Time jumps far ahead: nothing is lost.
-    assert_eq!(rows(&runner.step_bounded(&[], bounds(1_000_000))), [(1, 1, 20, 1, 1)]);
+    assert_eq!(
+        rows(&runner.step_bounded(&[], bounds(1_000_000))),
+        [(1, 1, 20, 1, 1)]
+    );
     assert_eq!(runner.slots(), 0, "state is freed, rows stay");
 }
 
@@ -78,13 +108,19 @@ fn within_the_lateness_a_closed_window_is_corrected() {
     let mut runner = Runner::new(windowed(CloseEmit::OnClose, 5));
     // W = 10 and lateness 5 give the bound 6.
     let first = batch(&[(1, 0, 10, 1, 5)]);
-    assert_eq!(rows(&runner.step_bounded(&[first], bounds(6))), [(1, 1, 10, 1, 5)]);
+    assert_eq!(
+        rows(&runner.step_bounded(&[first], bounds(6))),
+        [(1, 1, 10, 1, 5)]
+    );
     runner.restart();
     let second = batch(&[(1, 0, 10, 1, 7), (1, 0, 10, 2, 1)]);
     let expected = [(1, 2, 10, 1, 1), (-1, 1, 10, 1, 5), (1, 1, 10, 2, 7)];
     assert_eq!(rows(&runner.step_bounded(&[second], bounds(10))), expected);
     let third = batch(&[(-1, 0, 10, 2, 1)]);
-    assert_eq!(rows(&runner.step_bounded(&[third], bounds(10))), [(-1, 2, 10, 1, 1)]);
+    assert_eq!(
+        rows(&runner.step_bounded(&[third], bounds(10))),
+        [(-1, 2, 10, 1, 1)]
+    );
     assert_eq!(rows(&runner.step_bounded(&[], bounds(11))), []);
     assert_eq!(runner.slots(), 0);
 }
@@ -102,7 +138,11 @@ fn a_row_for_a_freed_window_changes_nothing_and_is_counted() {
             CloseEmit::OnClose => vec![],
         };
         assert_eq!(rows(&out), expected);
-        let counts = Counts { rows_late: 2, retractions_late: 1, ..Counts::default() };
+        let counts = Counts {
+            rows_late: 2,
+            retractions_late: 1,
+            ..Counts::default()
+        };
         assert_eq!(out.counts, counts);
         assert_eq!(out.late[0].event_times, [10, 10]);
     }
@@ -113,17 +153,30 @@ fn groups_that_wait_hold_the_bounds_of_key_columns_back() {
     let bound = |runner: &mut Runner, bound: i64| {
         let step = runner.step_of(bounds(bound));
         let bounds = runner.aggregate.bounds(&step);
-        bounds.0.iter().map(|bound| bound.map(|EventTime(time)| time)).collect::<Vec<_>>()
+        bounds
+            .0
+            .iter()
+            .map(|bound| bound.map(|EventTime(time)| time))
+            .collect::<Vec<_>>()
     };
     let rows = batch(&[(1, 12, 30, 1, 5)]);
     let mut runner = Runner::new(windowed(CloseEmit::OnUpdate, 0));
     runner.step_bounded(std::slice::from_ref(&rows), bounds(25));
-    assert_eq!(bound(&mut runner, 25), [None, Some(15), Some(25), None, None]);
+    assert_eq!(
+        bound(&mut runner, 25),
+        [None, Some(15), Some(25), None, None]
+    );
     let mut runner = Runner::new(windowed(CloseEmit::OnClose, 0));
     runner.step_bounded(&[rows], bounds(25));
-    assert_eq!(bound(&mut runner, 25), [None, Some(12), Some(25), None, None]);
+    assert_eq!(
+        bound(&mut runner, 25),
+        [None, Some(12), Some(25), None, None]
+    );
     runner.step_bounded(&[], bounds(31));
-    assert_eq!(bound(&mut runner, 31), [None, Some(21), Some(31), None, None]);
+    assert_eq!(
+        bound(&mut runner, 31),
+        [None, Some(21), Some(31), None, None]
+    );
 }
 
 #[test]
@@ -142,8 +195,9 @@ fn random_rows_give_each_window_the_batch_answer() {
         for _ in 0..random.usize(1..25) {
             let mut changes = Vec::new();
             for _ in 0..random.usize(0..12) {
-                let lively: Vec<usize> =
-                    (0..present.len()).filter(|&at| present[at].2 >= bound).collect();
+                let lively: Vec<usize> = (0..present.len())
+                    .filter(|&at| present[at].2 >= bound)
+                    .collect();
                 if random.u8(..4) == 0 && !lively.is_empty() {
                     let row = present.swap_remove(lively[random.usize(..lively.len())]);
                     changes.push((-row.0, row.1, row.2, row.3, row.4));
@@ -196,5 +250,8 @@ fn model(
             *group = (group.0 + weight, group.1.max(n));
         }
     }
-    groups.into_iter().map(|((k, end), (count, max))| ((k, end, count, max), 1)).collect()
+    groups
+        .into_iter()
+        .map(|((k, end), (count, max))| ((k, end, count, max), 1))
+        .collect()
 }
