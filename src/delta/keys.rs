@@ -45,7 +45,6 @@ pub struct KeyBatch {
 
 enum Keys {
     Words {
-        stride: usize,
         words: Vec<u64>,
         masks: Option<Vec<u8>>,
     },
@@ -75,11 +74,7 @@ impl KeyBatch {
                 }
                 let hashes = hash_words(&hasher, &words, *stride, masks.as_deref());
                 Ok(KeyBatch {
-                    keys: Keys::Words {
-                        stride: *stride,
-                        words,
-                        masks,
-                    },
+                    keys: Keys::Words { words, masks },
                     hashes,
                 })
             }
@@ -535,11 +530,12 @@ fn hash_key(hasher: &FixedState, words: &[u64], mask: u8) -> u64 {
 }
 
 fn hash_words(hasher: &FixedState, words: &[u64], stride: usize, masks: Option<&[u8]>) -> Vec<u64> {
-    let keys = words.chunks_exact(stride).enumerate();
+    let keys = words.chunks_exact(stride);
     match masks {
-        None => keys.map(|(_, key)| hash_key(hasher, key, 0)).collect(),
+        None => keys.map(|key| hash_key(hasher, key, 0)).collect(),
         Some(masks) => keys
-            .map(|(row, key)| hash_key(hasher, key, masks[row]))
+            .zip(masks)
+            .map(|(key, mask)| hash_key(hasher, key, *mask))
             .collect(),
     }
 }

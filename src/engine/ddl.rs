@@ -15,7 +15,7 @@ use crate::catalog::{Definition, Object, ObjectKind};
 use crate::dataflow::{Command, NewView, Progress};
 use crate::engine::define::{self, Defined, Runs, object_key};
 use crate::engine::response::{Cancel, Response, Severity};
-use crate::engine::server::{SourceEntry, stopped};
+use crate::engine::server::stopped;
 use crate::engine::session::{Session, done};
 use crate::error::{Error, Result, SqlState};
 use crate::sql::statement::{
@@ -78,11 +78,7 @@ impl Session {
         };
         self.persist(&definition).await?;
         let id = definition.id;
-        let entry = SourceEntry {
-            spec: Arc::new(spec.clone()),
-            logs: logs.clone(),
-        };
-        shared.sources().insert(id, entry);
+        shared.sources().insert(id, Arc::new(spec.clone()));
         shared.runtime.send(Command::AddSource {
             spec: Box::new(spec),
             logs,

@@ -89,7 +89,7 @@ impl<'a> Reading<'a> {
             ObjectKind::Source => {
                 let entry = self.shared.sources().get(&object.id()).cloned();
                 let entry = entry.ok_or_else(|| Error::internal("a source that is not there"))?;
-                Ok(Arc::new(SourceTable::new(object, entry.spec)))
+                Ok(Arc::new(SourceTable::new(object, entry)))
             }
             ObjectKind::Table | ObjectKind::MaterializedView => {
                 let identity = match &object.relation.key {

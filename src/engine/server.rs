@@ -20,7 +20,7 @@ use crate::engine::define;
 use crate::engine::response::Notice;
 use crate::engine::session::{Session, SessionParameters};
 use crate::error::{Error, Result, SqlState};
-use crate::storage::{CatalogStore, Change, DataDirectory, IdCounter, LogWriter};
+use crate::storage::{CatalogStore, Change, DataDirectory, IdCounter};
 
 /// How the engine is to run.
 #[derive(Clone, Debug)]
@@ -43,7 +43,7 @@ pub(super) struct Shared {
     // Replaced whole by DDL; readers copy the pointer.
     catalog: RwLock<Arc<Catalog>>,
     /// The running sources' connectors, for SELECT and for DDL over them.
-    sources: Mutex<BTreeMap<ObjectId, SourceEntry>>,
+    sources: Mutex<BTreeMap<ObjectId, Arc<SourceSpec>>>,
     /// Views that are being built.
     progress: Mutex<BTreeMap<ObjectId, Arc<Progress>>>,
     /// One DDL statement at a time.
@@ -52,12 +52,6 @@ pub(super) struct Shared {
     writers: Mutex<BTreeMap<ObjectId, Arc<tokio::sync::Mutex<()>>>>,
     pub template: SessionState,
     pub clock: Clock,
-}
-
-#[derive(Clone)]
-pub(super) struct SourceEntry {
-    pub spec: Arc<SourceSpec>,
-    pub logs: Vec<LogWriter>,
 }
 
 impl Engine {
@@ -156,7 +150,7 @@ impl Shared {
         *catalog = Arc::new(next);
     }
 
-    pub fn sources(&self) -> MutexGuard<'_, BTreeMap<ObjectId, SourceEntry>> {
+    pub fn sources(&self) -> MutexGuard<'_, BTreeMap<ObjectId, Arc<SourceSpec>>> {
         self.sources.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -200,7 +194,7 @@ impl Shared {
 struct Loaded {
     catalog: Catalog,
     objects: Objects,
-    sources: BTreeMap<ObjectId, SourceEntry>,
+    sources: BTreeMap<ObjectId, Arc<SourceSpec>>,
     progress: BTreeMap<ObjectId, Arc<Progress>>,
 }
 
@@ -215,11 +209,7 @@ impl Loaded {
         let defined = define::define(directory, template, &self.catalog, definition)?;
         match defined.runtime {
             define::Runs::Source { spec, logs } => {
-                let entry = SourceEntry {
-                    spec: Arc::new(spec.clone()),
-                    logs: logs.clone(),
-                };
-                self.sources.insert(id, entry);
+                self.sources.insert(id, Arc::new(spec.clone()));
                 self.objects.sources.push((spec, logs));
             }
             define::Runs::Table(table) => self.objects.tables.push(table),

@@ -420,10 +420,3 @@ fn read_source(
 fn external(error: Error) -> DataFusionError {
     DataFusionError::External(Box::new(error))
 }
-
-/// Rows that are already there, as a relation.
-pub fn memory_table(rows: RecordBatch) -> Result<Arc<dyn TableProvider>> {
-    let schema = rows.schema();
-    let table = datafusion::datasource::MemTable::try_new(schema, vec![vec![rows]]);
-    Ok(Arc::new(table.map_err(crate::plan::from_datafusion)?))
-}

@@ -92,7 +92,7 @@ impl Session {
                 let sources = self.shared().sources();
                 let is_embedded = sources
                     .get(&object.id())
-                    .is_some_and(|source| source.spec.is_embedded);
+                    .is_some_and(|source| source.is_embedded);
                 match (is_embedded, is_insert) {
                     (true, true) => Ok(()),
                     (true, false) => refused(format!(
@@ -329,7 +329,7 @@ fn insertable(engine: &Engine, object: &Object) -> arrow::datatypes::SchemaRef {
         None => schema,
         Some(source) => {
             let given: Vec<usize> = (0..schema.fields().len())
-                .filter(|&c| source.spec.computed[c].is_none())
+                .filter(|&c| source.computed[c].is_none())
                 .collect();
             Arc::new(schema.project(&given).expect("columns of the schema"))
         }
