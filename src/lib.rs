@@ -15,8 +15,9 @@ pub mod sql;
 pub mod function;
 pub mod storage;
 
-pub mod connector;
 pub mod format;
+
+pub mod connector;
 
 pub mod operator;
 pub mod view;

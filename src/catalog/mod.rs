@@ -1,7 +1,8 @@
 //! Objects and names: what exists, what it depends on, and how it is kept.
 //!
 //! The catalog is a value: a set of [`Object`]s by id and name. The engine changes it between
-//! statements and hands out shared copies; nothing in here runs. What is durable of an object is its
+//! statements and hands out shared copies; nothing in here runs. What is durable of an object is
+//! its
 //! [`Definition`]: the user's text and what was resolved when it was created. Everything else is
 //! planned again from it on start.
 //!

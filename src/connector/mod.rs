@@ -1,14 +1,16 @@
 //! Sources and sinks: where rows come from and go to, behind two small traits.
 //!
 //! ```text
-//!   CREATE SOURCE ──► SourceConnector ──► partitions(), ends(), start()      (asked once, or now and then)
+//!   CREATE SOURCE ──► SourceConnector ──► partitions(), bounds(), startup()    asked now and then
 //!                            │
-//!                            └─ reader(ranges) ──► Reader ──► poll() ──► Chunk ──► bounded queue ──► step
+//!                            └─ reader(ranges) ──► Reader ──► poll() ──► Chunk ──► queue ──► step
 //! ```
 //!
 //! Invariants:
-//! - A reader decodes: a [`Chunk`] is a run of one partition, already columns, with the records that
-//!   could not be decoded beside it. What a chunk holds depends only on the partition's content, the
+//! - A reader decodes: a [`Chunk`] is a run of one partition, already columns, with the records
+//!   that
+//!   could not be decoded beside it. What a chunk holds depends only on the partition's content,
+//!   the
 //!   range and the columns asked for, never on timing; so a replay of the same range gives the same
 //!   rows and the same checksum.
 //! - A reader that is given boundaries ends a chunk at each of them, so that a replay can cut
@@ -124,7 +126,8 @@ pub enum Polled {
 #[derive(Clone, Debug)]
 pub struct Chunk {
     pub partition: PartitionId,
-    /// First offset covered; gaps (control records, compaction, skipped tombstones) count as covered.
+    /// First offset covered; gaps (control records, compaction, skipped tombstones) count as
+    /// covered.
     pub from: Offset,
     /// One past the last offset covered.
     pub to: Offset,

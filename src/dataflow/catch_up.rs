@@ -6,8 +6,8 @@
 //!     snapshots at epoch E, source positions T  ◄──────────   sources take from now on (the tee)
 //!   read every source from its start to T
 //!   Drain ─► chunks since T, until few are left
-//!   Join ─────────────────────────────────────────────────►  last chunks, changes since E, then the
-//!                                                            view is one of the running
+//!   Join ─────────────────────────────────────────────────►  last chunks, changes since E: then
+//!                                                            the view is one of the running
 //! ```
 //!
 //! The thread has its own readers and its own clock for each source; its watermark never passes the
@@ -280,7 +280,8 @@ impl CatchUp {
             );
         }
         let input = |object: ObjectId| inputs[&object].clone();
-        // A catch-up's steps have no place in time: processing-time operators see the epoch of 1970.
+        // A catch-up's steps have no place in time: processing-time operators see the epoch of
+        // 1970.
         let output = self.dataflow.step(Epoch(self.steps), 0, &input)?;
         self.counts.add(&output.counts);
         if let Some(delta) = output.delta {

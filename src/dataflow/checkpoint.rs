@@ -1,4 +1,5 @@
-//! Checkpoints of the running dataflows: what changed since the last one, written in the background.
+//! Checkpoints of the running dataflows: what changed since the last one, written in the
+//! background.
 //!
 //! At the end of a step the stepper copies the changed slots of every operator, view and table and
 //! hands them to a thread that writes and publishes them; steps go on meanwhile. A dataflow that
@@ -287,7 +288,8 @@ fn write(
     dropped: &BTreeSet<ObjectId>,
     meta: &Meta,
 ) -> Result<()> {
-    // A bounded share of the work of keeping old files small goes before each checkpoint; its results
+    // A bounded share of the work of keeping old files small goes before each checkpoint; its
+    // results
     // are published with it.
     while let Merging::Working = store.merge_step(CHECKPOINT_MERGE_BYTES)? {}
     let mut writer: CheckpointWriter = store.begin(epoch)?;

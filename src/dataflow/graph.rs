@@ -1,7 +1,9 @@
 //! A running dataflow: the operators of one view, a set per shard, and one step of them.
 //!
-//! The nodes of a plan fall into levels: an exchange ends one. Within a level every shard runs on its
-//! own; between levels the rows that an exchange sends change hands, in the order of the shards that
+//! The nodes of a plan fall into levels: an exchange ends one. Within a level every shard runs on
+//! its
+//! own; between levels the rows that an exchange sends change hands, in the order of the shards
+//! that
 //! sent them, so that no timing shows in the output.
 //!
 //! ```text

@@ -3,9 +3,9 @@
 //! ```text
 //!   readers ─► queue ─┐        ┌─ journal: what the step took in (fsync overlaps the step)
 //!   INSERT ─► writes ─┼─► cut ─┤
-//!   deadlines ────────┘        └─ views in dependency order ─► publish: one epoch for all ─► readers
+//!   deadlines ────────┘        └─ views in dependency order ─► publish one epoch ─► readers
 //!                                        │
-//!   CREATE ─► catch-up (own thread, own readers) ─► join        checkpoint every 10 s, in the background
+//!   CREATE ─► catch-up (own thread, own readers) ─► join      checkpoint, in the background
 //! ```
 //!
 //! Invariants:
@@ -13,7 +13,8 @@
 //! - Epoch e is visible only when its journal record is durable, and for all views at once.
 //! - What a step does follows from its journal record and the state before it: replay is the same
 //!   code with the record read in place of written.
-//! - A dataflow that fails, by error or panic, is taken out with the views above it; the others run on.
+//! - A dataflow that fails, by error or panic, is taken out with the views above it; the others run
+//!   on.
 //!
 //! Reading order: [`graph`] (one dataflow), `source` (how rows come in and what time it is there),
 //! `published` (what readers see), `stepper` (the loop), `catch_up` (how a new view gets there),

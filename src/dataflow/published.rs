@@ -1,7 +1,8 @@
 //! What readers see: the stores of all tables and views at one epoch.
 //!
 //! The stepper changes every store of a step under one write lock and then raises the epoch, so
-//! whoever holds the read lock sees all relations at the same one. Readers take snapshots (cheap) and
+//! whoever holds the read lock sees all relations at the same one. Readers take snapshots (cheap)
+//! and
 //! let go; nobody computes under the lock.
 
 use std::collections::{BTreeMap, VecDeque};

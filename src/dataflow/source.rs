@@ -1,12 +1,14 @@
 //! A source inside the step engine: its reader, its positions and its event time.
 //!
-//! The reader thread polls and decodes into a bounded queue and pauses when it is full. A step takes
+//! The reader thread polls and decodes into a bounded queue and pauses when it is full. A step
+//! takes
 //! whole chunks; in the order taken, every row gets the watermark that stood before it:
 //!
 //! ```text
-//!   run of p0   10:00:05   W before: −        partition's W: 10:00:05    source's W: min over active
-//!   run of p1   10:00:01             −                       10:00:01                10:00:01
-//!   run of p0   10:00:09             10:00:01                10:00:09                10:00:01
+//!                          W before   partition's W   source's W: min over active partitions
+//!   run of p0   10:00:05   −          10:00:05        −
+//!   run of p1   10:00:01   −          10:00:01        10:00:01
+//!   run of p0   10:00:09   10:00:01   10:00:09        10:00:01
 //! ```
 
 use std::collections::{BTreeMap, VecDeque};
@@ -75,7 +77,8 @@ impl SourceSpec {
     }
 }
 
-/// Turns chunks of a source into deltas and keeps its clock. One for the running source, one for each
+/// Turns chunks of a source into deltas and keeps its clock. One for the running source, one for
+/// each
 /// view that catches up on it.
 pub struct SourceState {
     spec: SourceSpec,

@@ -1,9 +1,9 @@
 //! The loop: one thread that owns every running dataflow and takes one step after another.
 //!
 //! ```text
-//!   wait (command, rows, deadline) ─► cut ─► journal ─► compute ─► journal durable? ─► publish ─► answer
-//!                                       ▲                                                  │
-//!                                       └──────────────── again, while rows wait ◄─────────┘
+//!   wait (command, rows, deadline) ─► cut ─► journal ─► compute ─► durable? ─► publish ─► answer
+//!                                       ▲                                         │
+//!                                       └────────── again, while rows wait ◄──────┘
 //! ```
 //!
 //! State: sources with their readers and clocks, tables' schemas, views' operators; the rows that

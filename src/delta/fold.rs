@@ -42,7 +42,8 @@ pub fn concat(schema: &SchemaRef, batches: &[DeltaBatch]) -> Result<DeltaBatch> 
 }
 
 /// The same change with each distinct row once: weights of equal rows are added and rows whose
-/// weights cancel are gone. Rows keep the order of their first appearance. NULLs are equal to NULLs.
+/// weights cancel are gone. Rows keep the order of their first appearance. NULLs are equal to
+/// NULLs.
 pub fn consolidate(batch: &DeltaBatch) -> Result<DeltaBatch> {
     if batch.len() <= 1 && matches!(batch.weights(), Weights::Ones) {
         return Ok(batch.clone());

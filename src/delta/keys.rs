@@ -1,8 +1,10 @@
 //! Keys to dense slots: the hash table under every keyed state.
 //!
 //! A [`KeyTable`] gives every distinct key a slot, a small number under which the owner keeps the
-//! rest in columns ([`Arena`](crate::delta::Arena), accumulators). Keys of one to three columns of at most eight bytes are
-//! kept as machine words; all others as row-format bytes (`arrow::row`). NULL is a key like any other and
+//! rest in columns ([`Arena`](crate::delta::Arena), accumulators). Keys of one to three columns of
+//! at most eight bytes are
+//! kept as machine words; all others as row-format bytes (`arrow::row`). NULL is a key like any
+//! other and
 //! equal to itself; −0.0 equals 0.0 and every NaN equals every NaN, as in Postgres' GROUP BY.
 //!
 //! ```text

@@ -149,7 +149,8 @@ impl Session {
 }
 
 impl Cursor {
-    /// Up to `count` rows. A query's cursor waits for them; a subscription's gives what is there and,
+    /// Up to `count` rows. A query's cursor waits for them; a subscription's gives what is there
+    /// and,
     /// if that is nothing, waits up to the timeout for the first.
     async fn take(
         &mut self,

@@ -1,7 +1,8 @@
 //! CREATE, DROP and COMMENT: one at a time, durable before they answer.
 //!
 //! An object enters the catalog last: first its text is planned, then what must run for it runs (a
-//! view catches up and its state is checkpointed), then its definition is made durable, then sessions
+//! view catches up and its state is checkpointed), then its definition is made durable, then
+//! sessions
 //! see it. A crash before that leaves nothing that the next start would not sweep.
 
 use std::collections::BTreeMap;

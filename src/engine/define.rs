@@ -4,11 +4,13 @@
 //! from the definition. So nothing that is derived is ever stored, and a new version of the planner
 //! applies to old objects.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use datafusion::catalog::TableProvider;
 use datafusion::common::TableReference;
+use datafusion::datasource::provider_as_source;
 use datafusion::execution::SessionState;
+use datafusion::logical_expr::TableSource;
 
 use crate::base::{ObjectId, PartitionId};
 use crate::catalog::{Catalog, Changelog, Definition, Object, ObjectKind, Relation};
@@ -70,7 +72,7 @@ pub fn define(
                 bounded: plan.bounded.clone(),
                 event_time: None,
             };
-            let depends_on = plan.depends_on.clone();
+            let depends_on = named(catalog, &create.query, &plan.depends_on)?;
             let object = Object {
                 definition,
                 relation,
@@ -90,11 +92,13 @@ pub fn define(
                 &create.columns,
                 &ViewOptions::default(),
             );
-            // What cannot be kept up to date can still be a view: its SELECT is run when it is read.
+            // What cannot be kept up to date can still be a view: its SELECT is run when it is
+            // read.
             let (schema, depends_on) = match plan {
                 Ok(plan) => (plan.schema, plan.depends_on),
                 Err(_) => logical_view(&planner, catalog, create)?,
             };
+            let depends_on = named(catalog, &create.query, &depends_on)?;
             let relation = Relation {
                 schema,
                 key: None,
@@ -113,6 +117,23 @@ pub fn define(
         }
         _ => Err(Error::internal("a definition of an unknown kind")),
     }
+}
+
+/// What a query depends on: what its plan reads and the views that its text names.
+fn named(
+    catalog: &Catalog,
+    query: &crate::sql::ast::Query,
+    read: &[ObjectId],
+) -> Result<Vec<ObjectId>> {
+    let mut ids: BTreeSet<ObjectId> = read.iter().copied().collect();
+    let names = crate::plan::relation_names(query)?;
+    ids.extend(
+        names
+            .iter()
+            .filter_map(|name| catalog.find(name))
+            .map(|object| object.id()),
+    );
+    Ok(ids.into_iter().collect())
 }
 
 fn logical_view(
@@ -150,7 +171,7 @@ pub fn stream_plan(
 pub fn resolver<'a>(
     template: &'a SessionState,
     catalog: &'a Catalog,
-) -> impl Fn(&TableReference) -> Result<Option<Arc<dyn TableProvider>>> + Sync + 'a {
+) -> impl Fn(&TableReference) -> Result<Option<Arc<dyn TableSource>>> + Sync + 'a {
     move |reference| {
         if reference.schema().is_some_and(|schema| schema != "public") {
             return Ok(None);
@@ -176,7 +197,7 @@ pub fn expanded_view(
     template: &SessionState,
     resolve: &crate::plan::TableResolver<'_>,
     object: &Object,
-) -> Result<Arc<dyn TableProvider>> {
+) -> Result<Arc<dyn TableSource>> {
     let parsed = parse_single(&object.definition.text)?
         .ok_or_else(|| Error::internal("a definition without a statement"))?;
     let Statement::CreateView(create) = parsed.statement else {
@@ -196,7 +217,7 @@ pub fn expanded_view(
         .map_err(crate::plan::from_datafusion)?;
     let table =
         datafusion::catalog::view::ViewTable::new(plan, Some(object.definition.text.clone()));
-    Ok(Arc::new(table))
+    Ok(provider_as_source(Arc::new(table)))
 }
 
 fn view_options(create: &CreateMaterializedView) -> Result<ViewOptions> {

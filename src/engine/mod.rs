@@ -1,7 +1,7 @@
 //! Statements and sessions in front of the step engine.
 //!
 //! ```text
-//!   Session::execute ─► ddl ────► define (parse, plan) ─► step engine ─► catalog on disk ─► catalog
+//!   Session::execute ─► ddl ────► define (parse, plan) ─► step engine ─► disk ─► catalog
 //!                    ─► query ──► DataFusion over snapshots of one epoch
 //!                    ─► write ──► rows ─► step engine, answered when durable and visible
 //!                    ─► subscribe, cursor ─► changes as they are published
@@ -9,7 +9,8 @@
 //!
 //! Invariants:
 //! - A statement reads all its relations at one epoch.
-//! - An object is in the catalog only when its state is durable; what a crash leaves behind is swept
+//! - An object is in the catalog only when its state is durable; what a crash leaves behind is
+//!   swept
 //!   on the next start.
 //! - Sessions share nothing but [`Engine`]; statements of a session run one after another.
 //!

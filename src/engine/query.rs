@@ -5,11 +5,11 @@ use std::sync::Arc;
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
-use datafusion::catalog::TableProvider;
 use datafusion::common::{ParamValues, TableReference};
+use datafusion::datasource::provider_as_source;
 use datafusion::execution::SessionState;
 use datafusion::execution::session_state::SessionStateBuilder;
-use datafusion::logical_expr::LogicalPlan;
+use datafusion::logical_expr::{LogicalPlan, TableSource};
 use datafusion::physical_plan::execute_stream;
 use datafusion::scalar::ScalarValue;
 use futures::StreamExt;
@@ -69,9 +69,9 @@ impl<'a> Reading<'a> {
         }
     }
 
-    fn table(&self, reference: &TableReference) -> Result<Option<Arc<dyn TableProvider>>> {
+    fn table(&self, reference: &TableReference) -> Result<Option<Arc<dyn TableSource>>> {
         if let Some(table) = self.system.table(reference)? {
-            return Ok(Some(table));
+            return Ok(Some(provider_as_source(table)));
         }
         if reference.schema().is_some_and(|schema| schema != "public") {
             return Ok(None);
@@ -80,7 +80,7 @@ impl<'a> Reading<'a> {
         self.provider(object).map(Some)
     }
 
-    fn provider(&self, object: Arc<Object>) -> Result<Arc<dyn TableProvider>> {
+    fn provider(&self, object: Arc<Object>) -> Result<Arc<dyn TableSource>> {
         match object.kind() {
             ObjectKind::View => {
                 let resolve = |reference: &TableReference| self.table(reference);
@@ -89,18 +89,17 @@ impl<'a> Reading<'a> {
             ObjectKind::Source => {
                 let entry = self.shared.sources().get(&object.id()).cloned();
                 let entry = entry.ok_or_else(|| Error::internal("a source that is not there"))?;
-                Ok(Arc::new(SourceTable::new(object, entry)))
+                Ok(provider_as_source(Arc::new(SourceTable::new(
+                    object, entry,
+                ))))
             }
             ObjectKind::Table | ObjectKind::MaterializedView => {
                 let identity = match &object.relation.key {
                     Some(key) => Identity::Key(key.clone()),
                     None => Identity::Row,
                 };
-                Ok(Arc::new(RowsTable::new(
-                    object,
-                    identity,
-                    self.reads.clone(),
-                )))
+                let rows = RowsTable::new(object, identity, self.reads.clone());
+                Ok(provider_as_source(Arc::new(rows)))
             }
         }
     }

@@ -1,7 +1,8 @@
 //! SUBSCRIBE: the changes of a relation as they are published.
 //!
 //! A subscription keeps no queue: it reads the view's history after the epoch it has reached, sends
-//! that, and waits for the next epoch. A client that is too slow falls out of the history's bound and
+//! that, and waits for the next epoch. A client that is too slow falls out of the history's bound
+//! and
 //! is told so (53400).
 //!
 //! ```text

@@ -18,7 +18,8 @@ use crate::error::{Error, Result};
 use crate::operator::aggregate::{AggregateCall, AggregateFunction, StockAggregate};
 use crate::plan::failure::from_datafusion;
 
-/// The calls of an aggregate node. `column` makes an expression a column of the operator's input and
+/// The calls of an aggregate node. `column` makes an expression a column of the operator's input
+/// and
 /// says which.
 pub(super) fn aggregate_calls(
     exprs: &[Expr],

@@ -7,7 +7,6 @@ use arrow::array::RecordBatch;
 use arrow::datatypes::{Field, Schema, SchemaRef};
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::common::{DFSchema, JoinType, NullEquality as PlanNullEquality};
-use datafusion::datasource::source_as_provider;
 use datafusion::logical_expr::{
     Aggregate, Distinct, Expr, Extension, Join, LogicalPlan, TableScan, Volatility,
 };
@@ -71,7 +70,8 @@ pub fn plan_view(
     build.finish(root, output_names, depends_on)
 }
 
-/// A query's plan and what its columns are called; `columns` renames the first ones. Inside the plan
+/// A query's plan and what its columns are called; `columns` renames the first ones. Inside the
+/// plan
 /// the names are unique, what they are called may be not.
 pub fn named_query(
     planner: &Planner<'_>,
@@ -142,9 +142,8 @@ impl Build<'_> {
     }
 
     fn scan(&mut self, scan: &TableScan) -> Result<usize> {
-        let provider = source_as_provider(&scan.source).map_err(from_datafusion)?;
-        let provider: &dyn std::any::Any = provider.as_ref();
-        let Some(table) = provider.downcast_ref::<PlannedTable>() else {
+        let source: &dyn std::any::Any = scan.source.as_ref();
+        let Some(table) = source.downcast_ref::<PlannedTable>() else {
             return Err(Error::unsupported(format!(
                 "relation \"{}\" cannot be the input of a view",
                 scan.table_name
@@ -789,7 +788,8 @@ impl Build<'_> {
     }
 }
 
-/// The key of joined rows: both keys; the left one alone where the join finds at most one right row.
+/// The key of joined rows: both keys; the left one alone where the join finds at most one right
+/// row.
 fn joined_key(l: &Node, r: &Node, right_keys: &[usize], left_width: usize) -> Option<Vec<usize>> {
     let left = l.key.clone()?;
     let right = r.key.as_ref()?;
@@ -883,12 +883,10 @@ pub fn dependencies(plan: &LogicalPlan) -> Result<Vec<ObjectId>> {
     let mut found = BTreeSet::new();
     plan.apply_with_subqueries(|node| {
         if let LogicalPlan::TableScan(scan) = node
-            && let Ok(provider) = source_as_provider(&scan.source)
+            && let source = scan.source.as_ref() as &dyn std::any::Any
+            && let Some(table) = source.downcast_ref::<PlannedTable>()
         {
-            let provider: &dyn std::any::Any = provider.as_ref();
-            if let Some(table) = provider.downcast_ref::<PlannedTable>() {
-                found.insert(table.object.id());
-            }
+            found.insert(table.object.id());
         }
         Ok(TreeNodeRecursion::Continue)
     })

@@ -1,13 +1,14 @@
 //! Names, types and functions: from a query's text to DataFusion's logical plan.
 //!
-//! A [`Planner`] resolves names through a function that its user gives it, so that the same planning
-//! serves streams (the tables only have schemas) and ad-hoc SELECT (the tables can be scanned at one
+//! A [`Planner`] resolves names through a function that its user gives it, so that the same
+//! planning
+//! serves streams (the tables only have schemas) and ad-hoc SELECT (the tables can be scanned at
+//! one
 //! epoch). It is DataFusion's `ContextProvider`, without async and without a global catalog.
 
 use std::sync::Arc;
 
-use arrow::datatypes::{DataType, FieldRef};
-use datafusion::catalog::TableProvider;
+use arrow::datatypes::{DataType, FieldRef, SchemaRef};
 use datafusion::common::TableReference;
 use datafusion::config::ConfigOptions;
 use datafusion::datasource::provider_as_source;
@@ -25,6 +26,7 @@ use datafusion::prelude::SessionConfig;
 use datafusion::sql::planner::{ParserOptions, SqlToRel};
 use datafusion::sql::sqlparser::ast;
 
+use crate::catalog::Object;
 use crate::error::{Error, Result};
 use crate::plan::failure::from_datafusion;
 use crate::plan::literal::sql_type;
@@ -32,7 +34,7 @@ use crate::plan::window::WindowPlanner;
 
 /// Finds a relation by name: `Ok(None)` where there is none.
 pub type TableResolver<'a> =
-    dyn Fn(&TableReference) -> Result<Option<Arc<dyn TableProvider>>> + Sync + 'a;
+    dyn Fn(&TableReference) -> Result<Option<Arc<dyn TableSource>>> + Sync + 'a;
 
 /// DataFusion's state with our functions, types and rules: a template that is made once.
 pub fn session_state() -> SessionState {
@@ -145,7 +147,7 @@ impl<'a> Planner<'a> {
 impl ContextProvider for Planner<'_> {
     fn get_table_source(&self, name: TableReference) -> DataFusionResult<Arc<dyn TableSource>> {
         match (self.tables)(&name) {
-            Ok(Some(table)) => Ok(provider_as_source(table)),
+            Ok(Some(table)) => Ok(table),
             Ok(None) => {
                 let message = format!("relation \"{name}\" does not exist");
                 let error = Error::new(crate::error::SqlState::UNDEFINED_TABLE, message);
@@ -244,28 +246,11 @@ impl TypePlanner for PostgresTypes {
 /// A relation as a stream plan sees it: a schema and an object, nothing to scan.
 #[derive(Debug)]
 pub struct PlannedTable {
-    pub object: Arc<crate::catalog::Object>,
+    pub object: Arc<Object>,
 }
 
-#[async_trait::async_trait]
-impl TableProvider for PlannedTable {
-    fn schema(&self) -> arrow::datatypes::SchemaRef {
+impl TableSource for PlannedTable {
+    fn schema(&self) -> SchemaRef {
         self.object.relation.schema.clone()
-    }
-
-    fn table_type(&self) -> datafusion::datasource::TableType {
-        datafusion::datasource::TableType::Base
-    }
-
-    async fn scan(
-        &self,
-        _state: &dyn datafusion::catalog::Session,
-        _projection: Option<&Vec<usize>>,
-        _filters: &[datafusion::logical_expr::Expr],
-        _limit: Option<usize>,
-    ) -> DataFusionResult<Arc<dyn datafusion::physical_plan::ExecutionPlan>> {
-        Err(DataFusionError::Internal(
-            "a planned table is not scanned".to_string(),
-        ))
     }
 }

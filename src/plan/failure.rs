@@ -6,7 +6,8 @@ use datafusion::error::DataFusionError;
 
 use crate::error::{Error, SqlState};
 
-/// Turns a DataFusion error into ours. An error of ours that travelled through it comes out as it was.
+/// Turns a DataFusion error into ours. An error of ours that travelled through it comes out as it
+/// was.
 pub fn from_datafusion(error: DataFusionError) -> Error {
     match error {
         DataFusionError::External(inner) => match inner.downcast::<Error>() {

@@ -1,17 +1,20 @@
 //! From a statement to a plan; every decision is taken and printed here.
 //!
 //! ```text
-//!   Query (sql) ──► Planner ──► LogicalPlan (DataFusion) ──► optimize ──┬──► batch: DataFusion executes it
-//!                     │ names, types, functions, windows                │
-//!                     └─────────────────────────────────────────────────┴──► stream::build ──► StreamPlan
+//!   Query (sql) ──► Planner ──► LogicalPlan ──► optimize ──┬──► batch: DataFusion runs it
+//!                     │ names, types, functions, windows   │
+//!                     └────────────────────────────────────┴──► build ──► StreamPlan
 //! ```
 //!
 //! A [`StreamPlan`] says everything that the running dataflow does: which operator, on which key it
-//! is sharded, what it keeps, when it lets go, what its change looks like. The runtime has no choices
+//! is sharded, what it keeps, when it lets go, what its change looks like. The runtime has no
+//! choices
 //! left. What cannot be kept up to date is refused here, in `build`, with the nearest way out.
 //!
-//! Reading order: [`context`] (text's names to DataFusion's plan), `window` (window table functions),
-//! [`stream`] (the plan), `build` (how it is made), `explain` (how it is shown); apart from queries,
+//! Reading order: [`context`] (text's names to DataFusion's plan), `window` (window table
+//! functions),
+//! [`stream`] (the plan), `build` (how it is made), `explain` (how it is shown); apart from
+//! queries,
 //! [`source`] and `columns` plan CREATE SOURCE and CREATE TABLE.
 
 mod aggregate;
@@ -34,7 +37,7 @@ pub use build::{ViewOptions, dependencies, named_query, plan_view};
 pub use context::{PlannedTable, Planner, TableResolver, session_state};
 pub use failure::from_datafusion;
 pub use literal::{literal_value, sql_type};
-pub use names::{display_names, unique_names};
+pub use names::{display_names, relation_names, unique_names};
 pub use source::{PlannedSource, plan_source, plan_table};
 pub use stream::{Node, Operation, StreamPlan};
 pub use window::lower_windows;

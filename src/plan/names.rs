@@ -8,6 +8,9 @@ use std::collections::BTreeSet;
 
 use datafusion::sql::sqlparser::ast;
 
+use crate::error::Result;
+use crate::plan::failure::from_datafusion;
+
 /// The names that a user sees of the query's columns; `None` for items that expand to several
 /// columns (`*`), which keep the names of what they expand to.
 pub fn display_names(query: &ast::Query) -> Option<Vec<Option<String>>> {
@@ -15,6 +18,18 @@ pub fn display_names(query: &ast::Query) -> Option<Vec<Option<String>>> {
         return None;
     };
     Some(select.projection.iter().map(item_name).collect())
+}
+
+/// The relations that a query's text names, common table expressions left out.
+pub fn relation_names(query: &ast::Query) -> Result<Vec<String>> {
+    let statement = ast::Statement::Query(Box::new(query.clone()));
+    let statement = datafusion::sql::parser::Statement::Statement(Box::new(statement));
+    let (relations, _) = datafusion::sql::resolve::resolve_table_references(&statement, true)
+        .map_err(from_datafusion)?;
+    Ok(relations
+        .into_iter()
+        .map(|relation| relation.table().to_string())
+        .collect())
 }
 
 /// Gives every item of the outermost SELECT that would clash with another a unique alias. The

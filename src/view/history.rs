@@ -1,6 +1,7 @@
 //! The last changes of a view, for those who follow it.
 //!
-//! A subscriber reads the changes after an epoch it knows; it keeps no queue of its own, so a slow one
+//! A subscriber reads the changes after an epoch it knows; it keeps no queue of its own, so a slow
+//! one
 //! costs nothing and falls out of the history's bound visibly, with the oldest epoch it could have
 //! asked for.
 //!
@@ -29,7 +30,8 @@ pub struct History {
     floor: Epoch,
     bytes: usize,
     bytes_max: usize,
-    /// Epochs that somebody still needs, with how many do: nothing after the least of them is dropped.
+    /// Epochs that somebody still needs, with how many do: nothing after the least of them is
+    /// dropped.
     pins: Vec<Epoch>,
 }
 
@@ -93,7 +95,8 @@ impl History {
             .collect())
     }
 
-    /// Keeps every change after `epoch` until [`History::unpin`]: for a view that is built on this one
+    /// Keeps every change after `epoch` until [`History::unpin`]: for a view that is built on this
+    /// one
     /// and must not miss a step. The pin's owner answers for its length.
     pub fn pin(&mut self, epoch: Epoch) {
         self.pins.push(epoch);

@@ -10,7 +10,8 @@
 //! ```
 //!
 //! Invariants:
-//! - A snapshot never changes and never blocks the step; what it costs is one copy of each chunk that
+//! - A snapshot never changes and never blocks the step; what it costs is one copy of each chunk
+//!   that
 //!   the step writes while the snapshot lives.
 //! - A store holds no row with a negative weight after a step; a delta that would leave one is an
 //!   internal error of the dataflow that made it.

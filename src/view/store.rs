@@ -1,7 +1,8 @@
 //! The rows of one view or table: multi-version, columnar, found by key.
 //!
 //! Rows live in slots; 4096 slots make a chunk with an [`Arena`] of the columns and a weight per
-//! slot. The step writes in place; a snapshot holds the chunks as they are, and a chunk that is held
+//! slot. The step writes in place; a snapshot holds the chunks as they are, and a chunk that is
+//! held
 //! is copied before the first write after it. How a row is found again depends on what makes it
 //! itself ([`Identity`]): its key, its whole contents, or nothing (append-only).
 //!
@@ -105,7 +106,8 @@ impl Store {
     /// Applies one step's change.
     ///
     /// # Errors
-    /// Internal, when the change removes a row that is not there, or adds a second row under a key: the
+    /// Internal, when the change removes a row that is not there, or adds a second row under a key:
+    /// the
     /// dataflow that made it is wrong.
     pub fn apply(&mut self, delta: &DeltaBatch) -> Result<()> {
         if delta.is_empty() {
@@ -341,7 +343,8 @@ impl Store {
         }
     }
 
-    /// The row under each key (columns in the identity's order), as a batch of those that are there.
+    /// The row under each key (columns in the identity's order), as a batch of those that are
+    /// there.
     ///
     /// # Panics
     /// When the store's identity is not a key.

@@ -1,4 +1,5 @@
-//! The accumulators behind `sum` and `avg` in a batch query: many groups, one group, distinct values.
+//! The accumulators behind `sum` and `avg` in a batch query: many groups, one group, distinct
+//! values.
 
 use std::fmt::Debug;
 use std::sync::Arc;

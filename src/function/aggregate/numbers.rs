@@ -140,7 +140,8 @@ impl TotalRule {
         })
     }
 
-    /// The result for each (slot, number of rows in the sum): NULL over no rows. Those that the type
+    /// The result for each (slot, number of rows in the sum): NULL over no rows. Those that the
+    /// type
     /// does not hold are NULL too and come back by their place.
     pub fn results(
         &self,

@@ -2,7 +2,8 @@
 //!
 //! | table | slots | columns |
 //! | --- | --- | --- |
-//! | 0, groups | the group's | key, rows, flags, rows that do not count by selection, stores' columns, the row that is out |
+//! | 0, groups | the group's | key, rows, flags, rows that do not count by selection, stores'
+//! columns, the row that is out |
 //! | 1, windows | 0 | since when windows are freed |
 //! | 2 + n | the entry's | what the n-th store keeps by entries of its own: group, value, weight |
 //!

@@ -24,7 +24,8 @@
 //! input is one value; everything else keeps the multiset of its arguments.
 //!
 //! Time: with [`Close`], groups end with the window in their key. Let B be the input's bound for
-//! `window_end`: no later row has a lesser one. A group with `end < B + lateness` is closed (that is
+//! `window_end`: no later row has a lesser one. A group with `end < B + lateness` is closed (that
+//! is
 //! `end ≤ W`, see [`window`](crate::operator::window)); one with `end < B` is final, and freed; its
 //! rows stay downstream. A row for a freed window changes nothing and is counted.
 //!
