@@ -138,8 +138,7 @@ impl Arena {
     }
 
     /// For each pair, whether slot `slots[i]` holds the values of row `rows[i]`; NULL is equal to
-    /// NULL
-    /// and floats are compared by their bits.
+    /// NULL and floats are compared by their bits.
     pub fn equal(&self, slots: &[u32], columns: &[ArrayRef], rows: &[u32]) -> Result<Vec<bool>> {
         let mut is_equal = vec![true; slots.len()];
         for (column, array) in self.columns.iter().zip(columns) {

@@ -2,10 +2,9 @@
 //!
 //! A [`KeyTable`] gives every distinct key a slot, a small number under which the owner keeps the
 //! rest in columns ([`Arena`](crate::delta::Arena), accumulators). Keys of one to three columns of
-//! at most eight bytes are
-//! kept as machine words; all others as row-format bytes (`arrow::row`). NULL is a key like any
-//! other and
-//! equal to itself; −0.0 equals 0.0 and every NaN equals every NaN, as in Postgres' GROUP BY.
+//! at most eight bytes are kept as machine words; all others as row-format bytes (`arrow::row`).
+//! NULL is a key like any other and equal to itself; −0.0 equals 0.0 and every NaN equals every
+//! NaN, as in Postgres' GROUP BY.
 //!
 //! ```text
 //!   columns ─► KeyBatch (words or bytes, hashes) ─► probe (hash32, slot) ─► slots [4, 0, 4, 1]
@@ -527,6 +526,7 @@ fn hash_key(hasher: &FixedState, words: &[u64], mask: u8) -> u64 {
     match words {
         [_] => hasher.hash_one(first),
         [_, b] => hasher.hash_one((first, *b)),
+        [_, b, c] => hasher.hash_one((first, *b, *c)),
         _ => hasher.hash_one((first, &words[1..])),
     }
 }

@@ -158,7 +158,7 @@ impl Window {
             .filter(|&windows| windows <= WINDOWS_PER_ROW_MAX);
         let Some(windows_per_row) = windows_per_row else {
             let message = format!(
-                "each row would be in {windows} windows, the most is {WINDOWS_PER_ROW_MAX}"
+                "each row would be in {windows} windows; at most {WINDOWS_PER_ROW_MAX} are allowed"
             );
             return Err(Error::new(SqlState::STATEMENT_TOO_COMPLEX, message)
                 .hint("make the slide larger or the size smaller"));

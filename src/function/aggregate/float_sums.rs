@@ -3,8 +3,8 @@
 //! The sum of a group stands as an unevaluated pair of doubles whose exact sum it is. Most groups
 //! never need more: values of like magnitude fill some eighty of the pair's 106 bits. Where a pair
 //! does not hold the exact sum, the group gets a long fixed-point number until
-//! [`FloatSums::settle`]
-//! finds that a pair is enough again. NaN and infinities are counted apart, so that they can leave.
+//! [`FloatSums::settle`] finds that a pair is enough again. NaN and infinities are counted apart,
+//! so that they can leave.
 //!
 //! ```text
 //!   +1e16, +1, +1     pair (1e16, 2)                      sum 1.0000000000000002e16

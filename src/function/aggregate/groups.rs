@@ -1,5 +1,4 @@
-//! The accumulators behind `sum` and `avg` in a batch query: many groups, one group, distinct
-//! values.
+//! The accumulators behind `sum` and `avg` in a batch query: many groups, one, distinct values.
 
 use std::fmt::Debug;
 use std::sync::Arc;

@@ -1,4 +1,4 @@
-//! Aggregate functions as Postgres has them: exact sums and averages.
+//! Aggregate functions as Postgres has them: exact sums and averages, floats in their order.
 //!
 //! ```text
 //!   UDAF sum, avg (ad-hoc SELECT, the oracle)        operator::aggregate (views, with retractions)
@@ -16,7 +16,12 @@
 //!
 //! Reading order: [`numbers`](TotalRule), [`ExactSums`], [`FloatSums`], then the functions.
 
+/// The optimizer rule of DataFusion that must be taken out wherever `sum` is ours: it answers
+/// `sum(a), count(DISTINCT b)` by a sum of sums, whose type is another one than that of the sum.
+pub const STACKING_RULE: &str = "single_distinct_aggregation_to_group_by";
+
 mod exact_sums;
+mod extremes;
 mod float_sums;
 mod groups;
 mod numbers;

@@ -141,8 +141,7 @@ impl TotalRule {
     }
 
     /// The result for each (slot, number of rows in the sum): NULL over no rows. Those that the
-    /// type
-    /// does not hold are NULL too and come back by their place.
+    /// type does not hold are NULL too and come back by their place.
     pub fn results(
         &self,
         totals: &Totals,

@@ -12,13 +12,17 @@ use datafusion::logical_expr::{
     Volatility,
 };
 
+use crate::function::aggregate::extremes::{FloatEnd, extreme_function};
 use crate::function::aggregate::groups::{
     DistinctTotal, OneTotal, TotalGroups, external, state_fields,
 };
 use crate::function::aggregate::{Algebra, Total, TotalRule};
 
-/// Puts `sum` and `avg` in the place of DataFusion's own.
+/// Puts ours in the place of DataFusion's own.
 pub fn register(registry: &mut dyn FunctionRegistry) -> Result<()> {
+    for end in [FloatEnd::Least, FloatEnd::Greatest] {
+        registry.register_udaf(extreme_function(end))?;
+    }
     for total in [Total::Sum, Total::Average] {
         registry.register_udaf(total_function(total))?;
     }
@@ -225,24 +229,40 @@ mod tests {
             "SELECT sum(n) OVER (ORDER BY x ROWS BETWEEN 1 PRECEDING AND CURRENT ROW) FROM t",
         );
         assert!(text.contains("9223372036854775807"), "{text}");
-        let text = answer(1, "SELECT sum(n), avg(n) FROM t WHERE k = 'c'");
-        assert!(
-            text.contains("|          |          |") || text.contains("|  "),
-            "{text}"
+        let text = answer(
+            1,
+            "SELECT sum(n) IS NULL, avg(n) IS NULL FROM t WHERE k = 'c'",
         );
+        assert_eq!(text.matches("true").count(), 2, "{text}");
+    }
+
+    #[test]
+    fn the_extremes_of_floats_have_the_order_of_postgres() {
+        for partitions in [1, 4] {
+            let query = "SELECT k, min(y), max(y) FROM
+                         (SELECT k, CASE k WHEN 'a' THEN 'inf' WHEN 'b' THEN 'nan' ELSE NULL END
+                          ::double AS y FROM t UNION ALL SELECT 'b', 1.0) GROUP BY k ORDER BY k";
+            let text = answer(partitions, query);
+            let rows: Vec<String> = text.lines().map(|line| line.replace(' ', "")).collect();
+            assert_eq!(
+                rows[3..6],
+                ["|a|inf|inf|", "|b|1.0|NaN|", "|c|||"],
+                "{text}"
+            );
+        }
     }
 
     #[test]
     fn what_does_not_fit_or_exist_is_an_error() {
-        let text = answer(
-            1,
-            "SELECT avg(n * 1000000000000000000000000000000::numeric) FROM t",
-        );
-        assert!(text.contains("22003"), "{text}");
-        let text = answer(1, "SELECT sum(k) FROM t");
+        let big = format!("arrow_cast('{}', 'Decimal128(38, 0)')", "9".repeat(38));
+        let text = answer(1, &format!("SELECT sum({big}) FROM t"));
         assert!(
-            text.contains("does not exist") || text.contains("sum"),
+            text.contains("numeric field overflow") && text.contains("22003"),
             "{text}"
         );
+        let text = answer(1, &format!("SELECT k, avg({big} - n) FROM t GROUP BY k"));
+        assert!(text.contains("numeric field overflow"), "{text}");
+        let text = answer(1, "SELECT sum(k) FROM t");
+        assert!(text.contains("function sum(Utf8) does not exist"), "{text}");
     }
 }

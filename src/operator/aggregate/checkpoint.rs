@@ -2,10 +2,9 @@
 //!
 //! | table | slots | columns |
 //! | --- | --- | --- |
-//! | 0, groups | the group's | key, rows, flags, rows that do not count by selection, stores'
-//! columns, the row that is out |
-//! | 1, windows | 0 | since when windows are freed |
-//! | 2 + n | the entry's | what the n-th store keeps by entries of its own: group, value, weight |
+//! | 0 | groups | key, rows, flags, absent rows, stores' columns, the row that is out |
+//! | 1 | only 0 | since when windows are freed |
+//! | 2 + n | entries | what the n-th store keeps by entries of its own: group, values, weight |
 //!
 //! Blocks are put back raw, in any number; what follows from them (chains, orders, sums of distinct
 //! values, windows) is derived once, before the first use.
@@ -21,7 +20,8 @@ use arrow::datatypes::{
 use crate::delta::{KeyBatch, arrow_error};
 use crate::error::{Error, Result, SqlState};
 use crate::operator::aggregate::change::Selection;
-use crate::operator::aggregate::grouped::{Aggregate, Group, SelectedStore};
+use crate::operator::aggregate::grouped::{Aggregate, Group};
+use crate::operator::aggregate::layout::SelectedStore;
 use crate::operator::aggregate::spec::{AggregateSpec, CloseEmit};
 use crate::operator::{Scope, TableChange};
 

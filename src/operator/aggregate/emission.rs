@@ -20,7 +20,8 @@ use arrow::datatypes::Schema;
 use crate::delta::{DeltaBatch, Weights, arrow_error};
 use crate::error::{Error, Result};
 use crate::operator::Output;
-use crate::operator::aggregate::grouped::{Aggregate, Call, Group};
+use crate::operator::aggregate::grouped::{Aggregate, Group};
+use crate::operator::aggregate::layout::Call;
 use crate::operator::aggregate::store::Groups;
 use crate::operator::evaluate::{Failure, report};
 

@@ -25,15 +25,14 @@
 //!
 //! Time: with [`Close`], groups end with the window in their key. Let B be the input's bound for
 //! `window_end`: no later row has a lesser one. A group with `end < B + lateness` is closed (that
-//! is
-//! `end ≤ W`, see [`window`](crate::operator::window)); one with `end < B` is final, and freed; its
-//! rows stay downstream. A row for a freed window changes nothing and is counted.
+//! is `end ≤ W`, see [`window`](crate::operator::window)); one with `end < B` is final, and freed;
+//! its rows stay downstream. A row for a freed window changes nothing and is counted.
 //!
 //! Bounds: key columns keep theirs. Where rows wait for their window to close, a column's bound is
 //! held back by the groups that wait.
 //!
 //! Reading order: [`spec`](AggregateSpec), [`grouped`](Aggregate), [`emission`], [`closing`],
-//! [`store`] and the stores, [`checkpoint`].
+//! [`layout`], [`store`] and the stores, [`checkpoint`].
 
 mod change;
 mod checkpoint;
@@ -41,6 +40,7 @@ mod closing;
 mod emission;
 mod extreme;
 mod grouped;
+mod layout;
 mod multiset;
 mod order;
 mod spec;

@@ -1,5 +1,4 @@
-//! The order of values: encodings whose plain comparison is SQL's, and sorted sets of them by
-//! group.
+//! The order of values: encodings whose plain comparison is SQL's, and sorted sets by group.
 //!
 //! Values of up to eight bytes become 64-bit words, decimals stay 128-bit integers, text and bytes
 //! are their bytes, everything else is its row-format bytes. NaN is greater than all floats and

@@ -1,5 +1,4 @@
-//! Any aggregate function of DataFusion: its accumulator runs again over the rows of a changed
-//! group.
+//! Any aggregate function of DataFusion: its accumulator runs again over a changed group's rows.
 //!
 //! Its accumulators cannot take an arbitrary row back, drain when they are read, and some cannot be
 //! restored. So the multiset of a group's argument rows is kept, and when the group has changed a

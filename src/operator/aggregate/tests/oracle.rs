@@ -16,6 +16,7 @@ use datafusion::prelude::{SessionConfig, SessionContext};
 use super::{Runner, call, filtered, spec, total};
 use crate::delta::notation::print_sorted;
 use crate::delta::{DeltaBatch, Weights};
+use crate::function::aggregate::STACKING_RULE;
 use crate::operator::aggregate::{AggregateCall, AggregateFunction, StockAggregate};
 
 /// One row; the columns are those of [`batch`].
@@ -183,6 +184,7 @@ fn batch_answer(query: &str, present: &[(Row, i64)], schema: &SchemaRef) -> Stri
     let config = SessionConfig::new().with_target_partitions(1);
     let mut ctx = SessionContext::new_with_config(config);
     crate::function::register(&mut ctx).unwrap();
+    assert!(ctx.remove_optimizer_rule(STACKING_RULE));
     let each = present.iter().flat_map(|(row, weight)| {
         std::iter::repeat_n((row.clone(), 1), usize::try_from(*weight).unwrap())
     });

@@ -167,13 +167,13 @@ fn a_sum_that_overflows_leaves_its_row_out_until_it_is_valid() {
     assert_eq!(errors, [("numeric field overflow", "1")]);
     assert_eq!(out.counts.rows_failed, 1);
     runner.restart();
-    let out = runner.step(&[numbers("+ 1 1")]);
+    let out = runner.step(&[numbers("+ 1 -1")]);
     assert!(
         out.deltas.is_empty() && out.errors.is_empty(),
         "it is told once"
     );
     let out = runner.step(&[one.negate()]);
-    let expected = format!("+ 1 1{}.00 2\n", "0".repeat(36));
+    let expected = format!("+ 1 {}8.00 2\n", "9".repeat(35));
     assert_eq!(print_all(&out), expected);
     let out = runner.step(&[one.clone(), one]);
     assert_eq!(out.errors.len(), 1, "it fails anew");
