@@ -344,3 +344,7 @@ pub const WINDOWS_PER_ROW_MAX: usize = 5_760;
 /// Rows of one batch that HOP puts out: where a row is in many windows, a batch of the input would
 /// otherwise become one of millions.
 pub const WINDOW_ROWS_MAX: usize = 64 * 1024;
+
+/// Bytes that one transaction may write: its rows are one journal record, and a record is at most
+/// 64 MiB.
+pub const WRITE_BYTES_MAX: usize = 48 << 20;

@@ -14,7 +14,7 @@
 //! running source's, so that no window closes here that is open there. If the tee overflows (the
 //! running source is faster than the catch-up) the thread reads on to a newer T by itself.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -24,15 +24,15 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 
 use crate::base::limits::{
-    CATCH_UP_JOIN_ROWS_MAX, CATCH_UP_STEP_ROWS, HISTORY_BYTES_MAX, READER_POLL, STEP_BYTES_MAX,
+    CATCH_UP_JOIN_ROWS_MAX, CATCH_UP_STEP_ROWS, ERROR_ROWS_MAX, HISTORY_BYTES_MAX, READER_POLL, STEP_BYTES_MAX,
 };
 use crate::base::metrics::Counter;
-use crate::base::{Epoch, EventTime, ObjectId, Offset, PartitionId};
+use crate::base::{Clock, Epoch, EventTime, ObjectId, Offset, PartitionId};
 use crate::connector::{Chunk, ReadRange};
 use crate::dataflow::graph::{CollectionDelta, Dataflow};
-use crate::dataflow::published::Published;
-use crate::dataflow::source::{PartitionState, ReaderThread, SourceSpec, SourceState};
-use crate::dataflow::stepper::{Command, Stepper, Tee};
+use crate::dataflow::published::{ErrorRow, Published};
+use crate::dataflow::source::{PartitionState, ReaderThread, SourceSpec, SourceState, error_row};
+use crate::dataflow::stepper::{Command, RuntimeOptions, Stepper, Tee};
 use crate::delta::DeltaBatch;
 use crate::error::{Error, Result, SqlState};
 use crate::operator::{Bounds, Counts};
@@ -73,6 +73,7 @@ pub struct CatchUpStart {
     name: String,
     plan: StreamPlan,
     workers: usize,
+    clock: Clock,
     progress: Arc<Progress>,
 }
 
@@ -81,14 +82,15 @@ impl CatchUpStart {
         id: ObjectId,
         name: String,
         plan: StreamPlan,
-        workers: usize,
+        options: &RuntimeOptions,
         progress: Arc<Progress>,
     ) -> Self {
         CatchUpStart {
             id,
             name,
             plan,
-            workers,
+            workers: options.workers,
+            clock: options.clock.clone(),
             progress,
         }
     }
@@ -139,6 +141,8 @@ pub struct CatchUp {
     steps: u64,
     /// Chunks drained and not yet fed.
     pending: Vec<(ObjectId, Chunk)>,
+    /// Records and rows that were left out, by the source or view that shows them.
+    errors: BTreeMap<ObjectId, VecDeque<ErrorRow>>,
 }
 
 /// The thread's work: to the join, or to the reason why not.
@@ -175,10 +179,20 @@ fn approach(
     commands: &SyncSender<Command>,
     published: &Published,
 ) -> Result<CatchUp> {
-    let inputs = ask(commands, |reply| Command::Inputs {
-        start: start.clone(),
-        reply,
-    })?;
+    let inputs = loop {
+        let inputs = ask(commands, |reply| Command::Inputs {
+            start: start.clone(),
+            reply,
+        });
+        match inputs {
+            // Another view is first: this one follows it.
+            Err(error) if error.is_retryable() => {
+                start.progress.check()?;
+                std::thread::park_timeout(READER_POLL);
+            }
+            inputs => break inputs?,
+        }
+    };
     let mut catch_up = CatchUp::new(start, &inputs)?;
     catch_up.take_snapshots(&inputs)?;
     catch_up.read_sources(&inputs)?;
@@ -190,12 +204,11 @@ fn approach(
             catch_up.read_sources(&inputs)?;
             continue;
         }
-        let rows = catch_up.queue(inputs);
+        let rows = catch_up.queue(inputs) + catch_up.follow_relations(published, None)?;
         if rows <= CATCH_UP_JOIN_ROWS_MAX {
             return Ok(catch_up);
         }
         catch_up.feed_pending()?;
-        catch_up.follow_relations(published, None)?;
     }
 }
 
@@ -238,6 +251,7 @@ impl CatchUp {
             counts: Counts::default(),
             steps: 0,
             pending: Vec::new(),
+            errors: BTreeMap::new(),
         })
     }
 
@@ -284,6 +298,14 @@ impl CatchUp {
         // 1970.
         let output = self.dataflow.step(Epoch(self.steps), 0, &input)?;
         self.counts.add(&output.counts);
+        let at_micros = self.start.clock.now_micros();
+        let errors = self.errors.entry(self.start.id).or_default();
+        errors.extend(output.errors.into_iter().map(|error| ErrorRow::of_row(error, at_micros)));
+        for errors in self.errors.values_mut() {
+            while errors.len() > ERROR_ROWS_MAX {
+                errors.pop_front();
+            }
+        }
         if let Some(delta) = output.delta {
             self.store.apply(&delta)?;
         }
@@ -320,6 +342,15 @@ impl CatchUp {
                 range.until = ends.get(&range.partition).copied();
             }
             ranges.retain(|range| range.until.is_some_and(|until| range.from < until));
+            // A partition that has nothing at its first fetch does not hold time back.
+            for (partition, end) in &ends {
+                let is_empty = state.partitions.get(partition).is_some_and(|partition| {
+                    partition.rows == 0 && partition.position >= *end
+                });
+                if is_empty {
+                    state.set_idle(*partition, true);
+                }
+            }
             let records = |range: &ReadRange| range.until.map_or(0, |until| until.0 - range.from.0);
             let total: u64 = ranges.iter().map(records).sum();
             self.start.progress.records_total.add(total);
@@ -358,12 +389,16 @@ impl CatchUp {
     }
 
     fn feed(&mut self, chunks: Vec<(ObjectId, Chunk)>) -> Result<()> {
+        let clock_micros = self.start.clock.now_micros();
         let mut deltas: BTreeMap<ObjectId, (Vec<usize>, Vec<DeltaBatch>)> = BTreeMap::new();
         for (id, chunk) in &chunks {
             let Some(source) = self.sources.get_mut(id) else {
                 continue;
             };
-            let delta = source.take(chunk, 0)?;
+            let (delta, failed) = source.take(chunk, clock_micros)?;
+            let bad = chunk.bad.iter().chain(&failed);
+            let rows = bad.map(|bad| error_row(bad, clock_micros));
+            self.errors.entry(*id).or_default().extend(rows);
             self.start.progress.rows_done.add(delta.len() as u64);
             self.start
                 .progress
@@ -402,7 +437,12 @@ impl CatchUp {
     }
 
     /// Feeds the changes of views and tables, up to an epoch or to the newest.
-    fn follow_relations(&mut self, published: &Published, until: Option<Epoch>) -> Result<()> {
+    fn follow_relations(
+        &mut self,
+        published: &Published,
+        until: Option<Epoch>,
+    ) -> Result<usize> {
+        let mut rows = 0;
         let relations: Vec<(ObjectId, Epoch)> = self
             .relations
             .iter()
@@ -416,6 +456,7 @@ impl CatchUp {
                 .take_while(|change| change.epoch <= until)
             {
                 let width = change.delta.rows().num_columns();
+                rows += change.delta.len();
                 self.step(BTreeMap::from([(
                     id,
                     ((0..width).collect(), vec![change.delta]),
@@ -423,7 +464,7 @@ impl CatchUp {
             }
             self.relations.insert(id, until);
         }
-        Ok(())
+        Ok(rows)
     }
 }
 
@@ -449,6 +490,7 @@ impl Stepper {
     /// The first answer to a catch-up: from here on nothing of its inputs is lost to it.
     pub(super) fn inputs(&mut self, start: &CatchUpStart) -> Result<Inputs> {
         let wanted = start.wanted();
+        self.check_turn(start, &wanted)?;
         let relations: Vec<ObjectId> = wanted
             .keys()
             .copied()
@@ -488,9 +530,35 @@ impl Stepper {
         })
     }
 
+    /// Whether the view can begin now. It waits for an input that is being built itself, and for
+    /// another view that is the first to read the same source.
+    fn check_turn(
+        &self,
+        start: &CatchUpStart,
+        wanted: &BTreeMap<ObjectId, Vec<usize>>,
+    ) -> Result<()> {
+        let waits = |input: &ObjectId| {
+            let is_built = self.catching_up.contains_key(input) && *input != start.id;
+            let is_first_read = self.sources.contains_key(input)
+                && !self.runs(*input)
+                && self.catching_up.iter().any(|(view, pins)| {
+                    *view != start.id && pins.wanted.contains_key(input)
+                });
+            is_built || is_first_read
+        };
+        match wanted.keys().any(waits) {
+            false => Ok(()),
+            true => Err(Error::new(
+                SqlState::OBJECT_IN_USE,
+                "an input of the view is not ready",
+            )
+            .retryable()),
+        }
+    }
+
     /// Whether the running system has a position in the source.
     fn runs(&self, id: ObjectId) -> bool {
-        self.sources[&id].state.spec().is_embedded || self.is_read(id)
+        self.sources.get(&id).is_some_and(|source| source.is_running)
     }
 
     fn source_input(&self, id: ObjectId, chunks: Vec<Chunk>, has_overflowed: bool) -> SourceInput {
@@ -551,6 +619,7 @@ impl Stepper {
         for source in self.sources.values_mut() {
             source.tees.remove(&view);
         }
+        self.stop_unread_sources();
         // Its thread has sent its last message; joining it is a matter of microseconds.
         if let Some(thread) = pins.thread
             && thread.join().is_err()
@@ -591,6 +660,10 @@ impl Stepper {
         let published = self.published.clone();
         catch_up.follow_relations(&published, Some(self.epoch))?;
         for (id, source) in &catch_up.sources {
+            // It ran when this began and stopped since: then nothing was kept for this view.
+            if catch_up.is_running[id] && !self.runs(*id) {
+                return Err(Error::internal("a source stopped while a view was built on it"));
+            }
             let is_running = catch_up.is_running[id];
             if !is_running && self.runs(*id) {
                 return Err(Error::new(
@@ -611,10 +684,14 @@ impl Stepper {
         let id = catch_up.start.id;
         let epoch = self.epoch;
         let scanned: Vec<ObjectId> = catch_up.sources.keys().copied().collect();
+        let is_first = |(id, is_running): (ObjectId, bool)| (!is_running).then_some(id);
+        let first_reads: Vec<ObjectId> =
+            catch_up.is_running.clone().into_iter().filter_map(is_first).collect();
         let CatchUp {
             dataflow,
             store,
             counts,
+            errors,
             ..
         } = catch_up;
         let bytes = dataflow.state_bytes();
@@ -622,8 +699,15 @@ impl Stepper {
         self.published.change(|change| {
             change.add(id, Some(store), History::new(epoch, HISTORY_BYTES_MAX));
             change.count(id, &counts, bytes);
+            for (object, rows) in errors {
+                // What the running source saw it has recorded itself.
+                if object == id || first_reads.contains(&object) {
+                    change.record_errors(object, rows);
+                }
+            }
             Ok(())
         })?;
+        self.is_step_due = true;
         scanned
             .into_iter()
             .try_for_each(|source| self.start_reader(source))

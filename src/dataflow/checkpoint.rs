@@ -7,6 +7,7 @@
 //! the next one, so that one is whole again.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::mpsc::SyncSender;
 use std::thread::JoinHandle;
@@ -20,6 +21,7 @@ use crate::dataflow::source::PartitionState;
 use crate::dataflow::stepper::{Command, Stepper};
 use crate::error::{Error, Result};
 use crate::operator::{Scope, TableChange};
+use crate::plan::StreamPlan;
 use crate::storage::{Address, BlockKind, CheckpointStore, CheckpointWriter, Merging};
 
 /// The operator number under which a view's or table's rows are kept.
@@ -33,6 +35,9 @@ pub(super) struct Meta {
     pub sources: BTreeMap<ObjectId, SourceMeta>,
     pub views: BTreeMap<ObjectId, ViewMeta>,
     pub tables: BTreeSet<ObjectId>,
+    /// The epoch of each relation's last change: since then it is the same.
+    #[serde(default)]
+    pub changed: BTreeMap<ObjectId, Epoch>,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -51,6 +56,14 @@ pub(super) struct ViewMeta {
 /// The bytes-on-disk version of [`Meta`].
 pub(super) const META_VERSION: u32 = 1;
 
+/// What tells a plan from any other whose state would be laid out or computed otherwise.
+pub(super) fn fingerprint(plan: &StreamPlan) -> String {
+    format!("{STATE_VERSION}: {plan:?}")
+}
+
+/// Raised whenever an operator lays out its state otherwise.
+const STATE_VERSION: u32 = 1;
+
 /// Decides when, and keeps the thread that writes.
 pub(super) struct Checkpointer {
     store: CheckpointStore,
@@ -64,6 +77,8 @@ pub(super) struct Checkpointer {
     /// Objects whose state is on disk up to the last checkpoint.
     known: BTreeSet<ObjectId>,
     dropped: BTreeSet<ObjectId>,
+    /// Those of them that the checkpoint being written removes.
+    removing: BTreeSet<ObjectId>,
     last: Option<Epoch>,
 }
 
@@ -91,6 +106,7 @@ impl Checkpointer {
             requested: Vec::new(),
             known: BTreeSet::new(),
             dropped: BTreeSet::new(),
+            removing: BTreeSet::new(),
             last: None,
         }
     }
@@ -143,6 +159,8 @@ impl Checkpointer {
         match result {
             Ok(epoch) => {
                 self.last = Some(epoch);
+                let removed = std::mem::take(&mut self.removing);
+                self.dropped.retain(|id| !removed.contains(id));
                 self.store.oldest_epoch()
             }
             Err(error) => {
@@ -186,11 +204,16 @@ impl Stepper {
         let meta = self.meta();
         let checkpointer = &mut self.checkpointer;
         checkpointer.waiting = std::mem::take(&mut checkpointer.requested);
-        let dropped = std::mem::take(&mut checkpointer.dropped);
+        // Kept until the checkpoint is there: a failed one has removed nothing.
+        let dropped = checkpointer.dropped.clone();
+        checkpointer.removing.clone_from(&dropped);
         let (store, commands) = (checkpointer.store.clone(), checkpointer.commands.clone());
         let epoch = self.epoch;
         checkpointer.writing = Some(task::spawn("checkpoint", move || {
-            let result = write(&store, epoch, &entries, &dropped, &meta).map(|()| epoch);
+            let work = AssertUnwindSafe(|| write(&store, epoch, &entries, &dropped, &meta));
+            let result = catch_unwind(work)
+                .unwrap_or_else(|_| Err(Error::internal("writing the checkpoint panicked")))
+                .map(|()| epoch);
             let _ = commands.send(Command::CheckpointDone(result));
         }));
     }
@@ -260,7 +283,7 @@ impl Stepper {
                 *id,
                 ViewMeta {
                     shards: view.shards(),
-                    plan: view.plan().to_string(),
+                    plan: fingerprint(view.plan()),
                 },
             )
         };
@@ -270,6 +293,7 @@ impl Stepper {
             sources: self.sources.iter().map(source).collect(),
             views: self.views.iter().map(view).collect(),
             tables: self.tables.keys().copied().collect(),
+            changed: self.published.last_changes(),
         }
     }
 }

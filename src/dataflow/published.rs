@@ -15,7 +15,7 @@ use crate::base::limits::ERROR_ROWS_MAX;
 use crate::base::{Epoch, ObjectId};
 use crate::delta::DeltaBatch;
 use crate::error::{Error, Result, SqlState};
-use crate::operator::Counts;
+use crate::operator::{Counts, RowError};
 use crate::view::{ChangeSet, History, Snapshot, Store};
 
 /// The published state of all relations.
@@ -58,6 +58,19 @@ pub struct ErrorRow {
     pub offset: Option<u64>,
     pub reason: String,
     pub row: String,
+}
+
+impl ErrorRow {
+    /// A row that an expression of a view failed on.
+    pub fn of_row(error: RowError, at_micros: i64) -> ErrorRow {
+        ErrorRow {
+            at_micros,
+            partition: None,
+            offset: None,
+            reason: error.reason,
+            row: error.row,
+        }
+    }
 }
 
 /// One relation's state for the system relations.
@@ -125,6 +138,11 @@ impl Published {
         self.read().store(id)?.contains(keys)
     }
 
+    /// Whether a change of a table can be applied to its rows as they are now.
+    pub fn accepts(&self, id: ObjectId, delta: &DeltaBatch) -> Result<bool> {
+        self.read().store(id)?.accepts(delta)
+    }
+
     /// The changes of a relation after `epoch` up to the epoch that is returned.
     ///
     /// # Errors
@@ -143,6 +161,13 @@ impl Published {
             ))
             .hint("subscribe anew with a snapshot, or keep more with WITH (history = '…')")),
         }
+    }
+
+    /// For each relation the epoch of its last change.
+    pub(super) fn last_changes(&self) -> BTreeMap<ObjectId, Epoch> {
+        let state = self.read();
+        let last = |(id, collection): (&ObjectId, &Collection)| (*id, collection.history.last());
+        state.collections.iter().map(last).collect()
     }
 
     /// The state of every relation, by id.

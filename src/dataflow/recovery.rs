@@ -17,7 +17,9 @@ use crate::base::limits::{READER_POLL, REPLAY_STALL};
 use crate::base::{Epoch, ObjectId, Offset, PartitionId};
 use crate::connector::{Chunk, Polled, ReadRange, Reader};
 use crate::dataflow::catch_up::Progress;
-use crate::dataflow::checkpoint::{Checkpointer, META_VERSION, Meta, STORE, ViewMeta};
+use crate::dataflow::checkpoint::{
+    Checkpointer, META_VERSION, Meta, STORE, ViewMeta, fingerprint,
+};
 use crate::dataflow::graph::{Dataflow, StateChange};
 use crate::dataflow::published::Published;
 use crate::dataflow::source::SourceSpec;
@@ -84,7 +86,8 @@ pub(super) fn recover(
         views: BTreeMap::new(),
         epoch,
         clock_micros: meta.clock_micros,
-        staged: Vec::new(),
+        staged: VecDeque::new(),
+        is_step_due: false,
         rows_budget: crate::base::limits::STEP_ROWS_MIN,
         catching_up: BTreeMap::new(),
         is_ended: false,
@@ -210,7 +213,7 @@ impl Stepper {
                 .iter()
                 .any(|id| missing.iter().any(|missing| missing.id == *id));
             match state.meta.views.get(&view.id) {
-                Some(meta) if meta.plan == view.plan.to_string() && !is_orphan => {
+                Some(meta) if meta.plan == fingerprint(&view.plan) && !is_orphan => {
                     self.restore_view(&view, meta, state)?;
                 }
                 _ => missing.push(view),
@@ -351,6 +354,7 @@ impl Stepper {
             events: step.events,
             chunks,
             writes,
+            payloads: Vec::new(),
         })
     }
 }

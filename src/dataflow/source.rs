@@ -16,18 +16,21 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
-use arrow::array::{Array, AsArray, RecordBatch};
+use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatch};
 use arrow::buffer::ScalarBuffer;
-use arrow::datatypes::{SchemaRef, TimestampMicrosecondType};
+use arrow::datatypes::{DataType, SchemaRef, TimestampMicrosecondType};
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_expr::utils::{collect_columns, reassign_expr_columns};
 
-use crate::base::limits::{READER_POLL, READER_RETRY, SOURCE_QUEUE_BYTES_MAX};
+use crate::base::limits::{
+    ERROR_RECORD_BYTES_MAX, READER_POLL, READER_RETRY, SOURCE_QUEUE_BYTES_MAX,
+};
 use crate::base::{EventTime, ObjectId, Offset, PartitionId, task};
 use crate::connector::{BadRecord, Chunk, Polled, ReadRange, SourceConnector};
 use crate::delta::{DeltaBatch, Weights};
 use crate::error::{Error, Result};
 use crate::operator::Bounds;
+use crate::operator::evaluate::evaluate;
 use crate::plan::from_datafusion;
 
 /// What the step engine must know of a source.
@@ -57,6 +60,15 @@ impl std::fmt::Debug for SourceSpec {
 }
 
 impl SourceSpec {
+    /// Every partition as it is before its first row: it holds the watermark back until it has one,
+    /// or is known to be empty.
+    fn unread(&self) -> BTreeMap<PartitionId, PartitionState> {
+        let unread = |(partition, offset): (&PartitionId, &Offset)| {
+            (*partition, PartitionState::at(*offset))
+        };
+        self.startup.iter().map(unread).collect()
+    }
+
     /// The columns to decode so that `wanted` can be had and time be told, rising.
     pub fn decoded(&self, wanted: &[usize]) -> Vec<usize> {
         let mut columns = Vec::new();
@@ -104,6 +116,60 @@ pub struct PartitionState {
     pub rows: u64,
 }
 
+impl PartitionState {
+    /// A partition that is to be read from an offset on.
+    fn at(position: Offset) -> Self {
+        PartitionState {
+            position,
+            watermark: EventTime::MIN,
+            is_idle: false,
+            row_at_micros: 0,
+            rows: 0,
+        }
+    }
+}
+
+/// What expressions made of a chunk's rows.
+struct Computed {
+    /// For each wanted column its values, if it is computed.
+    columns: Vec<Option<ArrayRef>>,
+    times: Option<ArrayRef>,
+    /// Rows without a value, with the reason.
+    failures: BTreeMap<u32, String>,
+}
+
+/// The chunk without some rows, and those as bad records.
+fn without(chunk: &Chunk, failures: &BTreeMap<u32, String>) -> Result<(Chunk, Vec<BadRecord>)> {
+    let row_number = |row: usize| u32::try_from(row).expect("a chunk has fewer than 2^32 rows");
+    let keep: BooleanArray = (0..chunk.rows.num_rows())
+        .map(|row| Some(!failures.contains_key(&row_number(row))))
+        .collect();
+    let rows = arrow::compute::filter_record_batch(&chunk.rows, &keep);
+    let rows = rows.map_err(crate::delta::arrow_error)?;
+    let weights = chunk.weights.as_ref().map(|weights| {
+        let kept = weights.iter().zip(keep.values().iter()).filter(|(_, keep)| *keep);
+        kept.map(|(weight, _)| *weight).collect()
+    });
+    let bad = failures.iter().map(|(row, reason)| {
+        let row = *row as usize;
+        let text = |column: &ArrayRef| {
+            arrow::util::display::array_value_to_string(column, row).unwrap_or_default()
+        };
+        let texts: Vec<String> = chunk.rows.columns().iter().map(text).collect();
+        let mut raw = texts.join(", ").into_bytes();
+        raw.truncate(ERROR_RECORD_BYTES_MAX);
+        BadRecord {
+            partition: chunk.partition,
+            // Rows and offsets do not match one by one; the run is what can be named.
+            offset: chunk.from,
+            raw,
+            reason: reason.clone(),
+        }
+    });
+    let bad = bad.collect();
+    Ok((Chunk { rows, weights, bad: Vec::new(), ..chunk.clone() }, bad))
+}
+
 /// A partition for the system relations.
 #[derive(Clone, Debug)]
 pub struct SourceStatus {
@@ -121,7 +187,7 @@ impl SourceState {
             computed: Vec::new(),
             watermark_expr: None,
             wanted: Vec::new(),
-            partitions: BTreeMap::new(),
+            partitions: spec.unread(),
             watermark: EventTime::MIN,
             ceiling: EventTime::MAX,
             spec,
@@ -204,14 +270,21 @@ impl SourceState {
         Ok(())
     }
 
-    /// Puts back positions and watermarks.
+    /// Puts back positions and watermarks. Partitions of the source that are not among them have
+    /// not been read.
     pub fn restore(
         &mut self,
         partitions: BTreeMap<PartitionId, PartitionState>,
         watermark: EventTime,
     ) {
-        self.partitions = partitions;
+        self.partitions = self.spec.unread();
+        self.partitions.extend(partitions);
         self.watermark = watermark;
+    }
+
+    /// Forgets everything that was read.
+    pub fn reset(&mut self) {
+        self.restore(BTreeMap::new(), EventTime::MIN);
     }
 
     /// Where a reader goes on, for the given partitions.
@@ -235,40 +308,64 @@ impl SourceState {
     }
 
     /// The rows of a chunk as a delta of the wanted columns, and the clock moved by them. The chunk
-    /// has the decoded columns, and may have more.
-    pub fn take(&mut self, chunk: &Chunk, clock_micros: i64) -> Result<DeltaBatch> {
+    /// has the decoded columns, and may have more. Rows that a computed column or the watermark
+    /// fails on are left out and returned as bad records.
+    pub fn take(
+        &mut self,
+        chunk: &Chunk,
+        clock_micros: i64,
+    ) -> Result<(DeltaBatch, Vec<BadRecord>)> {
         let narrowed = self.narrow(chunk)?;
         let chunk = narrowed.as_ref().unwrap_or(chunk);
-        let rows = chunk.rows.num_rows();
-        let startup = self
-            .spec
-            .startup
-            .get(&chunk.partition)
-            .copied()
-            .unwrap_or_default();
+        let computed = self.compute(&chunk.rows)?;
+        if !computed.failures.is_empty() {
+            let (good, bad) = without(chunk, &computed.failures)?;
+            let (delta, more) = self.take(&good, clock_micros)?;
+            return Ok((delta, bad.into_iter().chain(more).collect()));
+        }
         let state = self
             .partitions
             .entry(chunk.partition)
-            .or_insert(PartitionState {
-                position: startup,
-                watermark: EventTime::MIN,
-                is_idle: false,
-                row_at_micros: clock_micros,
-                rows: 0,
-            });
+            .or_insert_with(|| PartitionState::at(Offset::default()));
         state.position = chunk.to;
-        state.rows += rows as u64;
-        if rows > 0 || !chunk.bad.is_empty() {
+        state.rows += chunk.rows.num_rows() as u64;
+        if chunk.rows.num_rows() > 0 || !chunk.bad.is_empty() {
             state.row_at_micros = clock_micros;
             state.is_idle = false;
         }
-        let watermarks = self.advance(chunk)?;
-        let batch = self.columns(&chunk.rows)?;
+        let watermarks = self.advance(chunk.partition, computed.times.as_ref());
+        let batch = self.columns(&chunk.rows, &computed.columns)?;
         let weights = match &chunk.weights {
             None => Weights::Ones,
             Some(weights) => Weights::Each(weights.to_vec().into()),
         };
-        Ok(DeltaBatch::new(batch, weights).with_watermarks(watermarks))
+        let delta = DeltaBatch::new(batch, weights).with_watermarks(watermarks);
+        Ok((delta, Vec::new()))
+    }
+
+    /// The computed columns and the watermark's times of the rows, or which rows have none.
+    fn compute(&self, rows: &RecordBatch) -> Result<Computed> {
+        let mut computed = Computed { columns: Vec::new(), times: None, failures: BTreeMap::new() };
+        let mut evaluated = |expr: &Arc<dyn PhysicalExpr>, data_type: &DataType| {
+            let result = evaluate(expr, data_type, rows)?;
+            for failure in result.failures {
+                computed.failures.entry(failure.row).or_insert(failure.reason);
+            }
+            Ok::<ArrayRef, Error>(result.values)
+        };
+        let mut columns = Vec::with_capacity(self.computed.len());
+        for (&column, expr) in self.wanted.iter().zip(&self.computed) {
+            let data_type = self.spec.schema.field(column).data_type();
+            columns.push(expr.as_ref().map(|expr| evaluated(expr, data_type)).transpose()?);
+        }
+        let mut times = None;
+        if let (Some(expr), Some((column, _))) = (&self.watermark_expr, &self.spec.watermark) {
+            let data_type = self.spec.schema.field(*column).data_type();
+            times = Some(evaluated(expr, data_type)?);
+        }
+        computed.columns = columns;
+        computed.times = times;
+        Ok(computed)
     }
 
     /// The chunk with only the decoded columns, if it has more: it was read for other views too.
@@ -293,17 +390,18 @@ impl SourceState {
         }))
     }
 
-    fn columns(&self, rows: &RecordBatch) -> Result<RecordBatch> {
+    fn columns(
+        &self,
+        rows: &RecordBatch,
+        computed: &[Option<ArrayRef>],
+    ) -> Result<RecordBatch> {
         let decoded = rows.schema();
         let columns = self
             .wanted
             .iter()
-            .zip(&self.computed)
+            .zip(computed)
             .map(|(&column, computed)| match computed {
-                Some(expr) => expr
-                    .evaluate(rows)
-                    .and_then(|value| value.into_array(rows.num_rows()))
-                    .map_err(from_datafusion),
+                Some(values) => Ok(values.clone()),
                 None => {
                     let name = self.spec.schema.field(column).name();
                     let index = decoded.index_of(name).map_err(crate::delta::arrow_error)?;
@@ -318,26 +416,21 @@ impl SourceState {
     }
 
     /// Moves the watermark row by row; returns what it was before each.
-    fn advance(&mut self, chunk: &Chunk) -> Result<Option<ScalarBuffer<i64>>> {
-        let Some(expr) = &self.watermark_expr else {
-            return Ok(None);
-        };
-        let times = expr
-            .evaluate(&chunk.rows)
-            .and_then(|value| value.into_array(chunk.rows.num_rows()))
-            .map_err(from_datafusion)?;
-        let times = times.as_primitive::<TimestampMicrosecondType>();
+    fn advance(
+        &mut self,
+        partition: PartitionId,
+        times: Option<&ArrayRef>,
+    ) -> Option<ScalarBuffer<i64>> {
+        let times = times?.as_primitive::<TimestampMicrosecondType>();
         let others = self
             .partitions
             .iter()
-            .filter(|(partition, state)| **partition != chunk.partition && !state.is_idle)
+            .filter(|(other, state)| **other != partition && !state.is_idle)
             .map(|(_, state)| state.watermark)
             .min()
             .unwrap_or(EventTime::MAX);
-        let state = self
-            .partitions
-            .get_mut(&chunk.partition)
-            .expect("the chunk's partition");
+        let held = others.min(self.ceiling).0;
+        let state = self.partitions.get_mut(&partition).expect("the chunk's partition");
         let mut own = state.watermark.0;
         let mut source = self.watermark.0;
         let mut before = Vec::with_capacity(times.len());
@@ -345,12 +438,12 @@ impl SourceState {
             before.push(source);
             if times.is_valid(row) {
                 own = own.max(times.value(row));
-                source = source.max(own.min(others.0).min(self.ceiling.0));
+                source = source.max(own.min(held));
             }
         }
         state.watermark = EventTime(own);
         self.watermark = EventTime(source);
-        Ok(Some(before.into()))
+        Some(before.into())
     }
 
     /// Marks a partition idle or active and moves the watermark to what the active ones allow.
@@ -361,7 +454,7 @@ impl SourceState {
         let active = self.partitions.values().filter(|state| !state.is_idle);
         // With every partition idle nothing is known and the watermark stays.
         if let Some(least) = active.map(|state| state.watermark).min() {
-            self.watermark = self.watermark.max(least);
+            self.watermark = self.watermark.max(least.min(self.ceiling));
         }
     }
 }

@@ -10,7 +10,7 @@
 //! readers see are in [`Published`]. A failed write of the journal is fatal: what is durable is not
 //! known then, and only a restart finds out.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -23,6 +23,7 @@ use tokio::sync::oneshot;
 
 use crate::base::limits::{
     COMMANDS_MAX, HISTORY_BYTES_MAX, STEP_BYTES_MAX, STEP_ROWS_MAX, STEP_ROWS_MIN, STEP_TIME_MAX,
+    WRITE_BYTES_MAX,
 };
 use crate::base::{Clock, Epoch, ObjectId, Offset, PartitionId, task};
 use crate::connector::Chunk;
@@ -30,7 +31,9 @@ use crate::dataflow::catch_up::{CatchUp, CatchUpStart, Inputs, Progress};
 use crate::dataflow::checkpoint::Checkpointer;
 use crate::dataflow::graph::{CollectionDelta, Dataflow, DataflowOutput};
 use crate::dataflow::published::{ErrorRow, Published};
-use crate::dataflow::source::{ReaderThread, SourceSpec, SourceState, SourceStatus, error_row};
+use crate::dataflow::source::{
+    PartitionState, ReaderThread, SourceSpec, SourceState, SourceStatus, error_row,
+};
 use crate::delta::{DeltaBatch, Weights};
 use crate::error::{Error, Result, SqlState};
 use crate::operator::Bounds;
@@ -148,7 +151,14 @@ impl Runtime {
         let stepper =
             crate::dataflow::recovery::recover(directory, options, objects, sender.clone())?;
         let published = stepper.published.clone();
-        let thread = task::spawn("stepper", move || stepper.run(&receiver));
+        let thread = task::spawn("stepper", move || {
+            let run = AssertUnwindSafe(|| stepper.run(&receiver));
+            if catch_unwind(run).is_err() {
+                // Half a step is done; a restart does it whole.
+                tracing::error!("the step engine panicked");
+                std::process::abort();
+            }
+        });
         Ok(Runtime {
             commands: sender,
             published,
@@ -194,6 +204,8 @@ pub(super) struct Source {
     pub state: SourceState,
     /// Present while a view reads it and rows come from outside.
     pub reader: Option<ReaderThread>,
+    /// Whether the running system has a position in it.
+    pub is_running: bool,
     pub logs: Vec<LogWriter>,
     /// Chunks kept for views that are catching up.
     pub tees: BTreeMap<ObjectId, Tee>,
@@ -219,7 +231,9 @@ pub(super) struct Stepper {
     pub views: BTreeMap<ObjectId, Dataflow>,
     pub epoch: Epoch,
     pub clock_micros: i64,
-    pub staged: Vec<(Vec<Write>, oneshot::Sender<Result<Epoch>>)>,
+    pub staged: VecDeque<Staged>,
+    /// A step is due although nothing came: a view has joined.
+    pub is_step_due: bool,
     pub rows_budget: usize,
     pub catching_up: BTreeMap<ObjectId, Pins>,
     pub is_ended: bool,
@@ -235,6 +249,12 @@ pub(super) struct Pins {
     pub progress: Option<Arc<Progress>>,
 }
 
+/// Writes that wait for their step, checked, with their bytes for journal and log.
+pub(super) struct Staged {
+    pub writes: Vec<(Write, Vec<u8>)>,
+    pub done: oneshot::Sender<Result<Epoch>>,
+}
+
 /// Everything that a step works on, from the cut or from the journal.
 pub(super) struct Cut {
     pub epoch: Epoch,
@@ -243,6 +263,8 @@ pub(super) struct Cut {
     /// In the order in which the step takes them.
     pub chunks: Vec<(ObjectId, Chunk)>,
     pub writes: Vec<Write>,
+    /// The writes as the journal keeps them; empty in a replay.
+    pub payloads: Vec<TableWrite>,
 }
 
 /// What a step changes, before anybody sees it.
@@ -306,8 +328,8 @@ impl Stepper {
                 ids.into_iter().for_each(|id| self.drop_object(id));
                 let _ = done.send(());
             }
-            Command::Write { writes, done } => self.staged.push((writes, done)),
-            Command::Flush { done } => self.staged.push((Vec::new(), done)),
+            Command::Write { writes, done } => self.stage(writes, done),
+            Command::Flush { done } => self.staged.push_back(Staged { writes: Vec::new(), done }),
             Command::SourceStatus { reply } => {
                 let _ = reply.send(self.source_status());
             }
@@ -338,6 +360,7 @@ impl Stepper {
         match SourceState::new(spec, Vec::new()) {
             Ok(state) => {
                 let source = Source {
+                    is_running: state.spec().is_embedded,
                     state,
                     reader: None,
                     logs,
@@ -347,6 +370,39 @@ impl Stepper {
                 self.publish_collection(id, None);
             }
             Err(error) => tracing::error!(%error, "a source could not be added"),
+        }
+    }
+
+    /// Takes writes for the next step, or refuses what no step could make durable.
+    fn stage(&mut self, writes: Vec<Write>, done: oneshot::Sender<Result<Epoch>>) {
+        match self.encoded(writes) {
+            Ok(writes) => self.staged.push_back(Staged { writes, done }),
+            Err(error) => drop(done.send(Err(error))),
+        }
+    }
+
+    fn encoded(&self, writes: Vec<Write>) -> Result<Vec<(Write, Vec<u8>)>> {
+        let mut encoded = Vec::new();
+        let mut bytes = 0;
+        for write in writes.into_iter().filter(|write| !write.delta.is_empty()) {
+            let is_topic = self.sources.get(&write.object).is_some_and(|s| !s.logs.is_empty());
+            if !is_topic && !self.tables.contains_key(&write.object) {
+                return Err(Error::new(
+                    SqlState::UNDEFINED_TABLE,
+                    "the relation was dropped while it was written",
+                ));
+            }
+            let payload = encode_delta(&write.delta)?;
+            bytes += payload.len();
+            encoded.push((write, payload));
+        }
+        match bytes > WRITE_BYTES_MAX {
+            false => Ok(encoded),
+            true => Err(Error::new(
+                SqlState::CONFIGURATION_LIMIT_EXCEEDED,
+                format!("one transaction writes {bytes} bytes, the limit is {WRITE_BYTES_MAX}"),
+            )
+            .hint("write in parts")),
         }
     }
 
@@ -380,7 +436,7 @@ impl Stepper {
         } = view;
         let pins = self.catching_up.entry(id).or_default();
         pins.progress = Some(progress.clone());
-        let start = CatchUpStart::new(id, name, plan, self.options.workers, progress);
+        let start = CatchUpStart::new(id, name, plan, &self.options, progress);
         let commands = self.commands.clone();
         let published = self.published.clone();
         let thread = task::spawn("catch-up", move || {
@@ -427,19 +483,24 @@ impl Stepper {
             .any(|view| view.plan().scans().any(|scan| scan.object == source))
     }
 
-    fn stop_unread_sources(&mut self) {
+    /// Whether a running view reads the source, or one that will.
+    fn is_needed(&self, source: ObjectId) -> bool {
+        self.is_read(source)
+            || self.catching_up.values().any(|pins| pins.wanted.contains_key(&source))
+    }
+
+    pub(super) fn stop_unread_sources(&mut self) {
         let ids: Vec<ObjectId> = self.sources.keys().copied().collect();
         for id in ids {
-            if self.is_read(id) {
+            if self.is_needed(id) {
                 continue;
             }
             let source = self.sources.get_mut(&id).expect("just listed");
             source.reader = None;
-            if !source.state.spec().is_embedded {
+            if !source.state.spec().is_embedded && source.is_running {
                 // The next view begins where CREATE SOURCE said.
-                source
-                    .state
-                    .restore(BTreeMap::new(), crate::base::EventTime::MIN);
+                source.is_running = false;
+                source.state.reset();
             }
         }
     }
@@ -464,16 +525,14 @@ impl Stepper {
             return Ok(());
         }
         source.reader = None;
-        let partitions: Vec<PartitionId> = match source.state.partitions.is_empty() {
-            true => source.state.spec().connector.partitions()?,
-            false => source.state.partitions.keys().copied().collect(),
-        };
+        let partitions: Vec<PartitionId> = source.state.partitions.keys().copied().collect();
         let ranges = source.state.ranges(&partitions);
         let wake = Arc::new(move || {
             // A full queue wakes the stepper all the same.
             let _ = commands.try_send(Command::Wake);
         });
         let decoded = source.state.decoded();
+        source.is_running = true;
         source.reader = Some(ReaderThread::start(
             source.state.spec(),
             ranges,
@@ -503,6 +562,7 @@ impl Stepper {
     fn has_work(&self) -> bool {
         let now = self.options.clock.now_micros();
         !self.staged.is_empty()
+            || self.is_step_due
             || self.sources.values().any(|source| {
                 source.reader.as_ref().is_some_and(ReaderThread::is_filled)
                     || !idle_partitions(source, now).is_empty()
@@ -533,37 +593,77 @@ impl Stepper {
     /// One step, from the cut to the answers.
     fn step(&mut self) -> Result<()> {
         let started = Instant::now();
-        let staged = std::mem::take(&mut self.staged);
-        let (writes, answers): (Vec<_>, Vec<_>) = staged.into_iter().unzip();
-        let cut = self.cut(writes.into_iter().flatten().collect())?;
-        let rows: usize = cut
-            .chunks
-            .iter()
-            .map(|(_, chunk)| chunk.rows.num_rows())
-            .sum();
-        if cut.is_empty()
-            && !self
-                .views
-                .values()
-                .any(|view| view.is_waiting(cut.clock_micros))
-        {
+        let (writes, answers) = self.take_staged()?;
+        let cut = self.cut(writes)?;
+        let rows: usize = cut.chunks.iter().map(|(_, chunk)| chunk.rows.num_rows()).sum();
+        let is_due = std::mem::take(&mut self.is_step_due)
+            || self.views.values().any(|view| view.is_waiting(cut.clock_micros));
+        if cut.is_empty() && !is_due {
             // Only FLUSH without rows: everything before it is visible already.
-            answers
-                .into_iter()
-                .for_each(|done| drop(done.send(Ok(self.epoch))));
+            let epoch = self.epoch;
+            answers.into_iter().for_each(|done| drop(done.send(Ok(epoch))));
             return Ok(());
         }
-        let record = record_of(&cut)?;
-        let ticket = self.journal.append(&JournalRecord::Step(record))?;
-        let epoch = cut.epoch;
-        let changes = self.compute(cut)?;
-        wait(&ticket)?;
-        self.publish(epoch, changes)?;
+        let epoch = self.commit(cut)?;
         for done in answers {
             let _ = done.send(Ok(epoch));
         }
         self.adapt(rows, started.elapsed());
         Ok(())
+    }
+
+    /// Journals, computes and publishes a cut.
+    pub(super) fn commit(&mut self, mut cut: Cut) -> Result<Epoch> {
+        let record = record_of(&mut cut);
+        let ticket = self.journal.append(&JournalRecord::Step(record))?;
+        let epoch = cut.epoch;
+        let views = self.views.len();
+        let changes = self.compute(cut)?;
+        wait(&ticket)?;
+        self.publish(epoch, changes)?;
+        if self.views.len() < views {
+            self.stop_unread_sources();
+        }
+        Ok(epoch)
+    }
+
+    /// The writes of one step: whole transactions in their order, as many as its record may hold,
+    /// and at most one for each table, so that each is checked against the rows it will change.
+    #[expect(clippy::type_complexity, reason = "writes and who waits for them")]
+    fn take_staged(
+        &mut self,
+    ) -> Result<(Vec<(Write, Vec<u8>)>, Vec<oneshot::Sender<Result<Epoch>>>)> {
+        let mut writes: Vec<(Write, Vec<u8>)> = Vec::new();
+        let mut answers = Vec::new();
+        let mut bytes = 0;
+        while let Some(next) = self.staged.front() {
+            let size: usize = next.writes.iter().map(|(_, payload)| payload.len()).sum();
+            let is_written = |id: ObjectId| {
+                self.tables.contains_key(&id) && writes.iter().any(|(w, _)| w.object == id)
+            };
+            if next.writes.iter().any(|(write, _)| is_written(write.object))
+                || (!writes.is_empty() && bytes + size > WRITE_BYTES_MAX)
+            {
+                break;
+            }
+            let Staged { writes: own, done } = self.staged.pop_front().expect("just seen");
+            let mut is_accepted = true;
+            for (write, _) in own.iter().filter(|(w, _)| self.tables.contains_key(&w.object)) {
+                is_accepted &= self.published.accepts(write.object, &write.delta)?;
+            }
+            if !is_accepted {
+                let _ = done.send(Err(Error::new(
+                    SqlState::SERIALIZATION_FAILURE,
+                    "could not serialize access due to concurrent update",
+                )
+                .hint("run the transaction again")));
+                continue;
+            }
+            bytes += size;
+            writes.extend(own);
+            answers.push(done);
+        }
+        Ok((writes, answers))
     }
 
     /// Keeps a step near the time in which nobody notices it, by the rate that steps reach.
@@ -580,7 +680,7 @@ impl Stepper {
     }
 
     /// Takes what the inputs have queued, within the bounds of a step.
-    fn cut(&mut self, writes: Vec<Write>) -> Result<Cut> {
+    fn cut(&mut self, writes: Vec<(Write, Vec<u8>)>) -> Result<Cut> {
         let now = self.options.clock.now_micros();
         let clock_micros = now.max(self.clock_micros);
         let mut cut = Cut {
@@ -589,6 +689,7 @@ impl Stepper {
             events: Vec::new(),
             chunks: Vec::new(),
             writes: Vec::new(),
+            payloads: Vec::new(),
         };
         let active = self
             .sources
@@ -614,10 +715,12 @@ impl Stepper {
     }
 
     /// Writes to topics go to their logs and into the step as chunks; those to tables as they are.
-    fn cut_writes(&mut self, writes: Vec<Write>, cut: &mut Cut) -> Result<()> {
+    fn cut_writes(&mut self, writes: Vec<(Write, Vec<u8>)>, cut: &mut Cut) -> Result<()> {
         let mut tickets: Vec<Ticket> = Vec::new();
-        for write in writes {
+        for (write, payload) in writes {
             let Some(source) = self.sources.get(&write.object) else {
+                let table = write.object;
+                cut.payloads.push(TableWrite { table, payload });
                 cut.writes.push(write);
                 continue;
             };
@@ -631,7 +734,6 @@ impl Stepper {
             let rows = write.delta.rows();
             let count = u32::try_from(rows.num_rows())
                 .map_err(|_| Error::internal("a write has less than 2^32 rows"))?;
-            let payload = encode_batch(rows, None)?;
             let checksum = crc32fast::hash(&payload);
             let bytes = payload.len();
             let ticket = log.append(payload, count)?;
@@ -702,13 +804,14 @@ impl Stepper {
             for tee in source.tees.values_mut() {
                 tee.push(chunk);
             }
-            let delta = source.state.take(chunk, cut.clock_micros)?;
+            let (delta, failed) = source.state.take(chunk, cut.clock_micros)?;
             let input = inputs.get_mut(id).expect("every source has an input");
             if !delta.is_empty() {
                 input.deltas.push(delta);
             }
-            if !chunk.bad.is_empty() {
-                let rows = chunk.bad.iter().map(|bad| error_row(bad, cut.clock_micros));
+            if !chunk.bad.is_empty() || !failed.is_empty() {
+                let bad = chunk.bad.iter().chain(&failed);
+                let rows = bad.map(|bad| error_row(bad, cut.clock_micros));
                 changes.errors.push((*id, rows.collect()));
             }
         }
@@ -815,13 +918,7 @@ impl Stepper {
                 change.count(id, &output.counts, bytes);
                 change.record_errors(
                     id,
-                    output.errors.into_iter().map(|error| ErrorRow {
-                        at_micros: clock_micros,
-                        partition: None,
-                        offset: None,
-                        reason: error.reason,
-                        row: error.row,
-                    }),
+                    output.errors.into_iter().map(|error| ErrorRow::of_row(error, clock_micros)),
                 );
                 if let Some(delta) = output.delta
                     && let Err(error) = change.apply(id, epoch, &delta)
@@ -869,39 +966,24 @@ impl Cut {
     }
 }
 
-/// The cut as the journal keeps it: neighbouring chunks of a partition are one run.
-fn record_of(cut: &Cut) -> Result<StepRecord> {
-    let mut runs: Vec<Run> = Vec::new();
-    for (source, chunk) in &cut.chunks {
-        let rows = chunk.rows.num_rows() as u64;
-        runs.push(Run {
-            source: *source,
-            partition: chunk.partition,
-            from: chunk.from,
-            to: chunk.to,
-            rows,
-            checksum: u64::from(chunk.checksum),
-        });
-    }
-    let writes = cut
-        .writes
-        .iter()
-        .map(|write| {
-            let payload = encode_delta(&write.delta)?;
-            Ok(TableWrite {
-                table: write.object,
-                payload,
-            })
-        })
-        .collect::<Result<_>>()?;
-    Ok(StepRecord {
+/// The cut as the journal keeps it.
+fn record_of(cut: &mut Cut) -> StepRecord {
+    let run = |(source, chunk): &(ObjectId, Chunk)| Run {
+        source: *source,
+        partition: chunk.partition,
+        from: chunk.from,
+        to: chunk.to,
+        rows: chunk.rows.num_rows() as u64,
+        checksum: u64::from(chunk.checksum),
+    };
+    StepRecord {
         epoch: cut.epoch,
         clock_micros: cut.clock_micros,
-        runs,
+        runs: cut.chunks.iter().map(run).collect(),
         events: cut.events.clone(),
         watermarks: Vec::new(),
-        writes,
-    })
+        writes: std::mem::take(&mut cut.payloads),
+    }
 }
 
 fn encode_delta(delta: &DeltaBatch) -> Result<Vec<u8>> {
@@ -927,40 +1009,42 @@ fn wait(ticket: &Ticket) -> Result<()> {
 
 /// Partitions that have just become idle.
 fn idle_partitions(source: &Source, now: i64) -> Vec<PartitionId> {
-    let Some(reader) = &source.reader else {
-        return Vec::new();
-    };
     let timeout = source.state.spec().idle_timeout_micros;
-    if timeout == 0 || reader.is_filled() {
-        return Vec::new();
-    }
-    let at_end = reader.at_end();
-    let is_idle =
-        |(partition, state): &(&PartitionId, &crate::dataflow::source::PartitionState)| {
-            !state.is_idle
-                && at_end.get(*partition) == Some(&state.position)
-                && (state.rows == 0 || now.saturating_sub(state.row_at_micros) >= timeout)
-        };
-    source
-        .state
-        .partitions
-        .iter()
-        .filter(is_idle)
-        .map(|(partition, _)| *partition)
-        .collect()
+    let is_idle = |state: &PartitionState| {
+        state.rows == 0 || now.saturating_sub(state.row_at_micros) >= timeout
+    };
+    let partitions = silent_partitions(source).into_iter();
+    partitions.filter(|(_, state)| is_idle(state)).map(|(partition, _)| partition).collect()
 }
 
 /// When the next partition will be idle if no row comes.
 fn idle_deadline(source: &Source) -> Option<i64> {
-    let reader = source.reader.as_ref()?;
     let timeout = source.state.spec().idle_timeout_micros;
-    let at_end = reader.at_end();
-    let waits = source.state.partitions.iter().filter(|(partition, state)| {
-        timeout > 0 && !state.is_idle && at_end.get(*partition) == Some(&state.position)
-    });
-    waits
-        .map(|(_, state)| state.row_at_micros.saturating_add(timeout))
-        .min()
+    let partitions = silent_partitions(source).into_iter();
+    partitions.map(|(_, state)| state.row_at_micros.saturating_add(timeout)).min()
+}
+
+/// Active partitions that are known to be read to their end, of a source that tells time.
+fn silent_partitions(source: &Source) -> Vec<(PartitionId, PartitionState)> {
+    let spec = source.state.spec();
+    if spec.idle_timeout_micros == 0 || spec.watermark.is_none() {
+        return Vec::new();
+    }
+    let at_end = match &source.reader {
+        Some(reader) if reader.is_filled() => return Vec::new(),
+        Some(reader) => reader.at_end(),
+        // An embedded topic has no rows that its step has not seen.
+        None if spec.is_embedded => {
+            let partitions = source.state.partitions.iter();
+            partitions.map(|(partition, state)| (*partition, state.position)).collect()
+        }
+        None => return Vec::new(),
+    };
+    let is_silent = |(partition, state): &(&PartitionId, &PartitionState)| {
+        !state.is_idle && at_end.get(*partition) == Some(&state.position)
+    };
+    let partitions = source.state.partitions.iter().filter(is_silent);
+    partitions.map(|(partition, state)| (*partition, *state)).collect()
 }
 
 fn panic_text(panic: &Box<dyn std::any::Any + Send>) -> String {

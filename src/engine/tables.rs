@@ -395,7 +395,7 @@ fn read_source(
     while open > 0 && limit.is_none_or(|limit| rows < limit) {
         match reader.poll(READER_POLL)? {
             Polled::Chunk(chunk) => {
-                let delta = state.take(&chunk, 0)?;
+                let (delta, _) = state.take(&chunk, 0)?;
                 let batch = delta.rows().clone();
                 for start in (0..batch.num_rows()).step_by(CHUNK_ROWS_MAX) {
                     let length = CHUNK_ROWS_MAX.min(batch.num_rows() - start);

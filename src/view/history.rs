@@ -109,6 +109,11 @@ impl History {
         self.trim();
     }
 
+    /// The epoch of the last change.
+    pub fn last(&self) -> Epoch {
+        self.changes.back().map_or(self.floor, |(change, _)| change.epoch)
+    }
+
     /// The oldest epoch that [`History::since`] accepts.
     pub fn floor(&self) -> Epoch {
         self.floor

@@ -368,6 +368,46 @@ impl Store {
             .map_err(|error| Error::internal(format!("rows of one view: {error}")))
     }
 
+    /// Whether a change can be applied: it removes only rows that are there, and leaves at most one
+    /// row under a key. A change that was computed from rows that have changed since cannot.
+    pub fn accepts(&self, delta: &DeltaBatch) -> Result<bool> {
+        let columns = self.key_columns();
+        let Some(index) = self.index.as_ref().filter(|_| !columns.is_empty()) else {
+            return Ok(true);
+        };
+        let arrays = delta.rows().columns();
+        let keys: Vec<ArrayRef> = columns.iter().map(|&column| arrays[column].clone()).collect();
+        let batch = KeyBatch::new(index, &keys)?;
+        let mut slots = Vec::new();
+        index.lookup(&batch, &mut slots);
+        // Keys that are not there are told apart by a table of their own.
+        let types: Vec<_> = keys.iter().map(|key| key.data_type().clone()).collect();
+        let mut others = KeyTable::new(&types)?;
+        let mut numbers = Vec::new();
+        others.insert(&KeyBatch::new(&others, &keys)?, &mut numbers);
+        let mut sums: Vec<Option<i64>> = vec![None; others.slots()];
+        let most = match &self.identity {
+            Identity::Key(_) => 1,
+            Identity::Row | Identity::AppendOnly => i64::MAX,
+        };
+        for (row, (&slot, &number)) in slots.iter().zip(&numbers).enumerate() {
+            let there = if slot == NO_SLOT { 0 } else { self.weight(slot) };
+            let sum = sums[number as usize].get_or_insert(there);
+            let weight = delta.weights().get(row);
+            *sum += weight;
+            if weight < 0 && slot != NO_SLOT && *sum == 0 && most == 1 {
+                let (chunk, place) = place(slot);
+                let arena = &self.chunks[chunk].arena;
+                let is_same =
+                    arena.equal(&[slot_number(place)], arrays, &[slot_number(row)])?[0];
+                if !is_same {
+                    return Ok(false);
+                }
+            }
+        }
+        Ok(sums.iter().flatten().all(|sum| (0..=most).contains(sum)))
+    }
+
     /// Which keys (columns in the identity's order) are there.
     pub fn contains(&self, keys: &[ArrayRef]) -> Result<Vec<bool>> {
         assert!(
