@@ -9,6 +9,7 @@
 use std::sync::Arc;
 
 use arrow::datatypes::{DataType, FieldRef, SchemaRef};
+use datafusion::catalog::cte_worktable::CteWorkTable;
 use datafusion::common::TableReference;
 use datafusion::config::ConfigOptions;
 use datafusion::datasource::provider_as_source;
@@ -187,6 +188,15 @@ impl ContextProvider for Planner<'_> {
         Ok(provider_as_source(
             function.create_table_provider_with_args(call)?,
         ))
+    }
+
+    fn create_cte_work_table(
+        &self,
+        name: &str,
+        schema: SchemaRef,
+    ) -> DataFusionResult<Arc<dyn TableSource>> {
+        let table = CteWorkTable::new(name, schema);
+        Ok(provider_as_source(Arc::new(table)))
     }
 
     fn get_variable_type(&self, _names: &[String]) -> Option<DataType> {

@@ -20,6 +20,7 @@
 mod aggregate;
 mod build;
 mod columns;
+pub mod compatibility;
 mod context;
 mod explain;
 mod failure;
