@@ -190,8 +190,8 @@ impl TotalRule {
             .ok_or(OutOfRange("value out of range: overflow"))?;
         #[expect(clippy::cast_precision_loss, reason = "a quotient is rounded anyway")]
         Ok(match self.total {
-            Total::Sum => sum,
-            Total::Average => sum / count as f64,
+            Total::Average if sum.is_finite() => sum / count as f64,
+            Total::Sum | Total::Average => sum,
         })
     }
 }

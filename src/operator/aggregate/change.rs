@@ -99,6 +99,11 @@ impl Selection {
         missing.each(|_, slot, weight| self.absent[slot] += weight);
     }
 
+    /// Whether every row has counted so far.
+    pub fn is_whole(&self) -> bool {
+        self.absent.is_empty()
+    }
+
     /// How many of a group's rows do not count.
     #[inline]
     pub fn absent(&self, slot: u32) -> i64 {

@@ -11,10 +11,15 @@
 //!
 //! Columns are evaluated, compared with what was out, and put together for all groups at once.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, Int64Array, RecordBatch, RecordBatchOptions};
-use arrow::compute::interleave;
+use arrow::array::{
+    Array, ArrayRef, Int64Array, RecordBatch, RecordBatchOptions, UInt32Array, make_comparator,
+};
+use arrow::buffer::BooleanBuffer;
+use arrow::compute::kernels::cmp::not_distinct;
+use arrow::compute::{SortOptions, interleave, take};
 use arrow::datatypes::Schema;
 
 use crate::delta::{DeltaBatch, Weights, arrow_error};
@@ -37,52 +42,70 @@ struct Evaluation {
 /// A group whose row changes.
 struct Outcome {
     slot: u32,
-    was_out: bool,
-    /// The group's row in the evaluation; `None` when it has none any more.
-    row: Option<u32>,
+    /// Its row among those that were out; `None` when it was not.
+    old: Option<u32>,
+    /// Its row in the evaluation; `None` when it has none any more.
+    new: Option<u32>,
 }
 
 impl Aggregate {
     /// Puts out the changes of the groups and notes what is out then.
+    ///
+    /// With a million groups each look at a group's state misses the cache, so it is copied once
+    /// and everything after runs over columns in the candidates' order.
     pub(super) fn emit(&mut self, candidates: &[u32], out: &mut Output) -> Result<()> {
-        let live = candidates
+        let group = |&slot: &u32| self.groups[slot as usize];
+        let groups: Vec<Group> = candidates.iter().map(group).collect();
+        let is_global = self.spec.is_global;
+        let live = || {
+            let both = candidates.iter().zip(&groups);
+            both.filter(|(_, group)| is_global || group.rows > 0)
+        };
+        let slots = live().map(|(&slot, _)| slot).collect();
+        let rows: Vec<i64> = live().map(|(_, group)| group.rows).collect();
+        let evaluation = self.evaluate(slots, &rows)?;
+        if !evaluation.failures.is_empty() || groups.iter().any(|group| group.is(Group::FAILED)) {
+            self.report_failures(&evaluation, out)?;
+        }
+        let mut outcomes = self.outcomes(candidates, &groups, &evaluation);
+        let was_out = candidates
             .iter()
-            .copied()
-            .filter(|&slot| self.is_live(slot))
-            .collect();
-        let evaluation = self.evaluate(live)?;
-        self.report_failures(&evaluation, out)?;
-        let outcomes = self.outcomes(candidates, &evaluation)?;
+            .zip(&groups)
+            .filter(|(_, group)| group.is(Group::EMITTED));
+        let was_out: Vec<u32> = was_out.map(|(&slot, _)| slot).collect();
+        let old = self.emitted.gather(&was_out)?;
+        drop_unchanged(&mut outcomes, &old, &evaluation.columns)?;
         if outcomes.is_empty() {
             return Ok(());
         }
-        out.emit(self.changed_rows(&outcomes, &evaluation)?);
+        out.emit(self.changed_rows(&outcomes, &old, &evaluation)?);
         self.note(&outcomes, &evaluation)
     }
 
-    fn evaluate(&self, slots: Vec<u32>) -> Result<Evaluation> {
+    fn evaluate(&self, slots: Vec<u32>, rows: &[i64]) -> Result<Evaluation> {
         let mut columns: Vec<ArrayRef> = Vec::with_capacity(self.calls.len());
         let mut failures = Vec::new();
         for call in &self.calls {
-            match call {
+            columns.push(match call {
                 Call::Count { selection } => {
-                    let counts = self.counts(&slots, *selection)?;
-                    columns.push(Arc::new(Int64Array::from(counts)));
+                    let counts = self.counts(&slots, rows, *selection)?;
+                    Arc::new(Int64Array::from(counts.into_owned()))
                 }
                 Call::Stored {
                     store,
                     selection,
                     reading,
                 } => {
-                    let counts = self.counts(&slots, *selection)?;
+                    let counts = self.counts(&slots, rows, *selection)?;
                     let groups = Groups {
                         slots: &slots,
                         counts: &counts,
                     };
-                    let store = &self.stores[*store].store;
-                    columns.push(store.read(reading, groups, &mut failures)?);
+                    self.stores[*store]
+                        .store
+                        .read(reading, groups, &mut failures)?
                 }
-            }
+            });
         }
         // Of several failures of one group the leftmost call's is told.
         failures.sort_by_key(|failure| failure.row);
@@ -94,24 +117,26 @@ impl Aggregate {
         })
     }
 
-    /// How many rows of each group a selection counts.
-    fn counts(&self, slots: &[u32], selection: Option<usize>) -> Result<Vec<i64>> {
-        let rows = |slot: u32| self.groups[slot as usize].rows;
-        let counts: Vec<i64> = match selection {
-            None => slots.iter().map(|&slot| rows(slot)).collect(),
-            Some(selection) => {
-                let selection = &self.selections[selection];
-                slots
-                    .iter()
-                    .map(|&slot| rows(slot) - selection.absent(slot))
-                    .collect()
-            }
+    /// How many of each group's rows a selection counts.
+    fn counts<'a>(
+        &self,
+        slots: &[u32],
+        rows: &'a [i64],
+        selection: Option<usize>,
+    ) -> Result<Cow<'a, [i64]>> {
+        let selection = selection.map(|selection| &self.selections[selection]);
+        let Some(selection) = selection.filter(|selection| !selection.is_whole()) else {
+            return Ok(Cow::Borrowed(rows));
         };
+        let both = slots.iter().zip(rows);
+        let counts: Vec<i64> = both
+            .map(|(&slot, rows)| rows - selection.absent(slot))
+            .collect();
         match counts.iter().any(|&count| count < 0) {
             true => Err(Error::internal(
                 "more values of a group were retracted than were there",
             )),
-            false => Ok(counts),
+            false => Ok(Cow::Owned(counts)),
         }
     }
 
@@ -155,73 +180,61 @@ impl Aggregate {
         }
     }
 
-    /// The groups whose row changes, in the order of the candidates.
-    fn outcomes(&self, candidates: &[u32], evaluation: &Evaluation) -> Result<Vec<Outcome>> {
+    /// The groups that were out or have a row now, in the order of the candidates.
+    fn outcomes(
+        &self,
+        candidates: &[u32],
+        groups: &[Group],
+        evaluation: &Evaluation,
+    ) -> Vec<Outcome> {
         let mut failing = evaluation
             .failures
             .iter()
             .map(|failure| failure.row)
             .peekable();
         let mut live = (0..).zip(&evaluation.slots).peekable();
+        let mut was_out = 0..;
         let mut outcomes = Vec::with_capacity(candidates.len());
-        // Rows that were out and are there now, to be compared; and their place in `outcomes`.
-        let (mut slots, mut rows, mut places) = (Vec::new(), Vec::new(), Vec::new());
-        for &slot in candidates {
-            let was_out = self.groups[slot as usize].is(Group::EMITTED);
-            let row = live.next_if(|(_, live)| **live == slot).map(|(row, _)| row);
-            let row = row.filter(|row| failing.next_if_eq(row).is_none());
-            if let (true, Some(row)) = (was_out, row) {
-                slots.push(slot);
-                rows.push(row);
-                places.push(outcomes.len());
-            }
-            if was_out || row.is_some() {
-                outcomes.push(Outcome { slot, was_out, row });
+        for (&slot, group) in candidates.iter().zip(groups) {
+            let old = group.is(Group::EMITTED).then(|| was_out.next()).flatten();
+            let new = live.next_if(|(_, live)| **live == slot).map(|(row, _)| row);
+            let new = new.filter(|row| failing.next_if_eq(row).is_none());
+            if old.is_some() || new.is_some() {
+                outcomes.push(Outcome { slot, old, new });
             }
         }
-        let is_equal = self.emitted.equal(&slots, &evaluation.columns, &rows)?;
-        let mut unchanged = places
-            .iter()
-            .zip(is_equal)
-            .filter(|(_, equal)| *equal)
-            .peekable();
-        let mut place = 0;
-        outcomes.retain(|_| {
-            let is_unchanged = unchanged
-                .next_if(|(unchanged, _)| **unchanged == place)
-                .is_some();
-            place += 1;
-            !is_unchanged
-        });
-        Ok(outcomes)
+        outcomes
     }
 
     /// The retractions and insertions, those of one group next to each other.
-    fn changed_rows(&self, outcomes: &[Outcome], evaluation: &Evaluation) -> Result<DeltaBatch> {
+    fn changed_rows(
+        &self,
+        outcomes: &[Outcome],
+        old: &[ArrayRef],
+        evaluation: &Evaluation,
+    ) -> Result<DeltaBatch> {
         let mut slots = Vec::with_capacity(outcomes.len() * 2);
         let mut weights = Vec::with_capacity(outcomes.len() * 2);
         // Where a value comes from: what was out (0) or the evaluation (1), and which row there.
         let mut picks = Vec::with_capacity(outcomes.len() * 2);
-        let mut old_slots = Vec::new();
+        let mut is_insertion_only = true;
         for outcome in outcomes {
-            if outcome.was_out {
+            if let Some(row) = outcome.old {
+                is_insertion_only = false;
                 slots.push(outcome.slot);
                 weights.push(-1);
-                picks.push((0, old_slots.len()));
-                old_slots.push(outcome.slot);
+                picks.push((0, row as usize));
             }
-            if let Some(row) = outcome.row {
+            if let Some(row) = outcome.new {
                 slots.push(outcome.slot);
                 weights.push(1);
                 picks.push((1, row as usize));
             }
         }
-        let is_all_new = old_slots.is_empty() && picks.len() == evaluation.slots.len();
         let mut columns = self.key_columns(&slots)?;
-        if is_all_new {
+        if is_insertion_only && picks.len() == evaluation.slots.len() {
             columns.extend_from_slice(&evaluation.columns);
         } else {
-            let old = self.emitted.gather(&old_slots)?;
             for (old, new) in old.iter().zip(&evaluation.columns) {
                 let sources: [&dyn Array; 2] = [old, new];
                 columns.push(interleave(&sources, &picks).map_err(arrow_error)?);
@@ -229,7 +242,7 @@ impl Aggregate {
         }
         let options = RecordBatchOptions::new().with_row_count(Some(slots.len()));
         let rows = RecordBatch::try_new_with_options(self.spec.output.clone(), columns, &options);
-        let weights = match old_slots.is_empty() {
+        let weights = match is_insertion_only {
             true => Weights::Ones,
             false => Weights::Each(weights.into()),
         };
@@ -240,8 +253,8 @@ impl Aggregate {
     fn note(&mut self, outcomes: &[Outcome], evaluation: &Evaluation) -> Result<()> {
         let (mut slots, mut rows, mut gone) = (Vec::new(), Vec::new(), Vec::new());
         for outcome in outcomes {
-            self.groups[outcome.slot as usize].set(Group::EMITTED, outcome.row.is_some());
-            match outcome.row {
+            self.groups[outcome.slot as usize].set(Group::EMITTED, outcome.new.is_some());
+            match outcome.new {
                 Some(row) => {
                     slots.push(outcome.slot);
                     rows.push(row);
@@ -252,4 +265,49 @@ impl Aggregate {
         self.emitted.release(&gone);
         self.emitted.write(&slots, &evaluation.columns, &rows)
     }
+}
+
+/// Takes out the groups whose row is what it was.
+fn drop_unchanged(outcomes: &mut Vec<Outcome>, old: &[ArrayRef], new: &[ArrayRef]) -> Result<()> {
+    let pairs = || {
+        outcomes
+            .iter()
+            .filter_map(|outcome| Some((outcome.old?, outcome.new?)))
+    };
+    let old_rows: UInt32Array = pairs().map(|(old, _)| Some(old)).collect();
+    let new_rows: UInt32Array = pairs().map(|(_, new)| Some(new)).collect();
+    let mut is_equal = BooleanBuffer::new_set(old_rows.len());
+    for (old, new) in old.iter().zip(new) {
+        if is_equal.count_set_bits() == 0 {
+            return Ok(());
+        }
+        let old = pick(old, &old_rows)?;
+        let new = pick(new, &new_rows)?;
+        is_equal = &is_equal & &equal(&old, &new)?;
+    }
+    let mut is_equal = is_equal.iter();
+    outcomes.retain(|outcome| {
+        outcome.old.is_none() || outcome.new.is_none() || is_equal.next() != Some(true)
+    });
+    Ok(())
+}
+
+/// The rows of a column; itself where they are all of them, which rising row numbers are when they
+/// are as many.
+fn pick(column: &ArrayRef, rows: &UInt32Array) -> Result<ArrayRef> {
+    match rows.len() == column.len() {
+        true => Ok(column.clone()),
+        false => take(column, rows, None).map_err(arrow_error),
+    }
+}
+
+/// Row by row whether the values are the same; NULL is equal to NULL, NaN to NaN.
+fn equal(old: &ArrayRef, new: &ArrayRef) -> Result<BooleanBuffer> {
+    if old.data_type().is_nested() {
+        let compare = make_comparator(old, new, SortOptions::default()).map_err(arrow_error)?;
+        let is_equal = |row| compare(row, row).is_eq();
+        return Ok(BooleanBuffer::collect_bool(old.len(), is_equal));
+    }
+    let is_equal = not_distinct(old, new).map_err(arrow_error)?;
+    Ok(is_equal.values().clone())
 }

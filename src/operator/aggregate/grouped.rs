@@ -145,11 +145,6 @@ impl Aggregate {
         })
     }
 
-    /// Whether the group has a row to put out.
-    pub(super) fn is_live(&self, slot: u32) -> bool {
-        self.spec.is_global || self.groups[slot as usize].rows > 0
-    }
-
     /// Room for as many groups as have a slot.
     pub(super) fn grow(&mut self, groups: usize) {
         if self.groups.len() < groups {
@@ -279,14 +274,35 @@ impl Aggregate {
         step.bounds[0].0[self.spec.group[close.column]].map(|EventTime(bound)| bound)
     }
 
-    /// The groups that may put out a change now: the touched ones, or of them those whose windows
-    /// are closed, after those whose windows close now.
-    fn candidates(&mut self, dirty: &[u32], bound: Option<i64>) -> Vec<u32> {
-        let Some(windows) = &mut self.windows else {
-            return dirty.to_vec();
-        };
+    /// Ends the step for the groups that it touched. Returns those without rows.
+    fn close_step(&mut self, dirty: &[u32]) -> Result<Vec<u32>> {
+        let mut dead = Vec::new();
+        for &slot in dirty {
+            let group = &mut self.groups[slot as usize];
+            group.set(Group::DIRTY, false);
+            if !group.is(Group::CHANGED) {
+                group.set(Group::CHANGED, true);
+                self.changed.push(slot);
+            }
+            match group.rows {
+                ..0 => {
+                    let message = "more rows of a group were retracted than were there";
+                    return Err(Error::internal(message));
+                }
+                0 if !self.spec.is_global => dead.push(slot),
+                _ => {}
+            }
+        }
+        Ok(dead)
+    }
+
+    /// Where rows appear when windows close: the groups that may put out a change now, those whose
+    /// windows close and those touched ones whose windows are closed. `None` where every touched
+    /// group may.
+    fn closing(&mut self, dirty: &[u32], bound: Option<i64>) -> Option<Vec<u32>> {
+        let windows = self.windows.as_mut()?;
         if windows.close().emit == CloseEmit::OnUpdate {
-            return dirty.to_vec();
+            return None;
         }
         let mut candidates = match bound {
             Some(bound) => windows.close_until(bound),
@@ -303,7 +319,7 @@ impl Aggregate {
         for &slot in &candidates[..closing] {
             self.groups[slot as usize].set(Group::CLOSING, false);
         }
-        candidates
+        Some(candidates)
     }
 
     fn mark_changed(&mut self, slots: &[u32]) {
@@ -401,25 +417,15 @@ impl Operator for Aggregate {
             selected.store.settle(&self.dirty)?;
         }
         let dirty = std::mem::take(&mut self.dirty);
-        for &slot in &dirty {
-            let group = &mut self.groups[slot as usize];
-            group.set(Group::DIRTY, false);
-            if group.rows < 0 {
-                return Err(Error::internal(
-                    "more rows of a group were retracted than were there",
-                ));
-            }
-        }
+        let dead = self.close_step(&dirty)?;
         let bound = self.end_bound(step);
-        let candidates = self.candidates(&dirty, bound);
-        self.mark_changed(&dirty);
-        self.mark_changed(&candidates);
-        self.emit(&candidates, out)?;
-        let dead: Vec<u32> = dirty
-            .iter()
-            .copied()
-            .filter(|&slot| !self.is_live(slot))
-            .collect();
+        match self.closing(&dirty, bound) {
+            Some(candidates) => {
+                self.mark_changed(&candidates);
+                self.emit(&candidates, out)?;
+            }
+            None => self.emit(&dirty, out)?,
+        }
         if let Some(windows) = &mut self.windows {
             dead.iter().for_each(|&slot| windows.remove(slot));
         }
