@@ -348,3 +348,7 @@ pub const WINDOW_ROWS_MAX: usize = 64 * 1024;
 /// Bytes that one transaction may write: its rows are one journal record, and a record is at most
 /// 64 MiB.
 pub const WRITE_BYTES_MAX: usize = 48 << 20;
+
+/// How long a transaction that holds a table waits for another before it counts as a deadlock: far
+/// longer than a write takes, far shorter than a client's patience.
+pub const LOCK_WAIT_MAX: std::time::Duration = std::time::Duration::from_secs(5);

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use arrow::datatypes::SchemaRef;
+use datafusion::logical_expr::Expr;
 use serde::{Deserialize, Serialize};
 
 use crate::base::{ObjectId, Offset, PartitionId};
@@ -112,4 +113,6 @@ pub struct Relation {
     pub bounded: Vec<usize>,
     /// The column with the declared watermark; its rows are judged for lateness.
     pub event_time: Option<usize>,
+    /// For each column what INSERT puts where it names no value; empty where there is no DEFAULT.
+    pub defaults: Vec<Option<Expr>>,
 }

@@ -9,7 +9,7 @@
 //! There is no other path: a server that was stopped in order starts the same way. A run that reads
 //! back with another checksum is an error that names it.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::sync::mpsc::SyncSender;
 
@@ -99,6 +99,7 @@ pub(super) fn recover(
     };
     let missing = stepper.restore(objects, &state)?;
     stepper.replay(records)?;
+    stepper.take_orphans()?;
     for view in missing {
         let RecoveredView {
             id,
@@ -140,6 +141,11 @@ struct State {
 }
 
 impl State {
+    /// Since when the relation is what the checkpoint holds.
+    fn floor(&self, id: ObjectId) -> Option<Epoch> {
+        self.meta.changed.get(&id).copied()
+    }
+
     /// The changes of one operator or store, in the order in which they were written.
     fn load(&self, dataflow: ObjectId) -> Result<Vec<(Address, TableChange)>> {
         let Some(manifest) = &self.manifest else {
@@ -203,7 +209,7 @@ impl Stepper {
                 self.checkpointer.is_restored(id);
             }
             self.tables.insert(id, table);
-            self.publish_collection(id, Some(store));
+            self.publish_collection_since(id, Some(store), state.floor(id));
         }
         let mut missing: Vec<RecoveredView> = Vec::new();
         for view in objects.views {
@@ -219,15 +225,20 @@ impl Stepper {
                 _ => missing.push(view),
             }
         }
+        let is_gone =
+            |id: &ObjectId| !self.views.contains_key(id) && !self.tables.contains_key(id);
+        let manifest = state.manifest.as_ref();
+        let addresses = manifest.iter().flat_map(|manifest| manifest.addresses());
+        let gone: BTreeSet<ObjectId> =
+            addresses.map(|address| address.dataflow).filter(is_gone).collect();
+        gone.into_iter().for_each(|id| self.checkpointer.forget(id));
         // The rows' columns follow from who reads them.
         let ids: Vec<ObjectId> = self.sources.keys().copied().collect();
         for id in ids {
-            let wanted = self.wanted(id);
-            self.sources
-                .get_mut(&id)
-                .expect("just listed")
-                .state
-                .want(wanted)?;
+            let (wanted, is_read) = (self.wanted(id), self.is_read(id));
+            let source = self.sources.get_mut(&id).expect("just listed");
+            source.is_running |= is_read;
+            source.state.want(wanted)?;
         }
         Ok(missing)
     }
@@ -251,7 +262,7 @@ impl Stepper {
         store.restore(rows)?;
         dataflow.resume();
         self.views.insert(view.id, dataflow);
-        self.publish_collection(view.id, Some(store));
+        self.publish_collection_since(view.id, Some(store), state.floor(view.id));
         self.checkpointer.is_restored(view.id);
         Ok(())
     }
@@ -283,7 +294,7 @@ impl Stepper {
     fn replay_readers(&self, steps: &[StepRecord]) -> Result<BTreeMap<ObjectId, Replay>> {
         let mut ranges: BTreeMap<ObjectId, BTreeMap<PartitionId, ReadRange>> = BTreeMap::new();
         for run in steps.iter().flat_map(|step| &step.runs) {
-            if !self.sources.contains_key(&run.source) {
+            if !self.is_replayed(run.source) {
                 continue;
             }
             let range = ranges
@@ -320,33 +331,34 @@ impl Stepper {
             .collect()
     }
 
+    /// Whether a source's runs are read again: not if nothing that runs would see them.
+    fn is_replayed(&self, id: ObjectId) -> bool {
+        self.sources.get(&id).is_some_and(|source| source.is_running)
+    }
+
     fn replay_cut(
-        &self,
+        &mut self,
         step: StepRecord,
         readers: &mut BTreeMap<ObjectId, Replay>,
     ) -> Result<Cut> {
         let mut chunks = Vec::new();
         for run in &step.runs {
-            let Some(replay) = readers.get_mut(&run.source) else {
-                continue;
-            };
-            chunks.extend(
-                replay
-                    .read(run)?
-                    .into_iter()
-                    .map(|chunk| (run.source, chunk)),
-            );
+            let Some(replay) = readers.get_mut(&run.source) else { continue };
+            match replay.read(run) {
+                Ok(read) => chunks.extend(read.into_iter().map(|chunk| (run.source, chunk))),
+                Err(error) => {
+                    // The others go on; who reads this source says why it does not.
+                    tracing::error!(source = run.source.0, %error, "a source cannot be replayed");
+                    readers.remove(&run.source);
+                    self.fail_readers(run.source, &error)?;
+                }
+            }
         }
         let mut writes = Vec::new();
         for write in step.writes {
-            let Some(table) = self.tables.get(&write.table) else {
-                continue;
-            };
+            let Some(table) = self.tables.get(&write.table) else { continue };
             let delta = decode_delta(&write.payload, &table.schema)?;
-            writes.push(Write {
-                object: write.table,
-                delta,
-            });
+            writes.push(Write { object: write.table, delta });
         }
         Ok(Cut {
             epoch: step.epoch,
@@ -356,6 +368,66 @@ impl Stepper {
             writes,
             payloads: Vec::new(),
         })
+    }
+
+    /// Takes every view that reads the source out of the running ones.
+    fn fail_readers(&mut self, source: ObjectId, cause: &Error) -> Result<()> {
+        let reads = |view: &Dataflow| view.plan().scans().any(|scan| scan.object == source);
+        let failed: Vec<ObjectId> =
+            self.views.iter().filter(|(_, view)| reads(view)).map(|(id, _)| *id).collect();
+        for id in &failed {
+            self.views.remove(id);
+            self.checkpointer.forget(*id);
+        }
+        self.published.change(|change| {
+            failed.iter().for_each(|id| change.fail(*id, cause.clone()));
+            Ok(())
+        })
+    }
+
+    /// Rows that reached an embedded topic's log when the server died before their step was
+    /// journaled: nobody was told of them, and they are in the log for good. They are the next step.
+    fn take_orphans(&mut self) -> Result<()> {
+        let mut chunks = Vec::new();
+        for (id, source) in &self.sources {
+            let spec = source.state.spec();
+            if !spec.is_embedded {
+                continue;
+            }
+            let partitions = spec.connector.partitions()?;
+            let bounds = spec.connector.bounds(&partitions)?;
+            let mut ranges = source.state.ranges(&partitions);
+            for (range, bounds) in ranges.iter_mut().zip(bounds) {
+                range.until = Some(bounds.end);
+            }
+            ranges.retain(|range| range.until.is_some_and(|until| range.from < until));
+            let mut open = ranges.len();
+            if open == 0 {
+                continue;
+            }
+            tracing::info!(source = spec.name, "rows without a step are taken in");
+            let mut reader = spec.connector.reader(ranges, &source.state.decoded())?;
+            while open > 0 {
+                match reader.poll(READER_POLL)? {
+                    Polled::Chunk(chunk) => chunks.push((*id, chunk)),
+                    Polled::Finished(_) => open -= 1,
+                    Polled::AtEnd(..) | Polled::Nothing => {}
+                }
+            }
+        }
+        if chunks.is_empty() {
+            return Ok(());
+        }
+        let now = self.options.clock.now_micros();
+        let cut = Cut {
+            epoch: self.epoch.next(),
+            clock_micros: now.max(self.clock_micros),
+            events: Vec::new(),
+            chunks,
+            writes: Vec::new(),
+            payloads: Vec::new(),
+        };
+        self.commit(cut).map(drop)
     }
 }
 

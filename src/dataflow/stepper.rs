@@ -418,9 +418,19 @@ impl Stepper {
     }
 
     pub(super) fn publish_collection(&self, id: ObjectId, store: Option<Store>) {
-        let epoch = self.epoch;
+        self.publish_collection_since(id, store, None);
+    }
+
+    /// Shows a relation that has been what it is since an epoch; `None` = since now.
+    pub(super) fn publish_collection_since(
+        &self,
+        id: ObjectId,
+        store: Option<Store>,
+        since: Option<Epoch>,
+    ) {
+        let floor = since.unwrap_or(self.epoch);
         let added = self.published.change(|change| {
-            change.add(id, store, History::new(epoch, HISTORY_BYTES_MAX));
+            change.add(id, store, History::new(floor, HISTORY_BYTES_MAX));
             Ok(())
         });
         added.expect("adding a relation cannot fail");

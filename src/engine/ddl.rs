@@ -16,7 +16,7 @@ use crate::catalog::{Definition, Object, ObjectKind};
 use crate::dataflow::{Command, NewView, Progress};
 use crate::engine::define::{self, Defined, Runs, object_key};
 use crate::engine::response::{Cancel, Response, Severity};
-use crate::engine::server::stopped;
+use crate::engine::server::{Engine, stopped};
 use crate::engine::session::{Session, done};
 use crate::error::{Error, Result, SqlState};
 use crate::sql::statement::{
@@ -188,13 +188,10 @@ impl Session {
             return Ok(done(TAG));
         }
         shared.runtime.send(Command::AddView(Box::new(view)))?;
-        let built = self.wait_for_view(answer, &progress, &cancel).await;
-        shared.progress().remove(&definition.id);
-        built?;
-        if let Err(error) = self.persist(&definition).await {
-            self.forget_running(&[definition.id]).await;
-            return Err(error);
-        }
+        let mut building = Building { engine: engine.clone(), id: definition.id, is_done: false };
+        self.wait_for_view(answer, &progress, &cancel).await?;
+        self.persist(&definition).await?;
+        building.is_done = true;
         shared.set_catalog(|catalog| catalog.put(defined.object));
         Ok(done(TAG))
     }
@@ -414,6 +411,27 @@ impl Session {
             running.cancel();
         }
         Ok(done("CANCEL JOB"))
+    }
+}
+
+/// A view that is being built: unless its statement comes to its end, nothing of it stays.
+struct Building {
+    engine: Engine,
+    id: ObjectId,
+    is_done: bool,
+}
+
+impl Drop for Building {
+    fn drop(&mut self) {
+        self.engine.0.progress().remove(&self.id);
+        if self.is_done {
+            return;
+        }
+        let (done, _) = oneshot::channel();
+        let ids = vec![self.id];
+        if self.engine.0.runtime.send(Command::Drop { ids, done }).is_err() {
+            tracing::debug!("the server stopped before an unfinished view was dropped");
+        }
     }
 }
 

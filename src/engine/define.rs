@@ -71,6 +71,7 @@ pub fn define(
                 changelog: plan.changelog,
                 bounded: plan.bounded.clone(),
                 event_time: None,
+                defaults: Vec::new(),
             };
             let depends_on = named(catalog, &create.query, &plan.depends_on)?;
             let object = Object {
@@ -105,6 +106,7 @@ pub fn define(
                 changelog: Changelog::Retracting,
                 bounded: Vec::new(),
                 event_time: None,
+                defaults: Vec::new(),
             };
             Ok(Defined {
                 object: Object {
@@ -350,6 +352,10 @@ fn table(
         true => Identity::Row,
         false => Identity::Key(planned.primary_key.clone()),
     };
+    if planned.watermark.is_some() {
+        return Err(Error::unsupported("a table has no WATERMARK")
+            .hint("CREATE SOURCE … WITH (connector = 'topic') takes rows by INSERT, too"));
+    }
     let relation = planned.relation();
     let table = TableSpec {
         id: definition.id,

@@ -78,7 +78,7 @@ impl Engine {
             catalog,
             objects,
             sources,
-            progress,
+            mut progress,
         } = loaded;
         sweep(&directory, &catalog)?;
         let runtime_options = RuntimeOptions {
@@ -87,6 +87,8 @@ impl Engine {
             checkpoint_interval_micros: options.checkpoint_interval_micros,
         };
         let runtime = Runtime::start(&directory, runtime_options, objects)?;
+        let (_, running) = runtime.published().status();
+        progress.retain(|id, _| running.iter().all(|relation| relation.id != *id));
         Ok(Engine(Arc::new(Shared {
             runtime,
             directory,

@@ -169,6 +169,13 @@ impl RowsTable {
     }
 }
 
+/// What INSERT puts into a column that it does not name.
+fn column_default<'a>(object: &'a Object, column: &str) -> Option<&'a Expr> {
+    let relation = &object.relation;
+    let place = relation.schema.index_of(column).ok()?;
+    relation.defaults.get(place)?.as_ref()
+}
+
 /// Rows as often as their weights say.
 pub fn repeat(delta: &DeltaBatch) -> Result<RecordBatch> {
     let indices = (0..delta.len()).flat_map(|row| {
@@ -209,6 +216,10 @@ impl TableProvider for RowsTable {
 
     fn table_type(&self) -> TableType {
         TableType::Base
+    }
+
+    fn get_column_default(&self, column: &str) -> Option<&Expr> {
+        column_default(&self.object, column)
     }
 
     fn supports_filters_pushdown(
@@ -307,6 +318,10 @@ impl TableProvider for SourceTable {
 
     fn table_type(&self) -> TableType {
         TableType::Base
+    }
+
+    fn get_column_default(&self, column: &str) -> Option<&Expr> {
+        column_default(&self.object, column)
     }
 
     async fn scan(

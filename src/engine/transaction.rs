@@ -37,6 +37,9 @@ impl Transaction {
 
     /// Adds a write to those that COMMIT makes.
     pub fn write(&mut self, object: &Object, delta: DeltaBatch) -> Result<()> {
+        if delta.is_empty() {
+            return Ok(());
+        }
         self.rows += delta.len();
         if self.rows > TRANSACTION_ROWS_MAX {
             return Err(Error::new(

@@ -13,7 +13,7 @@ use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder, WriteOp};
 use datafusion::scalar::ScalarValue;
 use tokio::sync::oneshot;
 
-use crate::base::limits::TRANSACTION_ROWS_MAX;
+use crate::base::limits::{LOCK_WAIT_MAX, TRANSACTION_ROWS_MAX};
 use crate::base::{Epoch, ObjectId};
 use crate::catalog::{Object, ObjectKind};
 use crate::dataflow::{Command, Write};
@@ -47,7 +47,7 @@ impl Session {
         self.refuse_read_only()?;
         let object = self.target(statement)?;
         self.pin_transaction()?;
-        let guard = self.lock(&object).await;
+        let guard = self.lock(&object).await?;
         let (delta, count) = {
             let reading = self.reading().await?;
             let plan = plan_write(&reading, statement)?;
@@ -110,16 +110,28 @@ impl Session {
     }
 
     /// The right to write a table; `None` where nothing is read or checked before writing.
-    async fn lock(&mut self, object: &Object) -> Option<tokio::sync::OwnedMutexGuard<()>> {
+    async fn lock(
+        &mut self,
+        object: &Object,
+    ) -> Result<Option<tokio::sync::OwnedMutexGuard<()>>> {
         if object.kind() != ObjectKind::Table {
-            return None;
+            return Ok(None);
         }
-        if let Some(transaction) = &self.transaction
-            && transaction.locks.iter().any(|(id, _)| *id == object.id())
-        {
-            return None;
+        let held = self.transaction.as_ref().map(|transaction| &transaction.locks);
+        if held.is_some_and(|locks| locks.iter().any(|(id, _)| *id == object.id())) {
+            return Ok(None);
         }
-        Some(self.shared().writer(object.id()).lock_owned().await)
+        let wait = self.shared().writer(object.id()).lock_owned();
+        if held.is_none_or(Vec::is_empty) {
+            return Ok(Some(wait.await));
+        }
+        // Who holds one table and waits for another may wait for somebody who waits for it.
+        match tokio::time::timeout(LOCK_WAIT_MAX, wait).await {
+            Ok(guard) => Ok(Some(guard)),
+            Err(_) => Err(Error::new(SqlState::DEADLOCK_DETECTED, "deadlock detected")
+                .detail(format!("waited {LOCK_WAIT_MAX:?} for table \"{}\"", object.name()))
+                .hint("run the transaction again; write tables in the same order everywhere")),
+        }
     }
 
     async fn apply_or_keep(

@@ -72,6 +72,7 @@ impl PlannedSource {
             },
             bounded: Vec::new(),
             event_time: self.watermark.as_ref().map(|(column, _)| *column),
+            defaults: self.defaults.clone(),
         }
     }
 }
