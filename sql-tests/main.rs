@@ -1,1 +1,101 @@
-//! Tests over the wire.
+//! Tests of whole servers, over the real protocol: what a user types and sees.
+//!
+//! Every test starts the real program on free ports and a directory of its own. SQL scripts stand
+//! in one folder per theme; the other tests are Rust, a file per kind of client or accident:
+//!
+//! | file | proves |
+//! | --- | --- |
+//! | `server` | starts, kills and restarts the program |
+//! | `script` | runs a script with its views made before the data, after it, and with restarts |
+//! | `crash` | SIGKILL of a server that is being written loses and repeats nothing |
+//! | `client` | tokio-postgres: parameters, binary values, cancelling, prepared statements |
+//! | `copying` | COPY in both directions, and a live subscription by COPY |
+//! | `program` | psql and psycopg |
+//! | `broker` | a real Kafka broker |
+//!
+//! `TIDEMILL_TEST_REWRITE=1` writes the answers of the server into the scripts; the difference is
+//! then to be read.
+
+mod broker;
+mod client;
+mod copying;
+mod crash;
+mod program;
+mod script;
+mod server;
+
+use std::collections::BTreeSet;
+
+/// The folders with scripts; each has its test below, so that they run beside each other.
+const THEMES: [&str; 10] = [
+    "aggregates",
+    "errors",
+    "joins",
+    "queries",
+    "show",
+    "subscribe",
+    "tables",
+    "types",
+    "views",
+    "windows",
+];
+
+#[test]
+fn every_folder_with_scripts_has_a_test() {
+    let entries = std::fs::read_dir(script::folder("")).unwrap().map(Result::unwrap);
+    let folders: BTreeSet<String> = entries
+        .filter(|entry| entry.file_type().unwrap().is_dir())
+        .map(|entry| entry.file_name().into_string().unwrap())
+        .collect();
+    assert_eq!(folders, THEMES.iter().map(ToString::to_string).collect());
+}
+
+#[test]
+fn scripts_of_aggregates() {
+    script::run_folder("aggregates");
+}
+
+#[test]
+fn scripts_of_errors() {
+    script::run_folder("errors");
+}
+
+#[test]
+fn scripts_of_joins() {
+    script::run_folder("joins");
+}
+
+#[test]
+fn scripts_of_queries() {
+    script::run_folder("queries");
+}
+
+#[test]
+fn scripts_of_show() {
+    script::run_folder("show");
+}
+
+#[test]
+fn scripts_of_subscribe() {
+    script::run_folder("subscribe");
+}
+
+#[test]
+fn scripts_of_tables() {
+    script::run_folder("tables");
+}
+
+#[test]
+fn scripts_of_types() {
+    script::run_folder("types");
+}
+
+#[test]
+fn scripts_of_views() {
+    script::run_folder("views");
+}
+
+#[test]
+fn scripts_of_windows() {
+    script::run_folder("windows");
+}
