@@ -16,7 +16,6 @@
 //! `TIDEMILL_TEST_REWRITE=1` writes the answers of the server into the scripts; the difference is
 //! then to be read.
 
-mod broker;
 mod client;
 mod copying;
 mod crash;
@@ -42,7 +41,9 @@ const THEMES: [&str; 10] = [
 
 #[test]
 fn every_folder_with_scripts_has_a_test() {
-    let entries = std::fs::read_dir(script::folder("")).unwrap().map(Result::unwrap);
+    let entries = std::fs::read_dir(script::folder(""))
+        .unwrap()
+        .map(Result::unwrap);
     let folders: BTreeSet<String> = entries
         .filter(|entry| entry.file_type().unwrap().is_dir())
         .map(|entry| entry.file_name().into_string().unwrap())

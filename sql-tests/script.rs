@@ -72,28 +72,39 @@ impl Mode {
 
 /// A folder below `sql-tests/`.
 pub fn folder(theme: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("sql-tests").join(theme)
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("sql-tests")
+        .join(theme)
 }
 
 /// Runs every script of a folder in every mode it has; fails at the end with all failures.
 pub fn run_folder(theme: &str) {
-    let entries = fs::read_dir(folder(theme)).unwrap().map(|entry| entry.unwrap().path());
-    let mut scripts: Vec<PathBuf> =
-        entries.filter(|path| path.extension().is_some_and(|end| end == "slt")).collect();
+    let entries = fs::read_dir(folder(theme))
+        .unwrap()
+        .map(|entry| entry.unwrap().path());
+    let mut scripts: Vec<PathBuf> = entries
+        .filter(|path| path.extension().is_some_and(|end| end == "slt"))
+        .collect();
     scripts.sort();
     assert!(!scripts.is_empty(), "no scripts in {theme}");
     if std::env::var("TIDEMILL_TEST_REWRITE").is_ok_and(|value| value == "1") {
         return scripts.iter().for_each(|path| block_on(rewrite(path)));
     }
-    let failures: Vec<String> =
-        scripts.iter().flat_map(|path| block_on(run_script(path))).collect();
+    let failures: Vec<String> = scripts
+        .iter()
+        .flat_map(|path| block_on(run_script(path)))
+        .collect();
     assert!(failures.is_empty(), "{}", failures.join("\n"));
 }
 
 /// The failures of one script in its modes.
 async fn run_script(path: &Path) -> Vec<String> {
     let text = fs::read_to_string(path).unwrap();
-    let name = path.strip_prefix(env!("CARGO_MANIFEST_DIR")).unwrap().display().to_string();
+    let name = path
+        .strip_prefix(env!("CARGO_MANIFEST_DIR"))
+        .unwrap()
+        .display()
+        .to_string();
     let records = match sqllogictest::parse_with_name::<DefaultColumnType>(&text, name.as_str()) {
         Ok(records) => records,
         Err(error) => return vec![format!("{name}: {error}")],
@@ -119,8 +130,12 @@ fn omissions(name: &str, records: &[Line]) -> Vec<String> {
         omissions.push(format!("{name}: no `control sortmode rowsort`"));
     }
     for record in records {
-        if let Record::Query { loc, sql, expected, .. } = record
-            && let sqllogictest::QueryExpect::Results { sort_mode: None, .. } = expected
+        if let Record::Query {
+            loc, sql, expected, ..
+        } = record
+            && let sqllogictest::QueryExpect::Results {
+                sort_mode: None, ..
+            } = expected
             && sql.to_uppercase().contains("ORDER BY")
         {
             omissions.push(format!("{loc}: ORDER BY without nosort"));
@@ -146,17 +161,27 @@ fn views_after_data(records: &[Line]) -> Vec<Line> {
     let is_query = |record: &Line| matches!(record, Record::Query { .. });
     let first_query = records.iter().position(is_query).unwrap_or(records.len());
     let (preparation, rest) = records.split_at(first_query);
-    let (views, others): (Vec<Line>, Vec<Line>) =
-        preparation.iter().cloned().partition(makes_view);
-    others.into_iter().chain(views).chain(rest.iter().cloned()).collect()
+    let (views, others): (Vec<Line>, Vec<Line>) = preparation.iter().cloned().partition(makes_view);
+    others
+        .into_iter()
+        .chain(views)
+        .chain(rest.iter().cloned())
+        .collect()
 }
 
 fn makes_view(record: &Line) -> bool {
-    let Record::Statement { sql, expected: StatementExpect::Ok, .. } = record else {
+    let Record::Statement {
+        sql,
+        expected: StatementExpect::Ok,
+        ..
+    } = record
+    else {
         return false;
     };
     let sql = sql.to_uppercase();
-    ["CREATE VIEW", "CREATE MATERIALIZED VIEW"].iter().any(|begin| sql.starts_with(begin))
+    ["CREATE VIEW", "CREATE MATERIALIZED VIEW"]
+        .iter()
+        .any(|begin| sql.starts_with(begin))
 }
 
 async fn run_mode(records: &[Line], mode: Mode) -> Result<(), String> {
@@ -183,7 +208,12 @@ fn is_in_transaction(record: &Line, before: bool) -> bool {
     let Record::Statement { sql, .. } = record else {
         return before;
     };
-    match sql.split_whitespace().next().map(str::to_uppercase).as_deref() {
+    match sql
+        .split_whitespace()
+        .next()
+        .map(str::to_uppercase)
+        .as_deref()
+    {
         Some("BEGIN") => true,
         Some("COMMIT" | "ROLLBACK") => false,
         _ => before,
@@ -195,7 +225,13 @@ async fn rewrite(path: &Path) {
     let server = Arc::new(Mutex::new(Server::start_with(&Mode::Before.arguments())));
     let mut runner = runner(&server);
     let done = runner
-        .update_test_file(path, " ", default_validator, default_normalizer, strict_column_validator)
+        .update_test_file(
+            path,
+            " ",
+            default_validator,
+            default_normalizer,
+            strict_column_validator,
+        )
         .await;
     done.unwrap();
     runner.shutdown_async().await;
@@ -204,7 +240,11 @@ async fn rewrite(path: &Path) {
 fn runner(server: &Arc<Mutex<Server>>) -> Runner<Session, impl MakeConnection<Conn = Session>> {
     let server = server.clone();
     let mut runner = Runner::new(move || {
-        let session = Session { server: server.clone(), client: None, start: 0 };
+        let session = Session {
+            server: server.clone(),
+            client: None,
+            start: 0,
+        };
         async move { Ok::<_, Failure>(session) }
     });
     runner.with_column_validator(strict_column_validator);
@@ -285,21 +325,31 @@ async fn types(
     sql: &str,
     width: usize,
 ) -> Result<Vec<DefaultColumnType>, Failure> {
-    let word = sql.split_whitespace().next().unwrap_or_default().to_uppercase();
+    let word = sql
+        .split_whitespace()
+        .next()
+        .unwrap_or_default()
+        .to_uppercase();
     if !["SELECT", "WITH", "VALUES", "(SELECT"].contains(&word.as_str()) {
         return Ok(vec![DefaultColumnType::Any; width]);
     }
     let statement = client.prepare(sql).await?;
     if statement.columns().len() != width {
         let described = statement.columns().len();
-        return Err(Failure(format!("{described} columns described, {width} sent")));
+        return Err(Failure(format!(
+            "{described} columns described, {width} sent"
+        )));
     }
     let kind = |type_: &Type| match *type_ {
         Type::INT2 | Type::INT4 | Type::INT8 => DefaultColumnType::Integer,
         Type::FLOAT4 | Type::FLOAT8 | Type::NUMERIC => DefaultColumnType::FloatingPoint,
         _ => DefaultColumnType::Text,
     };
-    Ok(statement.columns().iter().map(|column| kind(column.type_())).collect())
+    Ok(statement
+        .columns()
+        .iter()
+        .map(|column| kind(column.type_()))
+        .collect())
 }
 
 /// An error as scripts match it: `SQLSTATE: message`.

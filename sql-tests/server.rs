@@ -12,7 +12,7 @@
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
@@ -60,9 +60,19 @@ impl Server {
     pub fn start_again(&mut self) {
         assert!(self.running.is_none(), "the server is running");
         self.starts += 1;
-        let log = File::options().create(true).append(true).open(self.log_path()).unwrap();
+        let log = File::options()
+            .create(true)
+            .append(true)
+            .open(self.log_path())
+            .unwrap();
         let mut child = Command::new(env!("CARGO_BIN_EXE_tidemill"))
-            .args(["--listen", "127.0.0.1:0", "--http", "127.0.0.1:0", "--data-dir"])
+            .args([
+                "--listen",
+                "127.0.0.1:0",
+                "--http",
+                "127.0.0.1:0",
+                "--data-dir",
+            ])
             .arg(self.directory.path().join("data"))
             .args(&self.arguments)
             .env("RUST_LOG", "info,datafusion=warn,sled=warn")
@@ -86,7 +96,13 @@ impl Server {
             })
             .unwrap();
         match ports(&lines) {
-            Some((listen, http)) => self.running = Some(Running { child, listen, http }),
+            Some((listen, http)) => {
+                self.running = Some(Running {
+                    child,
+                    listen,
+                    http,
+                })
+            }
             None => {
                 // It may have ended by itself; either way nothing is left of it.
                 let _ = child.kill();
@@ -120,7 +136,13 @@ impl Server {
     pub fn terminate(&mut self) -> ExitStatus {
         let mut running = self.running.take().expect("the server runs");
         let id = running.child.id().to_string();
-        assert!(Command::new("kill").args(["-TERM", &id]).status().unwrap().success());
+        assert!(
+            Command::new("kill")
+                .args(["-TERM", &id])
+                .status()
+                .unwrap()
+                .success()
+        );
         running.child.wait().unwrap()
     }
 
@@ -128,6 +150,22 @@ impl Server {
     pub fn restart(&mut self) {
         self.kill();
         self.start_again();
+    }
+
+    /// What another process says that is started on the directory of this one.
+    pub fn second_process(&self) -> Output {
+        Command::new(env!("CARGO_BIN_EXE_tidemill"))
+            .args([
+                "--listen",
+                "127.0.0.1:0",
+                "--http",
+                "127.0.0.1:0",
+                "--data-dir",
+            ])
+            .arg(self.directory.path().join("data"))
+            .stdin(Stdio::null())
+            .output()
+            .unwrap()
     }
 
     pub async fn connect(&self) -> Client {
@@ -159,8 +197,11 @@ impl Drop for Server {
 
 /// A connection as drivers make it; its task ends with the connection.
 pub async fn connect(address: SocketAddr) -> Result<Client, tokio_postgres::Error> {
-    let settings =
-        format!("host={} port={} user=test dbname=tidemill", address.ip(), address.port());
+    let settings = format!(
+        "host={} port={} user=test dbname=tidemill",
+        address.ip(),
+        address.port()
+    );
     let (client, connection) = tokio_postgres::connect(&settings, NoTls).await?;
     // A connection that breaks shows itself in the statement that is running on it.
     tokio::spawn(async move { drop(connection.await) });
@@ -187,5 +228,9 @@ fn ports(lines: &mpsc::Receiver<String>) -> Option<(SocketAddr, SocketAddr)> {
 
 /// Runs one test's future to its end.
 pub fn block_on<F: Future>(future: F) -> F::Output {
-    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(future)
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap()
+        .block_on(future)
 }
