@@ -16,6 +16,7 @@
 //! `TIDEMILL_TEST_REWRITE=1` writes the answers of the server into the scripts; the difference is
 //! then to be read.
 
+mod broker;
 mod client;
 mod copying;
 mod crash;

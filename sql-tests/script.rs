@@ -13,6 +13,7 @@
 //! there, epochs, session settings) names its modes in a comment: `# modes: before restart`.
 //! The number of workers differs with the mode and must not matter either.
 //!
+//! Epochs are shown, and written behind AS OF and UP TO, as e0, e1 … in the order in which they came.
 //! A single record is kept to one mode by `onlyif before` in front of it.
 //!
 //! Errors are matched as `SQLSTATE: message`. Rows are compared sorted (`control sortmode rowsort`
@@ -239,10 +240,12 @@ async fn rewrite(path: &Path) {
 
 fn runner(server: &Arc<Mutex<Server>>) -> Runner<Session, impl MakeConnection<Conn = Session>> {
     let server = server.clone();
+    let epochs = Arc::new(Mutex::new(Epochs::default()));
     let mut runner = Runner::new(move || {
         let session = Session {
             server: server.clone(),
             client: None,
+            epochs: epochs.clone(),
             start: 0,
         };
         async move { Ok::<_, Failure>(session) }
@@ -256,6 +259,8 @@ struct Session {
     /// Shared with the runner of the mode, which restarts the server between statements.
     server: Arc<Mutex<Server>>,
     client: Option<Client>,
+    /// Shared by the sessions of a script, which compare epochs.
+    epochs: Arc<Mutex<Epochs>>,
     /// The start of the server that the client is connected to.
     start: u64,
 }
@@ -280,17 +285,28 @@ impl AsyncDB for Session {
     type ColumnType = DefaultColumnType;
 
     async fn run(&mut self, sql: &str) -> Result<DBOutput<DefaultColumnType>, Failure> {
+        let sql = &self.epochs.lock().unwrap().numbered(sql);
+        let epochs = self.epochs.clone();
         let client = self.client().await?;
         let answer = tokio::time::timeout(ANSWER_TIMEOUT, client.simple_query(sql)).await;
         let messages = answer.map_err(|_| Failure("no answer in time".to_string()))??;
         let mut output = DBOutput::StatementComplete(0);
         let mut width = None;
+        let mut has_epoch = false;
         let mut rows = Vec::new();
         for message in messages {
             match message {
-                SimpleQueryMessage::RowDescription(columns) => width = Some(columns.len()),
+                SimpleQueryMessage::RowDescription(columns) => {
+                    width = Some(columns.len());
+                    has_epoch = columns[0].name() == "epoch";
+                }
                 SimpleQueryMessage::Row(row) => {
-                    rows.push((0..row.len()).map(|place| shown(row.get(place))).collect());
+                    let mut values: Vec<String> =
+                        (0..row.len()).map(|place| shown(row.get(place))).collect();
+                    if has_epoch {
+                        values[0] = epochs.lock().unwrap().name(&values[0]);
+                    }
+                    rows.push(values);
                 }
                 SimpleQueryMessage::CommandComplete(count) => {
                     output = DBOutput::StatementComplete(count);
@@ -307,6 +323,33 @@ impl AsyncDB for Session {
 
     async fn shutdown(&mut self) {
         self.client = None;
+    }
+}
+
+/// The epochs that a script has met, by the names it uses for them: e0, e1 and so on in the order
+/// in which they came. Their numbers are nobody's business; that they stay the same is.
+#[derive(Default)]
+struct Epochs(Vec<String>);
+
+impl Epochs {
+    fn name(&mut self, number: &str) -> String {
+        let known = self.0.iter().position(|known| known == number);
+        let place = known.unwrap_or_else(|| {
+            self.0.push(number.to_string());
+            self.0.len() - 1
+        });
+        format!("e{place}")
+    }
+
+    /// The statement with numbers for the names behind AS OF and UP TO.
+    fn numbered(&self, sql: &str) -> String {
+        let mut sql = sql.to_string();
+        for (place, number) in self.0.iter().enumerate().rev() {
+            for words in ["AS OF", "UP TO"] {
+                sql = sql.replace(&format!("{words} e{place}"), &format!("{words} {number}"));
+            }
+        }
+        sql
     }
 }
 
