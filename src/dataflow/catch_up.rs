@@ -17,14 +17,15 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::mpsc::SyncSender;
 use std::time::Duration;
 
 use tokio::sync::oneshot;
 
 use crate::base::limits::{
-    CATCH_UP_JOIN_ROWS_MAX, CATCH_UP_STEP_ROWS, ERROR_ROWS_MAX, HISTORY_BYTES_MAX, READER_POLL, STEP_BYTES_MAX,
+    CATCH_UP_JOIN_ROWS_MAX, CATCH_UP_STEP_ROWS, ERROR_ROWS_MAX, HISTORY_BYTES_MAX, READER_POLL,
+    STEP_BYTES_MAX,
 };
 use crate::base::metrics::Counter;
 use crate::base::{Clock, Epoch, EventTime, ObjectId, Offset, PartitionId};
@@ -47,9 +48,20 @@ pub struct Progress {
     pub records_total: Counter,
     pub records_done: Counter,
     is_cancelled: AtomicBool,
+    started: AtomicI64,
 }
 
 impl Progress {
+    /// Says when the work began, microseconds since 1970.
+    pub fn start(&self, micros: i64) {
+        self.started.store(micros, Ordering::Relaxed);
+    }
+
+    /// When the work began.
+    pub fn started_micros(&self) -> i64 {
+        self.started.load(Ordering::Relaxed)
+    }
+
     /// Asks the catch-up to end; it answers with 57014.
     pub fn cancel(&self) {
         self.is_cancelled.store(true, Ordering::Release);
@@ -300,7 +312,12 @@ impl CatchUp {
         self.counts.add(&output.counts);
         let at_micros = self.start.clock.now_micros();
         let errors = self.errors.entry(self.start.id).or_default();
-        errors.extend(output.errors.into_iter().map(|error| ErrorRow::of_row(error, at_micros)));
+        errors.extend(
+            output
+                .errors
+                .into_iter()
+                .map(|error| ErrorRow::of_row(error, at_micros)),
+        );
         for errors in self.errors.values_mut() {
             while errors.len() > ERROR_ROWS_MAX {
                 errors.pop_front();
@@ -344,9 +361,10 @@ impl CatchUp {
             ranges.retain(|range| range.until.is_some_and(|until| range.from < until));
             // A partition that has nothing at its first fetch does not hold time back.
             for (partition, end) in &ends {
-                let is_empty = state.partitions.get(partition).is_some_and(|partition| {
-                    partition.rows == 0 && partition.position >= *end
-                });
+                let is_empty = state
+                    .partitions
+                    .get(partition)
+                    .is_some_and(|partition| partition.rows == 0 && partition.position >= *end);
                 if is_empty {
                     state.set_idle(*partition, true);
                 }
@@ -437,11 +455,7 @@ impl CatchUp {
     }
 
     /// Feeds the changes of views and tables, up to an epoch or to the newest.
-    fn follow_relations(
-        &mut self,
-        published: &Published,
-        until: Option<Epoch>,
-    ) -> Result<usize> {
+    fn follow_relations(&mut self, published: &Published, until: Option<Epoch>) -> Result<usize> {
         let mut rows = 0;
         let relations: Vec<(ObjectId, Epoch)> = self
             .relations
@@ -541,24 +555,26 @@ impl Stepper {
             let is_built = self.catching_up.contains_key(input) && *input != start.id;
             let is_first_read = self.sources.contains_key(input)
                 && !self.runs(*input)
-                && self.catching_up.iter().any(|(view, pins)| {
-                    *view != start.id && pins.wanted.contains_key(input)
-                });
+                && self
+                    .catching_up
+                    .iter()
+                    .any(|(view, pins)| *view != start.id && pins.wanted.contains_key(input));
             is_built || is_first_read
         };
         match wanted.keys().any(waits) {
             false => Ok(()),
-            true => Err(Error::new(
-                SqlState::OBJECT_IN_USE,
-                "an input of the view is not ready",
-            )
-            .retryable()),
+            true => Err(
+                Error::new(SqlState::OBJECT_IN_USE, "an input of the view is not ready")
+                    .retryable(),
+            ),
         }
     }
 
     /// Whether the running system has a position in the source.
     fn runs(&self, id: ObjectId) -> bool {
-        self.sources.get(&id).is_some_and(|source| source.is_running)
+        self.sources
+            .get(&id)
+            .is_some_and(|source| source.is_running)
     }
 
     fn source_input(&self, id: ObjectId, chunks: Vec<Chunk>, has_overflowed: bool) -> SourceInput {
@@ -662,7 +678,9 @@ impl Stepper {
         for (id, source) in &catch_up.sources {
             // It ran when this began and stopped since: then nothing was kept for this view.
             if catch_up.is_running[id] && !self.runs(*id) {
-                return Err(Error::internal("a source stopped while a view was built on it"));
+                return Err(Error::internal(
+                    "a source stopped while a view was built on it",
+                ));
             }
             let is_running = catch_up.is_running[id];
             if !is_running && self.runs(*id) {
@@ -685,8 +703,12 @@ impl Stepper {
         let epoch = self.epoch;
         let scanned: Vec<ObjectId> = catch_up.sources.keys().copied().collect();
         let is_first = |(id, is_running): (ObjectId, bool)| (!is_running).then_some(id);
-        let first_reads: Vec<ObjectId> =
-            catch_up.is_running.clone().into_iter().filter_map(is_first).collect();
+        let first_reads: Vec<ObjectId> = catch_up
+            .is_running
+            .clone()
+            .into_iter()
+            .filter_map(is_first)
+            .collect();
         let CatchUp {
             dataflow,
             store,

@@ -17,9 +17,7 @@ use crate::base::limits::{READER_POLL, REPLAY_STALL};
 use crate::base::{Epoch, ObjectId, Offset, PartitionId};
 use crate::connector::{Chunk, Polled, ReadRange, Reader};
 use crate::dataflow::catch_up::Progress;
-use crate::dataflow::checkpoint::{
-    Checkpointer, META_VERSION, Meta, STORE, ViewMeta, fingerprint,
-};
+use crate::dataflow::checkpoint::{Checkpointer, META_VERSION, Meta, STORE, ViewMeta, fingerprint};
 use crate::dataflow::graph::{Dataflow, StateChange};
 use crate::dataflow::published::Published;
 use crate::dataflow::source::SourceSpec;
@@ -225,12 +223,13 @@ impl Stepper {
                 _ => missing.push(view),
             }
         }
-        let is_gone =
-            |id: &ObjectId| !self.views.contains_key(id) && !self.tables.contains_key(id);
+        let is_gone = |id: &ObjectId| !self.views.contains_key(id) && !self.tables.contains_key(id);
         let manifest = state.manifest.as_ref();
         let addresses = manifest.iter().flat_map(|manifest| manifest.addresses());
-        let gone: BTreeSet<ObjectId> =
-            addresses.map(|address| address.dataflow).filter(is_gone).collect();
+        let gone: BTreeSet<ObjectId> = addresses
+            .map(|address| address.dataflow)
+            .filter(is_gone)
+            .collect();
         gone.into_iter().for_each(|id| self.checkpointer.forget(id));
         // The rows' columns follow from who reads them.
         let ids: Vec<ObjectId> = self.sources.keys().copied().collect();
@@ -333,7 +332,9 @@ impl Stepper {
 
     /// Whether a source's runs are read again: not if nothing that runs would see them.
     fn is_replayed(&self, id: ObjectId) -> bool {
-        self.sources.get(&id).is_some_and(|source| source.is_running)
+        self.sources
+            .get(&id)
+            .is_some_and(|source| source.is_running)
     }
 
     fn replay_cut(
@@ -343,7 +344,9 @@ impl Stepper {
     ) -> Result<Cut> {
         let mut chunks = Vec::new();
         for run in &step.runs {
-            let Some(replay) = readers.get_mut(&run.source) else { continue };
+            let Some(replay) = readers.get_mut(&run.source) else {
+                continue;
+            };
             match replay.read(run) {
                 Ok(read) => chunks.extend(read.into_iter().map(|chunk| (run.source, chunk))),
                 Err(error) => {
@@ -356,9 +359,14 @@ impl Stepper {
         }
         let mut writes = Vec::new();
         for write in step.writes {
-            let Some(table) = self.tables.get(&write.table) else { continue };
+            let Some(table) = self.tables.get(&write.table) else {
+                continue;
+            };
             let delta = decode_delta(&write.payload, &table.schema)?;
-            writes.push(Write { object: write.table, delta });
+            writes.push(Write {
+                object: write.table,
+                delta,
+            });
         }
         Ok(Cut {
             epoch: step.epoch,
@@ -373,8 +381,12 @@ impl Stepper {
     /// Takes every view that reads the source out of the running ones.
     fn fail_readers(&mut self, source: ObjectId, cause: &Error) -> Result<()> {
         let reads = |view: &Dataflow| view.plan().scans().any(|scan| scan.object == source);
-        let failed: Vec<ObjectId> =
-            self.views.iter().filter(|(_, view)| reads(view)).map(|(id, _)| *id).collect();
+        let failed: Vec<ObjectId> = self
+            .views
+            .iter()
+            .filter(|(_, view)| reads(view))
+            .map(|(id, _)| *id)
+            .collect();
         for id in &failed {
             self.views.remove(id);
             self.checkpointer.forget(*id);

@@ -51,6 +51,8 @@ pub struct SourceSpec {
     pub idle_timeout_micros: i64,
     /// Whether rows come from this server's own writes.
     pub is_embedded: bool,
+    /// The connector's name in CREATE SOURCE.
+    pub connector_name: &'static str,
 }
 
 impl std::fmt::Debug for SourceSpec {
@@ -147,7 +149,10 @@ fn without(chunk: &Chunk, failures: &BTreeMap<u32, String>) -> Result<(Chunk, Ve
     let rows = arrow::compute::filter_record_batch(&chunk.rows, &keep);
     let rows = rows.map_err(crate::delta::arrow_error)?;
     let weights = chunk.weights.as_ref().map(|weights| {
-        let kept = weights.iter().zip(keep.values().iter()).filter(|(_, keep)| *keep);
+        let kept = weights
+            .iter()
+            .zip(keep.values().iter())
+            .filter(|(_, keep)| *keep);
         kept.map(|(weight, _)| *weight).collect()
     });
     let bad = failures.iter().map(|(row, reason)| {
@@ -167,13 +172,23 @@ fn without(chunk: &Chunk, failures: &BTreeMap<u32, String>) -> Result<(Chunk, Ve
         }
     });
     let bad = bad.collect();
-    Ok((Chunk { rows, weights, bad: Vec::new(), ..chunk.clone() }, bad))
+    Ok((
+        Chunk {
+            rows,
+            weights,
+            bad: Vec::new(),
+            ..chunk.clone()
+        },
+        bad,
+    ))
 }
 
 /// A partition for the system relations.
 #[derive(Clone, Debug)]
 pub struct SourceStatus {
     pub id: ObjectId,
+    /// The connector's name in CREATE SOURCE.
+    pub connector: &'static str,
     pub watermark: EventTime,
     pub partitions: BTreeMap<PartitionId, PartitionState>,
     pub error: Option<Error>,
@@ -345,18 +360,29 @@ impl SourceState {
 
     /// The computed columns and the watermark's times of the rows, or which rows have none.
     fn compute(&self, rows: &RecordBatch) -> Result<Computed> {
-        let mut computed = Computed { columns: Vec::new(), times: None, failures: BTreeMap::new() };
+        let mut computed = Computed {
+            columns: Vec::new(),
+            times: None,
+            failures: BTreeMap::new(),
+        };
         let mut evaluated = |expr: &Arc<dyn PhysicalExpr>, data_type: &DataType| {
             let result = evaluate(expr, data_type, rows)?;
             for failure in result.failures {
-                computed.failures.entry(failure.row).or_insert(failure.reason);
+                computed
+                    .failures
+                    .entry(failure.row)
+                    .or_insert(failure.reason);
             }
             Ok::<ArrayRef, Error>(result.values)
         };
         let mut columns = Vec::with_capacity(self.computed.len());
         for (&column, expr) in self.wanted.iter().zip(&self.computed) {
             let data_type = self.spec.schema.field(column).data_type();
-            columns.push(expr.as_ref().map(|expr| evaluated(expr, data_type)).transpose()?);
+            columns.push(
+                expr.as_ref()
+                    .map(|expr| evaluated(expr, data_type))
+                    .transpose()?,
+            );
         }
         let mut times = None;
         if let (Some(expr), Some((column, _))) = (&self.watermark_expr, &self.spec.watermark) {
@@ -390,11 +416,7 @@ impl SourceState {
         }))
     }
 
-    fn columns(
-        &self,
-        rows: &RecordBatch,
-        computed: &[Option<ArrayRef>],
-    ) -> Result<RecordBatch> {
+    fn columns(&self, rows: &RecordBatch, computed: &[Option<ArrayRef>]) -> Result<RecordBatch> {
         let decoded = rows.schema();
         let columns = self
             .wanted
@@ -430,7 +452,10 @@ impl SourceState {
             .min()
             .unwrap_or(EventTime::MAX);
         let held = others.min(self.ceiling).0;
-        let state = self.partitions.get_mut(&partition).expect("the chunk's partition");
+        let state = self
+            .partitions
+            .get_mut(&partition)
+            .expect("the chunk's partition");
         let mut own = state.watermark.0;
         let mut source = self.watermark.0;
         let mut before = Vec::with_capacity(times.len());

@@ -329,7 +329,10 @@ impl Stepper {
                 let _ = done.send(());
             }
             Command::Write { writes, done } => self.stage(writes, done),
-            Command::Flush { done } => self.staged.push_back(Staged { writes: Vec::new(), done }),
+            Command::Flush { done } => self.staged.push_back(Staged {
+                writes: Vec::new(),
+                done,
+            }),
             Command::SourceStatus { reply } => {
                 let _ = reply.send(self.source_status());
             }
@@ -385,7 +388,10 @@ impl Stepper {
         let mut encoded = Vec::new();
         let mut bytes = 0;
         for write in writes.into_iter().filter(|write| !write.delta.is_empty()) {
-            let is_topic = self.sources.get(&write.object).is_some_and(|s| !s.logs.is_empty());
+            let is_topic = self
+                .sources
+                .get(&write.object)
+                .is_some_and(|s| !s.logs.is_empty());
             if !is_topic && !self.tables.contains_key(&write.object) {
                 return Err(Error::new(
                     SqlState::UNDEFINED_TABLE,
@@ -445,6 +451,7 @@ impl Stepper {
             done,
         } = view;
         let pins = self.catching_up.entry(id).or_default();
+        progress.start(self.options.clock.now_micros());
         pins.progress = Some(progress.clone());
         let start = CatchUpStart::new(id, name, plan, &self.options, progress);
         let commands = self.commands.clone();
@@ -496,7 +503,10 @@ impl Stepper {
     /// Whether a running view reads the source, or one that will.
     fn is_needed(&self, source: ObjectId) -> bool {
         self.is_read(source)
-            || self.catching_up.values().any(|pins| pins.wanted.contains_key(&source))
+            || self
+                .catching_up
+                .values()
+                .any(|pins| pins.wanted.contains_key(&source))
     }
 
     pub(super) fn stop_unread_sources(&mut self) {
@@ -555,6 +565,7 @@ impl Stepper {
     fn source_status(&self) -> Vec<SourceStatus> {
         let status = |(id, source): (&ObjectId, &Source)| SourceStatus {
             id: *id,
+            connector: source.state.spec().connector_name,
             watermark: source.state.watermark(),
             partitions: source.state.partitions.clone(),
             error: source
@@ -605,13 +616,22 @@ impl Stepper {
         let started = Instant::now();
         let (writes, answers) = self.take_staged()?;
         let cut = self.cut(writes)?;
-        let rows: usize = cut.chunks.iter().map(|(_, chunk)| chunk.rows.num_rows()).sum();
+        let rows: usize = cut
+            .chunks
+            .iter()
+            .map(|(_, chunk)| chunk.rows.num_rows())
+            .sum();
         let is_due = std::mem::take(&mut self.is_step_due)
-            || self.views.values().any(|view| view.is_waiting(cut.clock_micros));
+            || self
+                .views
+                .values()
+                .any(|view| view.is_waiting(cut.clock_micros));
         if cut.is_empty() && !is_due {
             // Only FLUSH without rows: everything before it is visible already.
             let epoch = self.epoch;
-            answers.into_iter().for_each(|done| drop(done.send(Ok(epoch))));
+            answers
+                .into_iter()
+                .for_each(|done| drop(done.send(Ok(epoch))));
             return Ok(());
         }
         let epoch = self.commit(cut)?;
@@ -651,14 +671,20 @@ impl Stepper {
             let is_written = |id: ObjectId| {
                 self.tables.contains_key(&id) && writes.iter().any(|(w, _)| w.object == id)
             };
-            if next.writes.iter().any(|(write, _)| is_written(write.object))
+            if next
+                .writes
+                .iter()
+                .any(|(write, _)| is_written(write.object))
                 || (!writes.is_empty() && bytes + size > WRITE_BYTES_MAX)
             {
                 break;
             }
             let Staged { writes: own, done } = self.staged.pop_front().expect("just seen");
             let mut is_accepted = true;
-            for (write, _) in own.iter().filter(|(w, _)| self.tables.contains_key(&w.object)) {
+            for (write, _) in own
+                .iter()
+                .filter(|(w, _)| self.tables.contains_key(&w.object))
+            {
                 is_accepted &= self.published.accepts(write.object, &write.delta)?;
             }
             if !is_accepted {
@@ -928,7 +954,10 @@ impl Stepper {
                 change.count(id, &output.counts, bytes);
                 change.record_errors(
                     id,
-                    output.errors.into_iter().map(|error| ErrorRow::of_row(error, clock_micros)),
+                    output
+                        .errors
+                        .into_iter()
+                        .map(|error| ErrorRow::of_row(error, clock_micros)),
                 );
                 if let Some(delta) = output.delta
                     && let Err(error) = change.apply(id, epoch, &delta)
@@ -1024,14 +1053,19 @@ fn idle_partitions(source: &Source, now: i64) -> Vec<PartitionId> {
         state.rows == 0 || now.saturating_sub(state.row_at_micros) >= timeout
     };
     let partitions = silent_partitions(source).into_iter();
-    partitions.filter(|(_, state)| is_idle(state)).map(|(partition, _)| partition).collect()
+    partitions
+        .filter(|(_, state)| is_idle(state))
+        .map(|(partition, _)| partition)
+        .collect()
 }
 
 /// When the next partition will be idle if no row comes.
 fn idle_deadline(source: &Source) -> Option<i64> {
     let timeout = source.state.spec().idle_timeout_micros;
     let partitions = silent_partitions(source).into_iter();
-    partitions.map(|(_, state)| state.row_at_micros.saturating_add(timeout)).min()
+    partitions
+        .map(|(_, state)| state.row_at_micros.saturating_add(timeout))
+        .min()
 }
 
 /// Active partitions that are known to be read to their end, of a source that tells time.
@@ -1046,7 +1080,9 @@ fn silent_partitions(source: &Source) -> Vec<(PartitionId, PartitionState)> {
         // An embedded topic has no rows that its step has not seen.
         None if spec.is_embedded => {
             let partitions = source.state.partitions.iter();
-            partitions.map(|(partition, state)| (*partition, state.position)).collect()
+            partitions
+                .map(|(partition, state)| (*partition, state.position))
+                .collect()
         }
         None => return Vec::new(),
     };
@@ -1054,7 +1090,9 @@ fn silent_partitions(source: &Source) -> Vec<(PartitionId, PartitionState)> {
         !state.is_idle && at_end.get(*partition) == Some(&state.position)
     };
     let partitions = source.state.partitions.iter().filter(is_silent);
-    partitions.map(|(partition, state)| (*partition, *state)).collect()
+    partitions
+        .map(|(partition, state)| (*partition, *state))
+        .collect()
 }
 
 fn panic_text(panic: &Box<dyn std::any::Any + Send>) -> String {

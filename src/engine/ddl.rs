@@ -188,7 +188,11 @@ impl Session {
             return Ok(done(TAG));
         }
         shared.runtime.send(Command::AddView(Box::new(view)))?;
-        let mut building = Building { engine: engine.clone(), id: definition.id, is_done: false };
+        let mut building = Building {
+            engine: engine.clone(),
+            id: definition.id,
+            is_done: false,
+        };
         self.wait_for_view(answer, &progress, &cancel).await?;
         self.persist(&definition).await?;
         building.is_done = true;
@@ -429,7 +433,13 @@ impl Drop for Building {
         }
         let (done, _) = oneshot::channel();
         let ids = vec![self.id];
-        if self.engine.0.runtime.send(Command::Drop { ids, done }).is_err() {
+        if self
+            .engine
+            .0
+            .runtime
+            .send(Command::Drop { ids, done })
+            .is_err()
+        {
             tracing::debug!("the server stopped before an unfinished view was dropped");
         }
     }

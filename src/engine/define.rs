@@ -327,6 +327,7 @@ fn source(
         startup: definition.startup.clone(),
         idle_timeout_micros: config.idle_timeout_micros,
         is_embedded: config.is_embedded(),
+        connector_name: config.kind.name(),
     };
     let object = Object {
         definition,

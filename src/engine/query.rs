@@ -117,7 +117,7 @@ impl<'a> Reading<'a> {
         self.system.rewrite(&mut query);
         self.planning(|planner| {
             let (plan, names) = named_query(planner, &query, &[])?;
-            let plan = lower_windows(plan)?;
+            let plan = crate::system::flatten_subqueries(lower_windows(plan)?)?;
             let schema = named_schema(&plan, names);
             Ok(PlannedQuery { plan, schema })
         })

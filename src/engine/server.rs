@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use datafusion::execution::SessionState;
 use tokio::sync::{mpsc, oneshot};
 
-use crate::base::{Clock, Epoch, ObjectId};
+use crate::base::{Clock, Epoch, EventTime, ObjectId};
 use crate::catalog::{Catalog, Definition, Object, ObjectKind};
 use crate::dataflow::{
     Command, Objects, Progress, Published, RecoveredView, Runtime, RuntimeOptions, SourceSpec,
@@ -52,6 +52,7 @@ pub(super) struct Shared {
     writers: Mutex<BTreeMap<ObjectId, Arc<tokio::sync::Mutex<()>>>>,
     pub template: SessionState,
     pub clock: Clock,
+    pub started_at: EventTime,
 }
 
 impl Engine {
@@ -60,7 +61,8 @@ impl Engine {
     pub fn open(options: EngineOptions) -> Result<Engine> {
         let directory = DataDirectory::open(&options.data_dir)?;
         let store = CatalogStore::open(directory.catalog())?;
-        let template = crate::plan::session_state();
+        let mut template = crate::plan::session_state();
+        crate::system::register(&mut template)?;
         let mut loaded = Loaded::default();
         for (_, value) in store.scan(define::OBJECT_PREFIX)? {
             let definition: Definition = serde_json::from_slice(&value).map_err(|error| {
@@ -99,6 +101,7 @@ impl Engine {
             ddl: tokio::sync::Mutex::new(()),
             writers: Mutex::new(BTreeMap::new()),
             template,
+            started_at: EventTime(options.clock.now_micros()),
             clock: options.clock,
         })))
     }

@@ -110,14 +110,14 @@ impl Session {
     }
 
     /// The right to write a table; `None` where nothing is read or checked before writing.
-    async fn lock(
-        &mut self,
-        object: &Object,
-    ) -> Result<Option<tokio::sync::OwnedMutexGuard<()>>> {
+    async fn lock(&mut self, object: &Object) -> Result<Option<tokio::sync::OwnedMutexGuard<()>>> {
         if object.kind() != ObjectKind::Table {
             return Ok(None);
         }
-        let held = self.transaction.as_ref().map(|transaction| &transaction.locks);
+        let held = self
+            .transaction
+            .as_ref()
+            .map(|transaction| &transaction.locks);
         if held.is_some_and(|locks| locks.iter().any(|(id, _)| *id == object.id())) {
             return Ok(None);
         }
@@ -129,7 +129,10 @@ impl Session {
         match tokio::time::timeout(LOCK_WAIT_MAX, wait).await {
             Ok(guard) => Ok(Some(guard)),
             Err(_) => Err(Error::new(SqlState::DEADLOCK_DETECTED, "deadlock detected")
-                .detail(format!("waited {LOCK_WAIT_MAX:?} for table \"{}\"", object.name()))
+                .detail(format!(
+                    "waited {LOCK_WAIT_MAX:?} for table \"{}\"",
+                    object.name()
+                ))
                 .hint("run the transaction again; write tables in the same order everywhere")),
         }
     }

@@ -59,7 +59,7 @@ pub fn plan_view(
     refuse_twice(&output_names)?;
     let depends_on = dependencies(&logical)?;
     refuse_volatile(&logical)?;
-    let optimized = planner.optimize_for_stream(&logical)?;
+    let optimized = planner.optimize(&logical)?;
     let mut build = Build {
         planner,
         options,

@@ -29,6 +29,7 @@ use datafusion::sql::sqlparser::ast;
 
 use crate::catalog::Object;
 use crate::error::{Error, Result};
+use crate::function::aggregate::STACKING_RULE;
 use crate::plan::failure::from_datafusion;
 use crate::plan::literal::sql_type;
 use crate::plan::window::WindowPlanner;
@@ -52,9 +53,14 @@ pub fn session_state() -> SessionState {
     options
         .optimizer
         .enable_physical_uncorrelated_scalar_subquery = false;
+    // It stacks two aggregates where a multiset per group is enough, and takes sums apart as if they
+    // had DataFusion's types.
+    let is_kept = |rule: &Arc<dyn OptimizerRule + Send + Sync>| rule.name() != STACKING_RULE;
+    let rules = datafusion::optimizer::Optimizer::new().rules;
     let builder = SessionStateBuilder::new()
         .with_config(config)
         .with_default_features()
+        .with_optimizer_rules(rules.into_iter().filter(is_kept).collect())
         .with_type_planner(Arc::new(PostgresTypes))
         .with_relation_planners(vec![Arc::new(WindowPlanner)]);
     let mut state = builder.build();
@@ -106,32 +112,9 @@ impl<'a> Planner<'a> {
             .map_err(from_datafusion)
     }
 
-    /// Analyzes and optimizes with all of DataFusion's rules: for a batch answer.
+    /// Analyzes and optimizes, for a batch answer and for a stream alike.
     pub fn optimize(&self, plan: &LogicalPlan) -> Result<LogicalPlan> {
         self.state.optimize(plan).map_err(from_datafusion)
-    }
-
-    /// Analyzes and optimizes with the rules whose results can be kept up to date.
-    pub fn optimize_for_stream(&self, plan: &LogicalPlan) -> Result<LogicalPlan> {
-        let analyzed = self
-            .state
-            .analyzer()
-            .execute_and_check(plan.clone(), self.state.config_options(), |_, _| {})
-            .map_err(from_datafusion)?;
-        let is_kept = |rule: &Arc<dyn OptimizerRule + Send + Sync>| {
-            // Two stacked aggregates where one multiset per group is enough.
-            rule.name() != "single_distinct_aggregation_to_group_by"
-        };
-        let rules = self
-            .state
-            .optimizers()
-            .iter()
-            .filter(|rule| is_kept(rule))
-            .cloned();
-        let optimizer = datafusion::optimizer::Optimizer::with_rules(rules.collect());
-        optimizer
-            .optimize(analyzed, self.state, |_, _| {})
-            .map_err(from_datafusion)
     }
 
     fn parser_options(&self) -> ParserOptions {

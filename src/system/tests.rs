@@ -200,9 +200,8 @@ impl Server {
         };
         compatibility::rewrite(&mut query);
         unique_names(&mut query);
-        let resolve = |name: &TableReference| {
-            Ok(tables(&self.snapshot, name)?.map(provider_as_source))
-        };
+        let resolve =
+            |name: &TableReference| Ok(tables(&self.snapshot, name)?.map(provider_as_source));
         let planner = Planner::new(&self.state, &resolve);
         planner.optimize(&flatten_subqueries(planner.query(&query)?)?)
     }

@@ -111,7 +111,9 @@ impl History {
 
     /// The epoch of the last change.
     pub fn last(&self) -> Epoch {
-        self.changes.back().map_or(self.floor, |(change, _)| change.epoch)
+        self.changes
+            .back()
+            .map_or(self.floor, |(change, _)| change.epoch)
     }
 
     /// The oldest epoch that [`History::since`] accepts.

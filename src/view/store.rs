@@ -376,7 +376,10 @@ impl Store {
             return Ok(true);
         };
         let arrays = delta.rows().columns();
-        let keys: Vec<ArrayRef> = columns.iter().map(|&column| arrays[column].clone()).collect();
+        let keys: Vec<ArrayRef> = columns
+            .iter()
+            .map(|&column| arrays[column].clone())
+            .collect();
         let batch = KeyBatch::new(index, &keys)?;
         let mut slots = Vec::new();
         index.lookup(&batch, &mut slots);
@@ -391,15 +394,18 @@ impl Store {
             Identity::Row | Identity::AppendOnly => i64::MAX,
         };
         for (row, (&slot, &number)) in slots.iter().zip(&numbers).enumerate() {
-            let there = if slot == NO_SLOT { 0 } else { self.weight(slot) };
+            let there = if slot == NO_SLOT {
+                0
+            } else {
+                self.weight(slot)
+            };
             let sum = sums[number as usize].get_or_insert(there);
             let weight = delta.weights().get(row);
             *sum += weight;
             if weight < 0 && slot != NO_SLOT && *sum == 0 && most == 1 {
                 let (chunk, place) = place(slot);
                 let arena = &self.chunks[chunk].arena;
-                let is_same =
-                    arena.equal(&[slot_number(place)], arrays, &[slot_number(row)])?[0];
+                let is_same = arena.equal(&[slot_number(place)], arrays, &[slot_number(row)])?[0];
                 if !is_same {
                     return Ok(false);
                 }
