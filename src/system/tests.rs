@@ -109,6 +109,7 @@ fn object(index: usize) -> Object {
             changelog: Changelog::Retracting,
             bounded: Vec::new(),
             event_time: (name == "clicks").then_some(1),
+            defaults: Vec::new(),
         },
         depends_on: if index > 2 {
             vec![ObjectId(2)]
