@@ -352,3 +352,11 @@ pub const WRITE_BYTES_MAX: usize = 48 << 20;
 /// How long a transaction that holds a table waits for another before it counts as a deadlock: far
 /// longer than a write takes, far shorter than a client's patience.
 pub const LOCK_WAIT_MAX: std::time::Duration = std::time::Duration::from_secs(5);
+
+/// Bytes of stack that a statement is parsed on: the deepest statement that the bounds above let
+/// through takes a few megabytes in a debug build.
+pub const PARSE_STACK_BYTES: usize = 32 << 20;
+
+/// Bytes of stack of the threads that plan and run statements, whose trees are as deep as the text:
+/// only what is used of it becomes memory.
+pub const THREAD_STACK_BYTES: usize = 16 << 20;

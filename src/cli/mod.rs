@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 use tokio::signal::unix::{SignalKind, signal};
 
+use crate::base::limits::THREAD_STACK_BYTES;
 use crate::config::ServeOptions;
 use crate::error::{Error, Result};
 use crate::server;
@@ -37,6 +38,7 @@ pub fn main() -> ExitCode {
     log();
     let runtime = match tokio::runtime::Builder::new_multi_thread()
         .enable_all()
+        .thread_stack_size(THREAD_STACK_BYTES)
         .build()
     {
         Ok(runtime) => runtime,

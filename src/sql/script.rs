@@ -4,7 +4,8 @@ use datafusion::sql::sqlparser::parser::Parser;
 use datafusion::sql::sqlparser::tokenizer::{Location, Token, TokenWithSpan, Tokenizer};
 
 use crate::base::limits::{
-    PARSE_ATTEMPTS_PER_TOKEN_MAX, STATEMENT_BYTES_MAX, STATEMENT_NESTING_MAX, STATEMENT_TOKENS_MAX,
+    PARSE_ATTEMPTS_PER_TOKEN_MAX, PARSE_STACK_BYTES, STATEMENT_BYTES_MAX, STATEMENT_NESTING_MAX,
+    STATEMENT_TOKENS_MAX,
 };
 use crate::error::{Error, Result, SqlState};
 use crate::sql::cursor::Cursor;
@@ -44,6 +45,12 @@ impl Parsed {
 /// 42601 for what is no statement, 54001 for what is too large or too deep, 0A000 and others for
 /// what can be refused without knowing any object; with the position in `script`.
 pub fn parse_script(script: &str) -> Result<Vec<Parsed>> {
+    stacker::maybe_grow(PARSE_STACK_BYTES, PARSE_STACK_BYTES, || {
+        parse_on_stack(script)
+    })
+}
+
+fn parse_on_stack(script: &str) -> Result<Vec<Parsed>> {
     if script.len() > STATEMENT_BYTES_MAX {
         let bytes = script.len();
         let message = format!("script has {bytes} bytes, the limit is {STATEMENT_BYTES_MAX}");
