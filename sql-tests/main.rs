@@ -8,6 +8,7 @@
 //! | `server` | starts, kills and restarts the program |
 //! | `script` | runs a script with its views made before the data, after it, and with restarts |
 //! | `crash` | SIGKILL of a server that is being written loses and repeats nothing |
+//! | `definition` | the same for CREATE and DROP while rows come |
 //! | `client` | tokio-postgres: parameters, binary values, cancelling, prepared statements |
 //! | `copying` | COPY in both directions, and a live subscription by COPY |
 //! | `program` | psql and psycopg |
@@ -20,6 +21,7 @@ mod broker;
 mod client;
 mod copying;
 mod crash;
+mod definition;
 mod program;
 mod script;
 mod server;
