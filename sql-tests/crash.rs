@@ -56,10 +56,7 @@ fn a_killed_server_loses_and_repeats_nothing_from_its_journal() {
 }
 
 async fn kill_again_and_again(checkpoint_interval_ms: &str) -> Follower {
-    let seed = std::env::var("TIDEMILL_TEST_SEED")
-        .map_or_else(|_| fastrand::u64(..), |seed| seed.parse().unwrap());
-    println!("TIDEMILL_TEST_SEED={seed}");
-    let mut random = fastrand::Rng::with_seed(seed);
+    let mut random = fastrand::Rng::with_seed(seed());
     let mut server = Server::start_with(&["--checkpoint-interval-ms", checkpoint_interval_ms]);
     server.connect().await.batch_execute(OBJECTS).await.unwrap();
     let mut story = Story::default();
@@ -79,6 +76,14 @@ async fn kill_again_and_again(checkpoint_interval_ms: &str) -> Follower {
         check(&server, &mut story, &follower).await;
     }
     follower
+}
+
+/// `TIDEMILL_TEST_SEED`, or one that is drawn; printed, so that a failure can be repeated.
+pub fn seed() -> u64 {
+    let seed = std::env::var("TIDEMILL_TEST_SEED")
+        .map_or_else(|_| fastrand::u64(..), |seed| seed.parse().unwrap());
+    println!("TIDEMILL_TEST_SEED={seed}");
+    seed
 }
 
 /// What is known of the writes.

@@ -8,7 +8,9 @@
 //! | `server` | starts, kills and restarts the program |
 //! | `script` | runs a script with its views made before the data, after it, and with restarts |
 //! | `crash` | SIGKILL of a server that is being written loses and repeats nothing |
+//! | `definition` | the same for CREATE and DROP while rows come |
 //! | `client` | tokio-postgres: parameters, binary values, cancelling, prepared statements |
+//! | `consistency` | readers and subscribers beside writers see whole transactions |
 //! | `copying` | COPY in both directions, and a live subscription by COPY |
 //! | `program` | psql and psycopg |
 //! | `broker` | a real Kafka broker |
@@ -18,8 +20,10 @@
 
 mod broker;
 mod client;
+mod consistency;
 mod copying;
 mod crash;
+mod definition;
 mod program;
 mod script;
 mod server;
@@ -27,12 +31,13 @@ mod server;
 use std::collections::BTreeSet;
 
 /// The folders with scripts; each has its test below, so that they run beside each other.
-const THEMES: [&str; 10] = [
+const THEMES: [&str; 11] = [
     "aggregates",
     "errors",
     "joins",
     "queries",
     "show",
+    "sources",
     "subscribe",
     "tables",
     "types",
@@ -75,6 +80,11 @@ fn scripts_of_queries() {
 #[test]
 fn scripts_of_show() {
     script::run_folder("show");
+}
+
+#[test]
+fn scripts_of_sources() {
+    script::run_folder("sources");
 }
 
 #[test]

@@ -89,6 +89,79 @@ INSERT 0 2
 }
 
 #[test]
+fn psql_describes_what_is_there() {
+    let server = Server::start();
+    let script = "CREATE SOURCE clicks (page TEXT, ts TIMESTAMPTZ) WITH (connector = 'topic');
+CREATE TABLE users (id BIGINT PRIMARY KEY, name TEXT NOT NULL, score DOUBLE PRECISION);
+CREATE VIEW names AS SELECT name FROM users;
+CREATE MATERIALIZED VIEW pages AS SELECT page, count(*) AS clicks FROM clicks GROUP BY page;
+\\echo [all]
+\\d
+\\echo [tables]
+\\dt
+\\echo [materialized]
+\\dm
+\\echo [views]
+\\dv
+\\echo [table]
+\\d users
+\\echo [view]
+\\d pages
+\\echo [databases]
+\\l
+\\echo [roles]
+\\du
+\\echo [functions]
+\\df no_such_function
+\\echo [schemas]
+\\dn
+";
+    let Some(output) = run_psql(&server, &["-q", "-A"], script) else {
+        return;
+    };
+    assert_eq!(text(&output.stderr), "");
+    let expected = [
+        (
+            "all",
+            &["clicks", "users", "names", "pages|materialized view"][..],
+        ),
+        ("tables", &["users|table"]),
+        ("materialized", &["pages|materialized view"]),
+        ("views", &["names|view"]),
+        (
+            "table",
+            &[
+                "id|bigint||not null",
+                "name|text||not null",
+                "score|double precision",
+            ],
+        ),
+        (
+            "view",
+            &[
+                "Materialized view \"public.pages\"",
+                "page|text",
+                "clicks|bigint",
+            ],
+        ),
+        ("databases", &["tidemill|somebody|UTF8"]),
+        ("roles", &["somebody"]),
+        ("functions", &["(0 rows)"]),
+        ("schemas", &["public|"]),
+    ];
+    let told = text(&output.stdout);
+    for (section, parts) in expected {
+        let begin = told.find(&format!("[{section}]")).expect(section);
+        let rest = &told[begin + 1..];
+        let answer = &rest[..rest.find("\n[").unwrap_or(rest.len())];
+        for part in parts {
+            assert!(answer.contains(part), "{part:?} is not in [{answer}");
+        }
+    }
+    assert!(!told.contains("[tables]\nDid not find"));
+}
+
+#[test]
 fn psql_shows_errors_with_place_and_hint() {
     let server = Server::start();
     // DEFECT: a name that is not found has no position, and psql shows no line for it.

@@ -3,17 +3,18 @@
 //! A script has statements that make objects and views, statements that bring data, and queries:
 //!
 //! ```text
-//! mode      CREATE SOURCE   CREATE … VIEW   INSERT …            SELECT …            INSERT …   SELECT …
+//! mode      CREATE SOURCE   CREATE … VIEW   INSERT …        SELECT …   INSERT …   SELECT …
 //! before    as written
-//! after     CREATE SOURCE   INSERT …        CREATE … VIEW       SELECT …            as written
-//! restart   as written, and the server is killed (SIGKILL) and started again before every query
+//! after     CREATE SOURCE   INSERT …        CREATE … VIEW   SELECT …   as written
+//! restart   as written, and the server is killed (SIGKILL) and started again before each
 //! ```
 //!
 //! None may change an answer. A script where one would (rows that are late for a view that was
 //! there, epochs, session settings) names its modes in a comment: `# modes: before restart`.
 //! The number of workers differs with the mode and must not matter either.
 //!
-//! Epochs are shown, and written behind AS OF and UP TO, as e0, e1 … in the order in which they came.
+//! Epochs are shown, and written behind AS OF and UP TO, as e0, e1 … in the order in which they
+//! came.
 //! A single record is kept to one mode by `onlyif before` in front of it.
 //!
 //! Errors are matched as `SQLSTATE: message`. Rows are compared sorted (`control sortmode rowsort`
@@ -192,7 +193,10 @@ async fn run_mode(records: &[Line], mode: Mode) -> Result<(), String> {
     let mut in_transaction = false;
     for record in records {
         // A transaction ends with its connection: there is nothing to compare inside it.
-        if mode == Mode::Restart && matches!(record, Record::Query { .. }) && !in_transaction {
+        if mode == Mode::Restart
+            && matches!(record, Record::Query { .. } | Record::Statement { .. })
+            && !in_transaction
+        {
             server.lock().unwrap().restart();
         }
         in_transaction = is_in_transaction(record, in_transaction);
