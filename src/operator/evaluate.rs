@@ -145,8 +145,10 @@ pub fn report(rows: &DeltaBatch, failures: &[Failure], out: &mut Output) -> Resu
     if failures.is_empty() {
         return Ok(());
     }
-    let count = u64::try_from(failures.len()).expect("rows of a batch fit u64");
-    out.counts.rows_failed += count;
+    for failure in failures {
+        let row = usize::try_from(failure.row).expect("row numbers fit usize");
+        out.counts.rows_failed += rows.weights().get(row).unsigned_abs();
+    }
     let room = ERROR_ROWS_MAX.saturating_sub(out.errors.len());
     let schema = rows.schema();
     let writers = schema
