@@ -540,8 +540,9 @@ impl Build<'_> {
             .collect();
         let output: SchemaRef = Arc::new(Schema::new(fields));
         let pairs = || left_keys.iter().copied().zip(right_keys.iter().copied());
-        let timed = pairs().find(|(a, b)| l.bounded.contains(a) && r.bounded.contains(b));
-        let expire = timed.map(|(column, other_column)| Expire {
+        let timed: Vec<(usize, usize)> =
+            pairs().filter(|(a, b)| l.bounded.contains(a) && r.bounded.contains(b)).collect();
+        let expire = timed.first().map(|&(column, other_column)| Expire {
             left: Some(ExpireRule {
                 column,
                 other_column,
@@ -556,10 +557,9 @@ impl Build<'_> {
             JoinKind::Inner => l.changelog.and(r.changelog),
             JoinKind::Left => Changelog::Retracting,
         };
-        let bounded = match (kind, timed) {
-            (JoinKind::Inner, Some((a, b))) => vec![a, left_width + b],
-            (JoinKind::Left, Some((a, _))) => vec![a],
-            (_, None) => Vec::new(),
+        let bounded = match kind {
+            JoinKind::Inner => timed.iter().flat_map(|&(a, b)| [a, left_width + b]).collect(),
+            JoinKind::Left => timed.iter().map(|&(a, _)| a).collect(),
         };
         let residual = match &join.filter {
             None => None,
@@ -724,6 +724,16 @@ impl Build<'_> {
                  WATERMARK, or join on them",
             ));
         };
+        // A row waits where its retraction comes to.
+        let root = match node.changelog {
+            Changelog::AppendOnly => root,
+            Changelog::Retracting => {
+                let all = || (0..node.schema.fields().len()).collect();
+                let columns = node.key.clone().unwrap_or_else(all);
+                self.exchange(root, columns)
+            }
+        };
+        let node = &self.nodes[root];
         let gate = Node {
             operation: Operation::Gate(GateSpec {
                 input: node.schema.clone(),
