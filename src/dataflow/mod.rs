@@ -23,6 +23,8 @@
 mod catch_up;
 mod checkpoint;
 mod graph;
+#[cfg(test)]
+mod oracle;
 mod published;
 mod recovery;
 mod source;

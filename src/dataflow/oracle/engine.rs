@@ -1,0 +1,437 @@
+//! Our side: sources' clocks, dataflows and stores, stepped as the step engine does it, with
+//! checkpoints, restarts and replays.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+
+use arrow::array::RecordBatch;
+use datafusion::scalar::ScalarValue;
+use fastrand::Rng;
+
+use crate::base::{Epoch, EventTime, ObjectId, Offset, PartitionId};
+use crate::connector::Chunk;
+use crate::dataflow::oracle::answer::{Multiset, multiset, row_text};
+use crate::dataflow::oracle::model::Late;
+use crate::dataflow::oracle::relation::{Relation, Row, World, batch, micros};
+use crate::dataflow::oracle::script::{Change, Item};
+use crate::dataflow::{CollectionDelta, Dataflow, PartitionState, SourceState, StateChange};
+use crate::delta::{DeltaBatch, Weights};
+use crate::operator::{Bounds, Counts, Scope, TableChange};
+use crate::plan::StreamPlan;
+use crate::view::Store;
+
+/// What a step takes in.
+#[derive(Clone)]
+struct StepInput {
+    idle: Vec<(usize, u32)>,
+    /// In the order in which the step takes them.
+    pieces: Vec<(usize, Piece)>,
+}
+
+#[derive(Clone)]
+struct Piece {
+    partition: u32,
+    rows: RecordBatch,
+    weights: Vec<i64>,
+}
+
+/// A source's positions and clock.
+type Clock = (BTreeMap<PartitionId, PartitionState>, EventTime);
+
+/// One view, running.
+struct Running {
+    id: ObjectId,
+    dataflow: Dataflow,
+    store: Store,
+    tally: Tally,
+}
+
+/// What a view has counted.
+#[derive(Clone, Default)]
+pub struct Tally {
+    pub counts: Counts,
+    pub late: Vec<Late>,
+    pub errors: u64,
+}
+
+/// Everything a checkpoint has, and the inputs of the steps since.
+#[derive(Default)]
+struct Saved {
+    epoch: u64,
+    clocks: BTreeMap<ObjectId, Clock>,
+    /// For each view its operators' changes, its store's, and its tally.
+    views: Vec<(Vec<StateChange>, Vec<TableChange>, Tally)>,
+    steps: Vec<StepInput>,
+}
+
+/// The views of a case, running on some workers.
+pub struct Engine<'a> {
+    world: &'a World,
+    plans: &'a [(ObjectId, StreamPlan)],
+    workers: usize,
+    epoch: u64,
+    sources: BTreeMap<ObjectId, SourceState>,
+    views: Vec<Running>,
+    saved: Option<Saved>,
+}
+
+impl<'a> Engine<'a> {
+    pub fn new(
+        world: &'a World,
+        plans: &'a [(ObjectId, StreamPlan)],
+        workers: usize,
+    ) -> Engine<'a> {
+        let mut engine = Engine {
+            world,
+            plans,
+            workers,
+            epoch: 0,
+            sources: BTreeMap::new(),
+            views: Vec::new(),
+            saved: None,
+        };
+        engine.build();
+        engine
+    }
+
+    /// Everything new and without state.
+    fn build(&mut self) {
+        self.sources.clear();
+        for relation in &self.world.relations {
+            let Some(spec) = &relation.source else {
+                continue;
+            };
+            let scans = self.plans.iter().flat_map(|(_, plan)| plan.scans());
+            let mut wanted: Vec<usize> = scans
+                .filter(|scan| scan.object == relation.id)
+                .flat_map(|scan| scan.columns.clone())
+                .collect();
+            wanted.sort_unstable();
+            wanted.dedup();
+            let state = SourceState::new(spec.clone(), wanted).unwrap();
+            self.sources.insert(relation.id, state);
+        }
+        let run = |(id, plan): &(ObjectId, StreamPlan)| Running {
+            id: *id,
+            dataflow: Dataflow::new(plan.clone(), self.workers).unwrap(),
+            store: Store::new(plan.schema.clone(), plan.identity()).unwrap(),
+            tally: Tally::default(),
+        };
+        self.views = self.plans.iter().map(run).collect();
+    }
+
+    /// Takes items in one step, in batches cut at random.
+    pub fn step(&mut self, items: &[Item], range: Range<usize>, random: &mut Rng) {
+        let input = self.input(&items[range], random);
+        self.run(&input);
+        if let Some(saved) = &mut self.saved {
+            saved.steps.push(input);
+        }
+    }
+
+    fn input(&self, items: &[Item], random: &mut Rng) -> StepInput {
+        let mut input = StepInput {
+            idle: Vec::new(),
+            pieces: Vec::new(),
+        };
+        let mut changes: BTreeMap<usize, Vec<&Change>> = BTreeMap::new();
+        for item in items {
+            match item {
+                Item::Idle {
+                    relation,
+                    partition,
+                } => input.idle.push((*relation, *partition)),
+                Item::Row(change) => changes.entry(change.relation).or_default().push(change),
+            }
+        }
+        for (number, mut changes) in changes {
+            let relation = &self.world.relations[number];
+            // What a table takes in one step has no order; a source's rows are in sequence.
+            if relation.time.is_none() && random.bool() {
+                random.shuffle(&mut changes);
+            }
+            let most = random.usize(1..=changes.len());
+            let mut rest = changes.as_slice();
+            while let Some(first) = rest.first() {
+                let run = rest
+                    .iter()
+                    .take_while(|each| each.partition == first.partition)
+                    .count();
+                let (now, later) = rest.split_at(random.usize(1..=most).min(run));
+                rest = later;
+                input.pieces.push((number, piece(relation, now)));
+            }
+        }
+        input
+    }
+
+    fn run(&mut self, input: &StepInput) {
+        self.epoch += 1;
+        for &(relation, partition) in &input.idle {
+            let source = self
+                .sources
+                .get_mut(&self.world.relations[relation].id)
+                .unwrap();
+            source.set_idle(PartitionId(partition), true);
+        }
+        let mut inputs = BTreeMap::new();
+        for relation in &self.world.relations {
+            let columns = match self.sources.get(&relation.id) {
+                Some(source) => source.wanted().to_vec(),
+                None => (0..relation.schema.fields().len()).collect(),
+            };
+            let bounds = Bounds::unknown(relation.schema.fields().len());
+            let input = CollectionDelta {
+                deltas: Vec::new(),
+                columns,
+                bounds,
+            };
+            inputs.insert(relation.id, input);
+        }
+        for (number, piece) in &input.pieces {
+            let id = self.world.relations[*number].id;
+            let delta = match self.sources.get_mut(&id) {
+                None => piece.delta(),
+                Some(source) => {
+                    let (delta, bad) = source.take(&piece.chunk(source), 0).unwrap();
+                    assert!(bad.is_empty(), "{bad:?}");
+                    delta
+                }
+            };
+            inputs.get_mut(&id).unwrap().deltas.push(delta);
+        }
+        for (id, source) in &self.sources {
+            inputs.get_mut(id).unwrap().bounds = source.bounds();
+        }
+        for view in &mut self.views {
+            let input = view.step(Epoch(self.epoch), &inputs);
+            inputs.insert(view.id, input);
+        }
+    }
+
+    /// A checkpoint: what changed since the last one, or everything.
+    pub fn checkpoint(&mut self, random: &mut Rng) {
+        let is_first = self.saved.is_none() || random.u8(..4) == 0;
+        let scope = if is_first { Scope::All } else { Scope::Changed };
+        let mut old = self.saved.take().unwrap_or_default().views.into_iter();
+        let mut saved = Saved {
+            epoch: self.epoch,
+            ..Saved::default()
+        };
+        for (id, source) in &self.sources {
+            saved
+                .clocks
+                .insert(*id, (source.partitions.clone(), source.watermark()));
+        }
+        for view in &mut self.views {
+            let changes = view.dataflow.changes(scope).unwrap();
+            let rows = view.store.changes(scope).unwrap();
+            let (mut operators, mut store, _) = old.next().unwrap_or_default();
+            if is_first {
+                operators.clear();
+                store.clear();
+            }
+            operators.extend(changes);
+            store.extend(rows);
+            saved.views.push((operators, store, view.tally.clone()));
+        }
+        self.saved = Some(saved);
+    }
+
+    pub fn has_checkpoint(&self) -> bool {
+        self.saved.is_some()
+    }
+
+    /// Starts anew from the last checkpoint and takes the steps since then again.
+    pub fn crash(&mut self) {
+        let before: Vec<Multiset> = (0..self.views.len()).map(|view| self.rows(view)).collect();
+        let saved = self
+            .saved
+            .take()
+            .expect("a checkpoint comes before a crash");
+        self.build();
+        self.epoch = saved.epoch;
+        for (id, (partitions, watermark)) in &saved.clocks {
+            self.sources
+                .get_mut(id)
+                .unwrap()
+                .restore(partitions.clone(), *watermark);
+        }
+        for (view, (operators, store, tally)) in self.views.iter_mut().zip(&saved.views) {
+            for StateChange {
+                operator,
+                shard,
+                change,
+            } in operators
+            {
+                let change = change.clone();
+                let (operator, shard) = (*operator, *shard);
+                view.dataflow
+                    .restore(StateChange {
+                        operator,
+                        shard,
+                        change,
+                    })
+                    .unwrap();
+            }
+            view.store.restore(store.iter().cloned()).unwrap();
+            view.dataflow.resume();
+            view.tally = tally.clone();
+        }
+        saved.steps.iter().for_each(|input| self.run(input));
+        for (view, before) in before.iter().enumerate() {
+            assert_eq!(&self.rows(view), before, "a replay gives the same rows");
+        }
+        self.saved = Some(saved);
+    }
+
+    pub fn watermark(&self, relation: ObjectId) -> EventTime {
+        self.sources[&relation].watermark()
+    }
+
+    pub fn rows(&self, view: usize) -> Multiset {
+        let snapshot = self.views[view].store.snapshot();
+        let batches: Vec<RecordBatch> = snapshot
+            .deltas()
+            .map(|delta| delta.unwrap().rows().clone())
+            .collect();
+        let rows = multiset(&batches);
+        let count: i64 = rows.values().sum();
+        assert_eq!(
+            u64::try_from(count).unwrap(),
+            snapshot.rows(),
+            "rows are counted"
+        );
+        rows
+    }
+
+    pub fn tally(&self, view: usize) -> &Tally {
+        &self.views[view].tally
+    }
+
+    /// Rows of state of all operators of all views.
+    pub fn state_rows(&mut self) -> usize {
+        let views = self.views.iter_mut();
+        let changes = views.flat_map(|view| view.dataflow.changes(Scope::All).unwrap());
+        // What is no row of state, such as the time up to which windows are freed, has one column
+        // of its own.
+        let is_row =
+            |change: &StateChange| change.change.rows.schema().fields()[0].name() != "freed_before";
+        changes
+            .filter(is_row)
+            .map(|change| change.change.rows.num_rows())
+            .sum()
+    }
+}
+
+impl Running {
+    fn step(
+        &mut self,
+        epoch: Epoch,
+        inputs: &BTreeMap<ObjectId, CollectionDelta>,
+    ) -> CollectionDelta {
+        let before = self.dataflow.bounds().clone();
+        let input = |object: ObjectId| inputs[&object].clone();
+        let output = self.dataflow.step(epoch, 0, &input).unwrap();
+        if let Some(delta) = &output.delta {
+            self.check(&before, delta);
+            self.store.apply(delta).unwrap();
+        }
+        for (old, new) in before.0.iter().zip(&self.dataflow.bounds().0) {
+            // A restart forgets a bound until the next step.
+            assert!(
+                old.is_none() || new >= old,
+                "a bound goes back from {old:?} to {new:?}"
+            );
+        }
+        let tally = &mut self.tally;
+        tally.counts.add(&output.counts);
+        tally.errors += output
+            .errors
+            .iter()
+            .map(|error| error.weight.unsigned_abs())
+            .sum::<u64>();
+        for late in &output.late {
+            for (row, &time) in late.event_times.iter().enumerate() {
+                let watermarks = late.rows.watermarks().expect("late rows have a watermark");
+                let weight = late.rows.weights().get(row);
+                tally.late.push((time, watermarks[row], weight));
+            }
+        }
+        CollectionDelta {
+            deltas: output.delta.into_iter().collect(),
+            columns: (0..self.dataflow.plan().schema.fields().len()).collect(),
+            bounds: self.dataflow.bounds().clone(),
+        }
+    }
+
+    /// A delta says each row once, and nothing below the bounds that were given out.
+    fn check(&self, before: &Bounds, delta: &DeltaBatch) {
+        let plan = self.dataflow.plan();
+        let mut seen = std::collections::BTreeSet::new();
+        for row in 0..delta.len() {
+            assert_ne!(delta.weights().get(row), 0, "a change of nothing");
+            let is_new = seen.insert(row_text(delta.rows(), row));
+            assert!(
+                delta.is_append_only() || is_new,
+                "a row is in a delta twice"
+            );
+        }
+        for &column in &plan.bounded {
+            let Some(bound) = before.0[column] else {
+                continue;
+            };
+            for row in 0..delta.len() {
+                let value = ScalarValue::try_from_array(delta.rows().column(column), row).unwrap();
+                let is_below = micros(&value).is_some_and(|micros| micros < bound.0);
+                assert!(
+                    !is_below,
+                    "{value} comes below the bound {bound} of column {column}"
+                );
+            }
+        }
+    }
+}
+
+fn piece(relation: &Relation, changes: &[&Change]) -> Piece {
+    let rows: Vec<Row> = changes.iter().map(|change| change.row.clone()).collect();
+    Piece {
+        partition: changes[0].partition,
+        rows: batch(&relation.schema, &rows),
+        weights: changes.iter().map(|change| change.weight).collect(),
+    }
+}
+
+impl Piece {
+    fn delta(&self) -> DeltaBatch {
+        DeltaBatch::new(self.rows.clone(), self.weights())
+    }
+
+    fn weights(&self) -> Weights {
+        match self.weights.iter().all(|&weight| weight == 1) {
+            true => Weights::Ones,
+            false => Weights::Each(self.weights.clone().into()),
+        }
+    }
+
+    fn chunk(&self, source: &SourceState) -> Chunk {
+        let partition = PartitionId(self.partition);
+        let from = source
+            .partitions
+            .get(&partition)
+            .map_or(Offset(0), |state| state.position);
+        let is_plain = matches!(self.weights(), Weights::Ones);
+        Chunk {
+            partition,
+            from,
+            to: Offset(from.0 + self.rows.num_rows() as u64),
+            rows: self.rows.clone(),
+            weights: (!is_plain).then(|| self.weights.clone().into()),
+            bad: Vec::new(),
+            skipped: 0,
+            checksum: 0,
+            bytes: 0,
+            arrived_micros: 0,
+        }
+    }
+}

@@ -1,0 +1,96 @@
+//! The oracle: whatever comes in, however it is cut, a view is what its query says.
+//!
+//! ```text
+//!   script: rows in sequence ──┬─► cut into steps and batches ─► Dataflow × workers ─► Store ─┐
+//!   (insert, update, delete,   │     restarts and crashes in between                          ├─ equal?
+//!    late, ahead, idle)        └─► model: watermarks, late rows, windows ─► batch SQL ────────┘
+//! ```
+//!
+//! The model decides by itself, over plain rows in sequence, what the watermark was before each of
+//! them, which windows hold it and whether it is late for them: nothing of it is the engine's, and
+//! the engine's counters and late rows are compared with it. The rest of the query is answered by
+//! DataFusion, over tables of the rows that the model keeps.
+//!
+//! A failure names the seed, the query and the step. `TIDEMILL_ORACLE_ROUNDS=n` runs n seeds of
+//! every query in place of one, `TIDEMILL_ORACLE_SEED=n` begins at another one; a seed that has
+//! failed becomes a line of [`FOUND`].
+//!
+//! Reading order: `relation` (what there is to query), `query` (what is asked), `script` (what
+//! happens), `model` (what it means), `answer` (what SQL makes of it), `engine` (what ours does),
+//! `trial` (that both agree).
+
+mod answer;
+mod engine;
+mod model;
+mod query;
+mod query_list;
+mod relation;
+mod script;
+mod trial;
+
+use crate::dataflow::oracle::relation::World;
+use crate::dataflow::oracle::trial::{Trial, agree_under_all_cuts};
+
+/// Seeds that once failed, by a part of the query that is enough to find it.
+const FOUND: &[(&str, u64)] = &[];
+
+fn number(name: &str, default: u64) -> u64 {
+    std::env::var(name)
+        .ok()
+        .and_then(|text| text.parse().ok())
+        .unwrap_or(default)
+}
+
+/// Runs to the end of everything, so that one run shows all that is wrong; panics count as one.
+fn failures(attempt: impl FnOnce() -> usize) -> usize {
+    std::panic::catch_unwind(std::panic::AssertUnwindSafe(attempt)).unwrap_or(1)
+}
+
+fn run_naming(trial: &Trial<'_>, seed: u64) -> usize {
+    trial.run(seed);
+    0
+}
+
+#[test]
+fn a_view_is_what_its_query_says() {
+    let world = World::new();
+    let first = number("TIDEMILL_ORACLE_SEED", 1);
+    let rounds = number("TIDEMILL_ORACLE_ROUNDS", 1);
+    let only = std::env::var("TIDEMILL_ORACLE_QUERY").unwrap_or_default();
+    let mut failed = 0;
+    for case in query_list::cases()
+        .iter()
+        .filter(|case| case.name().contains(&only))
+    {
+        failed += failures(|| {
+            let trial = Trial::new(&world, case);
+            (first..first + rounds)
+                .map(|seed| failures(|| run_naming(&trial, seed)))
+                .sum()
+        });
+    }
+    assert_eq!(failed, 0, "what failed stands above");
+}
+
+#[test]
+fn what_has_failed_once_does_not_fail_again() {
+    let world = World::new();
+    for (part, seed) in FOUND {
+        let cases = query_list::cases();
+        let mut found = cases
+            .iter()
+            .filter(|case| case.name().contains(part))
+            .peekable();
+        assert!(found.peek().is_some(), "no query has {part:?} in it");
+        found.for_each(|case| Trial::new(&world, case).run(*seed));
+    }
+}
+
+#[test]
+fn one_sequence_has_one_result_however_it_is_cut() {
+    let world = World::new();
+    let first = number("TIDEMILL_ORACLE_SEED", 1);
+    for (case, seed) in query_list::cases().iter().zip(first..) {
+        agree_under_all_cuts(&Trial::new(&world, case), seed);
+    }
+}

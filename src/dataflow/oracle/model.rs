@@ -1,0 +1,181 @@
+//! What a sequence means: watermarks, late rows and windows, row by row, in the plainest way.
+//!
+//! Semantics §1–§3. A source's watermark is the least of its active partitions' (a partition that
+//! has not said anything yet holds it back), each the greatest of its rows' times less the delay; it
+//! never falls. A row is late when every window that holds it had ended, lateness and all, at the
+//! watermark before it; of a row late for some of its windows only the others count.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::dataflow::oracle::answer::text;
+use crate::dataflow::oracle::relation::{Relation, Row, World, micros, timestamp};
+use crate::dataflow::oracle::script::Item;
+use crate::operator::Counts;
+
+/// No row has come.
+pub const NEVER: i64 = i64::MIN;
+
+/// A window over a source in a query.
+#[derive(Clone)]
+pub struct WindowUse {
+    /// As the view's text has it.
+    pub sql: String,
+    pub relation: &'static str,
+    pub slide: i64,
+    pub size: i64,
+    pub offset: i64,
+    pub lateness: i64,
+    /// Rows that the query keeps from the window for other reasons, and which are not judged.
+    pub filter: Option<fn(&Row) -> bool>,
+}
+
+/// A row with the watermark before it.
+pub struct Judged {
+    pub row: Row,
+    pub weight: i64,
+    pub watermark: i64,
+}
+
+/// A late row as far as it is compared: its event time, the watermark before it, its weight.
+pub type Late = (i64, i64, i64);
+
+/// What windows make of a sequence.
+#[derive(Default)]
+pub struct Windowed {
+    /// Rows with `window_start` and `window_end`.
+    pub rows: Vec<Row>,
+    pub late: Vec<Late>,
+    pub counts: Counts,
+}
+
+/// The rows of a relation that are there in the end.
+pub fn rows(items: &[Item], relation: usize) -> Vec<Row> {
+    let mut kept = Kept::default();
+    for item in items {
+        if let Item::Row(change) = item
+            && change.relation == relation
+        {
+            kept.add(change.row.clone(), change.weight);
+        }
+    }
+    kept.rows
+}
+
+/// The rows of a source in sequence, each with the watermark before it, and the last watermark.
+pub fn judged(items: &[Item], number: usize, relation: &Relation) -> (Vec<Judged>, i64) {
+    let time = relation.time.expect("a source has a time");
+    let mut partitions: BTreeMap<u32, i64> = (0..time.partitions)
+        .map(|partition| (partition, NEVER))
+        .collect();
+    let mut idle = BTreeSet::new();
+    let mut watermark = NEVER;
+    let mut rows = Vec::new();
+    for item in items {
+        match item {
+            Item::Idle {
+                relation,
+                partition,
+            } if *relation == number => {
+                idle.insert(*partition);
+            }
+            Item::Row(change) if change.relation == number => {
+                rows.push(Judged {
+                    row: change.row.clone(),
+                    weight: change.weight,
+                    watermark,
+                });
+                idle.remove(&change.partition);
+                if let Some(micros) = micros(&change.row[time.column]) {
+                    let own = partitions.get_mut(&change.partition).unwrap();
+                    *own = (*own).max(micros - time.delay_micros);
+                }
+            }
+            _ => continue,
+        }
+        let active = partitions
+            .iter()
+            .filter(|(partition, _)| !idle.contains(*partition));
+        if let Some(least) = active.map(|(_, watermark)| *watermark).min() {
+            watermark = watermark.max(least);
+        }
+    }
+    (rows, watermark)
+}
+
+impl WindowUse {
+    /// The windows that hold a time: every `[start, start + size)` with start = offset + n × slide.
+    fn windows(&self, time: i64) -> Vec<(i64, i64)> {
+        let mut windows = Vec::new();
+        let mut start = (time - self.offset).div_euclid(self.slide) * self.slide + self.offset;
+        while start + self.size > time {
+            windows.push((start, start + self.size));
+            start -= self.slide;
+        }
+        windows
+    }
+
+    pub fn assign(&self, items: &[Item], world: &World) -> Windowed {
+        let number = world.relation(self.relation);
+        let relation = &world.relations[number];
+        let column = relation.time.expect("a source has a time").column;
+        let data_type = relation.schema.field(column).data_type();
+        let mut out = Windowed::default();
+        let mut kept = Kept::default();
+        for Judged {
+            row,
+            weight,
+            watermark,
+        } in judged(items, number, relation).0
+        {
+            if self.filter.is_some_and(|filter| !filter(&row)) {
+                continue;
+            }
+            let Some(time) = micros(&row[column]) else {
+                out.counts.rows_failed += weight.unsigned_abs();
+                continue;
+            };
+            let windows = self.windows(time);
+            let is_open = |end: i64| watermark == NEVER || end + self.lateness > watermark;
+            let open: Vec<_> = windows.iter().filter(|(_, end)| is_open(*end)).collect();
+            if open.is_empty() && !windows.is_empty() {
+                out.late.push((time, watermark, weight));
+                match weight > 0 {
+                    true => out.counts.rows_late += weight.unsigned_abs(),
+                    false => out.counts.retractions_late += weight.unsigned_abs(),
+                }
+            } else if open.len() < windows.len() {
+                out.counts.rows_late_partly += weight.unsigned_abs();
+            }
+            for &&(start, end) in &open {
+                let mut values = row.to_vec();
+                values.extend([start, end].map(|each| timestamp(data_type, Some(each))));
+                kept.add(values.into(), weight);
+            }
+        }
+        out.rows = kept.rows;
+        out
+    }
+}
+
+/// A multiset of rows.
+#[derive(Default)]
+struct Kept {
+    rows: Vec<Row>,
+}
+
+impl Kept {
+    fn add(&mut self, row: Row, weight: i64) {
+        for _ in 0..weight {
+            self.rows.push(row.clone());
+        }
+        for _ in weight..0 {
+            let same = |other: &Row| row.iter().map(text).eq(other.iter().map(text));
+            let place = self
+                .rows
+                .iter()
+                .position(same)
+                .expect("only what is there is taken back");
+            self.rows.swap_remove(place);
+        }
+    }
+}

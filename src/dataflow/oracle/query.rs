@@ -1,0 +1,164 @@
+//! A query to be tried: the views over each other, and what a batch is asked for each of them.
+
+use crate::dataflow::oracle::model::WindowUse;
+use crate::dataflow::oracle::relation::{Row, SECOND};
+
+/// When a view's rows appear.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Emits {
+    OnUpdate,
+    /// With the window that ends at the time in this column, as soon as the watermark of every
+    /// source has passed it, and not before.
+    OnClose(usize),
+    /// As above, but it may know earlier that a row is final: joins of several sources.
+    OnCloseOrEarlier(usize),
+}
+
+/// One view.
+#[derive(Clone)]
+pub struct View {
+    pub sql: String,
+    pub batch: String,
+    pub emits: Emits,
+}
+
+/// Views `v0`, `v1`, … over the relations and those before them.
+#[derive(Clone)]
+pub struct Case {
+    pub views: Vec<View>,
+    pub windows: Vec<WindowUse>,
+    pub lateness: i64,
+    /// The rows that an expression fails on.
+    pub failing: Option<(&'static str, fn(&Row) -> bool)>,
+    /// The rows are kept for ever: sources without windows.
+    pub keeps: bool,
+}
+
+/// A view of this text. `{0}`, `{1}` … are its windows, in the batch the model's rows `w0`, `w1` ….
+pub fn query(sql: &str) -> Case {
+    let view = View {
+        sql: sql.to_string(),
+        batch: sql.to_string(),
+        emits: Emits::OnUpdate,
+    };
+    Case {
+        views: vec![view],
+        windows: Vec::new(),
+        lateness: 0,
+        failing: None,
+        keeps: false,
+    }
+}
+
+impl Case {
+    /// A further view over those before.
+    pub fn then(mut self, sql: &str) -> Case {
+        let view = View {
+            sql: sql.to_string(),
+            batch: sql.to_string(),
+            emits: Emits::OnUpdate,
+        };
+        self.views.push(view);
+        self
+    }
+
+    /// What a batch is asked in place of the last view's text.
+    pub fn batch(mut self, sql: &str) -> Case {
+        self.last().batch = sql.to_string();
+        self
+    }
+
+    pub fn tumble(self, relation: &'static str, size: i64) -> Case {
+        let sql = format!("TUMBLE({relation}, ts, INTERVAL '{size} seconds')");
+        self.window(&sql, relation, [size, size, 0])
+    }
+
+    pub fn hop(self, relation: &'static str, slide: i64, size: i64) -> Case {
+        let sql =
+            format!("HOP({relation}, ts, INTERVAL '{slide} seconds', INTERVAL '{size} seconds')");
+        self.window(&sql, relation, [slide, size, 0])
+    }
+
+    /// A window written in another way; lengths in seconds.
+    pub fn window(
+        mut self,
+        sql: &str,
+        relation: &'static str,
+        [slide, size, offset]: [i64; 3],
+    ) -> Case {
+        self.windows.push(WindowUse {
+            sql: sql.to_string(),
+            relation,
+            slide: slide * SECOND,
+            size: size * SECOND,
+            offset: offset * SECOND,
+            lateness: 0,
+            filter: None,
+        });
+        self
+    }
+
+    /// Only these rows reach the last window.
+    pub fn filter(mut self, filter: fn(&Row) -> bool) -> Case {
+        self.windows.last_mut().expect("a window to filter").filter = Some(filter);
+        self
+    }
+
+    pub fn closes(mut self, column: usize) -> Case {
+        self.last().emits = Emits::OnClose(column);
+        self
+    }
+
+    pub fn closes_or_earlier(mut self, column: usize) -> Case {
+        self.last().emits = Emits::OnCloseOrEarlier(column);
+        self
+    }
+
+    /// `allowed_lateness`, seconds.
+    pub fn lateness(mut self, seconds: i64) -> Case {
+        self.lateness = seconds * SECOND;
+        self.windows
+            .iter_mut()
+            .for_each(|window| window.lateness = seconds * SECOND);
+        self
+    }
+
+    pub fn failing(mut self, relation: &'static str, fails: fn(&Row) -> bool) -> Case {
+        self.failing = Some((relation, fails));
+        self
+    }
+
+    pub fn keeps(mut self) -> Case {
+        self.keeps = true;
+        self
+    }
+
+    fn last(&mut self) -> &mut View {
+        self.views.last_mut().expect("a case has a view")
+    }
+
+    /// The view's text for the stream.
+    pub fn stream_sql(&self, view: usize) -> String {
+        let mut sql = self.views[view].sql.clone();
+        for (number, window) in self.windows.iter().enumerate() {
+            sql = sql.replace(&format!("{{{number}}}"), &window.sql);
+        }
+        sql
+    }
+
+    pub fn batch_sql(&self, view: usize) -> String {
+        let mut sql = self.views[view].batch.clone();
+        for number in 0..self.windows.len() {
+            sql = sql.replace(&format!("{{{number}}}"), &format!("w{number}"));
+        }
+        sql
+    }
+
+    pub fn name(&self) -> String {
+        let views = self.views.iter().enumerate();
+        let text = |(number, view): (usize, &View)| {
+            format!("v{number}: {} [{:?}]", self.stream_sql(number), view.emits)
+        };
+        views.map(text).collect::<Vec<_>>().join("; ")
+    }
+}

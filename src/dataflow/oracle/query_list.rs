@@ -1,0 +1,426 @@
+//! The queries: every shape that a view may have, at least once.
+//!
+//! A batch's text differs from the view's only where DataFusion means something else than Postgres
+//! and we do: it tells 0.0 from −0.0, takes the greatest finite float for the least of
+//! infinities alone, and its conversions fail the query and not the row.
+
+use datafusion::scalar::ScalarValue;
+
+use crate::dataflow::oracle::query::{Case, query};
+
+pub fn cases() -> Vec<Case> {
+    let mut cases = linear();
+    cases.extend(aggregates());
+    cases.extend(joins());
+    cases.extend(windows());
+    cases.extend(closing());
+    cases.extend(window_joins());
+    cases.extend(views_over_views());
+    cases
+}
+
+fn linear() -> Vec<Case> {
+    vec![
+        query("SELECT * FROM t"),
+        query("SELECT id, a + 1 AS x, b || '!' AS y, d * 2 AS z FROM t WHERE a > 0 OR b IS NULL"),
+        query("SELECT * FROM u"),
+        query("SELECT b, k FROM u WHERE i BETWEEN 0 AND 3 AND b IN ('a', 'b', '')"),
+        query(
+            "SELECT id, CASE WHEN e THEN 'yes' WHEN a IS NULL THEN 'none' ELSE b END AS x, \
+             coalesce(b, 'nil') AS y, nullif(a, 1) AS z FROM t",
+        ),
+        query(
+            "SELECT a::text AS x, d::double precision AS y, i::bigint AS z, (k = 1)::text AS w \
+             FROM (SELECT k, i, k AS a, d FROM u) AS q",
+        ),
+        query(
+            "SELECT upper(b) AS x, length(b) AS y, substr(b, 2, 3) AS z, abs(i::bigint) AS w, \
+             date_trunc('minute', ts) AS m FROM u",
+        ),
+        query("SELECT k / i AS x, b FROM u")
+            .batch("SELECT k / i AS x, b FROM u WHERE i IS NULL OR k IS NULL OR i <> 0")
+            .failing("u", |row| is(&row[1], 0) && !row[0].is_null()),
+        query("SELECT b::bigint AS x FROM u")
+            .batch(
+                "SELECT TRY_CAST(b AS BIGINT) AS x FROM u \
+                    WHERE b IS NULL OR TRY_CAST(b AS BIGINT) IS NOT NULL",
+            )
+            .failing("u", |row| !row[2].is_null() && !is_number(&row[2])),
+        query("SELECT a, ts, c FROM s WHERE e").keeps(),
+        query("SELECT a FROM t UNION ALL SELECT k FROM u"),
+        query("SELECT id, a FROM t WHERE a > 1 UNION ALL SELECT id, a FROM t WHERE a <= 2"),
+        query("SELECT a, b FROM s UNION ALL SELECT a, b FROM r UNION ALL SELECT 7, 'seven'")
+            .keeps(),
+        query("SELECT 1 AS x, 'text' AS y"),
+        query("SELECT a FROM t WHERE false"),
+        query("SELECT a, b, v FROM l WHERE v > 0").keeps(),
+    ]
+}
+
+fn aggregates() -> Vec<Case> {
+    vec![
+        query("SELECT count(*) FROM t"),
+        query("SELECT count(*), count(a), sum(a), avg(a), min(a), max(b) FROM t"),
+        query("SELECT sum(c), avg(c), sum(d), avg(d), min(d), max(d) FROM u"),
+        query("SELECT a, count(*), sum(d), avg(d), min(ts), max(ts) FROM t GROUP BY a"),
+        query("SELECT b, e, count(*) AS n, bool_and(a > 0), bool_or(e) FROM t GROUP BY b, e"),
+        query("SELECT k, sum(c) AS x, avg(c) AS y, count(c) AS z FROM u GROUP BY k"),
+        query("SELECT c, count(*) FROM u GROUP BY c")
+            .batch("SELECT c + 0e0, count(*) FROM u GROUP BY c + 0e0"),
+        query(
+            "SELECT i, min(c), max(c) FROM u WHERE c + 1 < 'Infinity'::double precision \
+               AND c > '-Infinity'::double precision GROUP BY i",
+        ),
+        query(
+            "SELECT a, count(*) FILTER (WHERE b = 'a') AS x, sum(a) FILTER (WHERE e) AS y, \
+             max(b) FILTER (WHERE d > 0) AS z FROM t GROUP BY a",
+        ),
+        query("SELECT a, count(*) FROM t GROUP BY a HAVING count(*) > 1 AND max(b) > 'A'"),
+        query("SELECT count(DISTINCT b), sum(DISTINCT a), avg(DISTINCT d) FROM t"),
+        query(
+            "SELECT b, count(DISTINCT k), count(DISTINCT i) FILTER (WHERE k > 0), count(*) \
+             FROM u GROUP BY b",
+        ),
+        query("SELECT a + 1 AS x, length(b) AS y, count(*), sum(a * 2) FROM t GROUP BY 1, 2"),
+        query(
+            "SELECT a % 2 = 0 AS even, min(a) + max(a) AS x, sum(a) / count(*) AS y \
+               FROM t WHERE a BETWEEN -100 AND 100 GROUP BY a % 2 = 0",
+        ),
+        query("SELECT DISTINCT a, b FROM t"),
+        query("SELECT DISTINCT e FROM t WHERE a > 0"),
+        query("SELECT DISTINCT a, b FROM s").keeps(),
+        query("SELECT a, count(*), sum(a), min(b), max(ts) FROM s GROUP BY a").keeps(),
+        query("SELECT count(*), sum(v), max(v), min(b) FROM l").keeps(),
+        query("SELECT b, count(*), avg(v), count(DISTINCT v) FROM l GROUP BY b").keeps(),
+        query(
+            "SELECT b, string_agg(k::text, ',' ORDER BY k), array_agg(i ORDER BY i) \
+               FROM u GROUP BY b",
+        ),
+        query(
+            "SELECT b, round(stddev(i % 100), 6), round(var_pop(i % 100), 6), median(d) \
+               FROM u GROUP BY b",
+        ),
+        query(
+            "SELECT n, count(*) FROM (SELECT b, count(*) AS n FROM t GROUP BY b) AS q GROUP BY n",
+        ),
+        query("SELECT max(n), sum(n) FROM (SELECT a, count(*) AS n FROM t GROUP BY a) AS q"),
+        query(
+            "SELECT a, count(*) FROM (SELECT a FROM t UNION ALL SELECT k FROM u) AS q GROUP BY a",
+        ),
+        query("SELECT ts, count(*) FROM t GROUP BY ts"),
+    ]
+}
+
+fn joins() -> Vec<Case> {
+    vec![
+        query("SELECT t.id, u.k, t.b, u.b AS ub FROM t JOIN u ON t.a = u.k"),
+        query("SELECT t.id, u.k, u.b AS ub FROM t LEFT JOIN u ON t.a = u.k"),
+        query("SELECT t.id, u.k, u.i FROM t RIGHT JOIN u ON t.a = u.k"),
+        query("SELECT t.id, u.i FROM t JOIN u ON t.a = u.i"),
+        query("SELECT t.id, u.d FROM t LEFT JOIN u ON t.d = u.d"),
+        query("SELECT t.id, u.k FROM t JOIN u ON t.a = u.k AND t.b = u.b AND t.d < u.d"),
+        query("SELECT t.id, u.k FROM t LEFT JOIN u ON t.a = u.k AND t.id > u.i"),
+        query("SELECT t.id, u.k FROM t LEFT JOIN u ON t.a = u.k AND t.e"),
+        query("SELECT t.id, u.k FROM t JOIN u ON t.a + 1 = u.k * 2"),
+        query("SELECT t.id, u.k FROM t JOIN u ON t.b IS NOT DISTINCT FROM u.b"),
+        query("SELECT t.id, u.k FROM t JOIN u ON t.c = u.c")
+            .batch("SELECT t.id, u.k FROM t JOIN u ON t.c + 0e0 = u.c + 0e0"),
+        query("SELECT x.id, y.id AS other FROM t AS x JOIN t AS y ON x.a = y.a"),
+        query(
+            "SELECT x.id, y.id AS other FROM t AS x LEFT JOIN t AS y ON x.a = y.a AND x.id < y.id",
+        ),
+        query("SELECT x.id, y.a FROM t AS x JOIN t AS y ON x.id = y.id"),
+        query("SELECT x.b, y.b AS z FROM u AS x JOIN u AS y ON x.k = y.i"),
+        query(
+            "SELECT t.id, q.n FROM t JOIN (SELECT k, count(*) AS n FROM u GROUP BY k) AS q \
+               ON t.a = q.k",
+        ),
+        query(
+            "SELECT t.id, t.a, q.n FROM t LEFT JOIN \
+               (SELECT a, count(*) AS n, max(d) AS m FROM t GROUP BY a) AS q ON t.a = q.a",
+        ),
+        query(
+            "SELECT b, n, m FROM (SELECT b, count(*) AS n FROM t GROUP BY b) AS x \
+               JOIN (SELECT b AS ub, count(*) AS m FROM u GROUP BY b) AS y ON b = ub",
+        ),
+        query(
+            "SELECT u.b, count(*), sum(t.a), count(t.id) FROM u LEFT JOIN t ON u.k = t.a \
+               GROUP BY u.b",
+        ),
+        query("SELECT t.id, u.k, s.v FROM t JOIN u ON t.a = u.k LEFT JOIN l AS s ON s.a = t.a")
+            .keeps(),
+        query("SELECT s.a, s.b, t.id FROM s JOIN t ON s.a = t.a").keeps(),
+        query("SELECT s.a, t.id, t.b FROM s LEFT JOIN t ON s.a = t.id").keeps(),
+        query("SELECT s.a, r.v FROM s JOIN r ON s.a = r.a AND s.ts <= r.ts").keeps(),
+        query("SELECT s.a, r.v, s.ts FROM s LEFT JOIN r ON s.a = r.a AND s.ts = r.ts").keeps(),
+    ]
+}
+
+fn windows() -> Vec<Case> {
+    vec![
+        query(
+            "SELECT a, window_start, window_end, count(*), max(d), sum(a) FROM {0} \
+               GROUP BY a, window_start, window_end",
+        )
+        .tumble("s", 10),
+        query("SELECT window_end, count(*), min(b), avg(d) FROM {0} GROUP BY window_end")
+            .tumble("s", 7),
+        query(
+            "SELECT a, window_start, window_end, count(*), count(DISTINCT b) FROM {0} \
+               GROUP BY a, window_start, window_end",
+        )
+        .hop("s", 5, 15),
+        query("SELECT window_start, count(*) FROM {0} GROUP BY window_start").hop("s", 4, 10),
+        query("SELECT window_start, count(*), sum(c) FROM {0} GROUP BY window_start, window_end")
+            .hop("s", 10, 4),
+        query("SELECT a, window_start, window_end, ts FROM {0}").tumble("s", 10),
+        query("SELECT b, window_end, v FROM {0} WHERE v > 0")
+            .hop("r", 5, 10)
+            .filter(|row| over(&row[2], 0)),
+        query(
+            "SELECT b, window_start, count(*), max(v), min(v), sum(v) FROM {0} \
+               GROUP BY b, window_start, window_end",
+        )
+        .tumble("l", 10),
+        query(
+            "SELECT window_start, window_end, count(*), count(DISTINCT v) FROM {0} \
+               GROUP BY window_start, window_end",
+        )
+        .hop("l", 5, 15),
+        query("SELECT window_start, count(*), max(v) FROM {0} GROUP BY window_start")
+            .tumble("r", 10),
+        query(
+            "SELECT window_start, window_end, count(*) FROM {0} GROUP BY window_start, window_end",
+        )
+        .window(
+            "TUMBLE(s, ts, INTERVAL '10 seconds', INTERVAL '3 seconds')",
+            "s",
+            [10, 10, 3],
+        ),
+        query("SELECT window_start, count(*) FROM {0} GROUP BY window_start").window(
+            "TABLE(TUMBLE(TABLE s, DESCRIPTOR(ts), INTERVAL '10' SECOND))",
+            "s",
+            [10, 10, 0],
+        ),
+        query("SELECT window_start, count(*) FROM {0} GROUP BY window_start").window(
+            "TABLE(HOP(DATA => TABLE s, TIMECOL => DESCRIPTOR(ts), SLIDE => INTERVAL '5' SECOND, \
+             SIZE => INTERVAL '10' SECOND))",
+            "s",
+            [5, 10, 0],
+        ),
+        query(
+            "SELECT a, TUMBLE_START(ts, INTERVAL '10 seconds') AS x, count(*) FROM s \
+               GROUP BY TUMBLE(ts, INTERVAL '10 seconds'), a",
+        )
+        .tumble("s", 10)
+        .batch("SELECT a, window_start, count(*) FROM w0 GROUP BY window_start, window_end, a"),
+        query(
+            "SELECT HOP_END(ts, INTERVAL '5 seconds', INTERVAL '10 seconds') AS x, sum(a) FROM s \
+               GROUP BY HOP(ts, INTERVAL '5 seconds', INTERVAL '10 seconds')",
+        )
+        .hop("s", 5, 10)
+        .batch("SELECT window_end, sum(a) FROM w0 GROUP BY window_start, window_end"),
+        query(
+            "SELECT a, window_start, count(*) FROM {0} GROUP BY a, window_start, window_end \
+               HAVING count(*) > 1",
+        )
+        .tumble("s", 15),
+        query("SELECT DISTINCT a, window_end FROM {0}").tumble("s", 10),
+        query("SELECT count(*), max(window_end) FROM {0}").tumble("s", 10),
+        query("SELECT a, count(*), max(window_start) FROM {0} GROUP BY a")
+            .tumble("s", 10)
+            .keeps(),
+        query("SELECT window_end, count(*) FROM {0} GROUP BY window_end")
+            .tumble("s", 10)
+            .lateness(8),
+        query("SELECT a, window_end, count(*), max(v) FROM {0} GROUP BY a, window_end")
+            .hop("l", 5, 10)
+            .lateness(20),
+        query(
+            "SELECT window_start, count(*) FROM {0} GROUP BY window_start UNION ALL \
+               SELECT window_start, sum(v) FROM {1} GROUP BY window_start",
+        )
+        .tumble("s", 10)
+        .tumble("r", 10)
+        .batch(
+            "SELECT window_start, count(*) FROM w0 GROUP BY window_start UNION ALL \
+                    SELECT window_start, sum(v) FROM w1 GROUP BY window_start",
+        ),
+        query("SELECT x.a, x.window_end, t.id FROM {0} AS x JOIN t ON x.a = t.a")
+            .tumble("s", 10)
+            .keeps(),
+    ]
+}
+
+fn closing() -> Vec<Case> {
+    vec![
+        query(
+            "SELECT a, window_start, window_end, count(*), max(d), sum(a) FROM {0} \
+               GROUP BY a, window_start, window_end",
+        )
+        .tumble("s", 10)
+        .closes(2),
+        query(
+            "SELECT window_start, window_end, count(*), count(DISTINCT b), min(ts) FROM {0} \
+               GROUP BY window_start, window_end",
+        )
+        .hop("s", 5, 15)
+        .closes(1),
+        query("SELECT b, window_end, count(*), sum(v) FROM {0} GROUP BY b, window_end")
+            .tumble("l", 10)
+            .closes(1),
+        query("SELECT window_end, count(*), max(v) FROM {0} GROUP BY window_end")
+            .hop("r", 10, 20)
+            .closes(0),
+        query("SELECT a, ts, window_end FROM {0}")
+            .tumble("s", 10)
+            .closes(2),
+        query("SELECT a, v, window_end FROM {0}")
+            .tumble("l", 10)
+            .closes(2),
+        query("SELECT DISTINCT b, window_end FROM {0}")
+            .hop("s", 5, 10)
+            .closes(1),
+        query("SELECT window_end, count(*) AS n FROM {0} GROUP BY window_end HAVING count(*) > 2")
+            .tumble("s", 10)
+            .closes(0),
+        query("SELECT a, window_end, count(*), sum(d) FROM {0} GROUP BY a, window_end")
+            .tumble("s", 10)
+            .lateness(15)
+            .closes(1),
+        query("SELECT window_end, count(*), max(v) FROM {0} GROUP BY window_end")
+            .hop("l", 5, 10)
+            .lateness(10)
+            .closes(0),
+    ]
+}
+
+fn window_joins() -> Vec<Case> {
+    let ends = "x.window_start = y.window_start AND x.window_end = y.window_end";
+    vec![
+        query(&format!(
+            "SELECT x.a, x.window_end, y.v FROM {{0}} AS x JOIN {{1}} AS y \
+                        ON x.a = y.a AND {ends}"
+        ))
+        .tumble("s", 10)
+        .tumble("r", 10),
+        query(&format!(
+            "SELECT x.a, x.window_end, y.v FROM {{0}} AS x LEFT JOIN {{1}} AS y \
+                        ON x.a = y.a AND {ends}"
+        ))
+        .tumble("s", 10)
+        .tumble("r", 10),
+        query(&format!(
+            "SELECT x.a, x.b, x.window_end, y.v FROM {{0}} AS x JOIN {{1}} AS y \
+                        ON x.b = y.b AND {ends}"
+        ))
+        .hop("s", 5, 10)
+        .hop("l", 5, 10),
+        query(&format!(
+            "SELECT x.window_end, x.n, y.m FROM \
+                        (SELECT window_start, window_end, count(*) AS n FROM {{0}} \
+                         GROUP BY window_start, window_end) AS x JOIN \
+                        (SELECT window_start, window_end, max(v) AS m FROM {{1}} \
+                         GROUP BY window_start, window_end) AS y ON {ends}"
+        ))
+        .tumble("s", 10)
+        .tumble("r", 10),
+        query(&format!(
+            "SELECT x.a, x.window_end, y.v FROM {{0}} AS x JOIN {{1}} AS y \
+                        ON x.a = y.a AND {ends}"
+        ))
+        .tumble("s", 10)
+        .tumble("r", 10)
+        .closes_or_earlier(1),
+        query(&format!(
+            "SELECT x.a, x.window_end, y.v FROM {{0}} AS x LEFT JOIN {{1}} AS y \
+                        ON x.a = y.a AND {ends}"
+        ))
+        .tumble("s", 10)
+        .tumble("l", 10)
+        .closes_or_earlier(1),
+        query(&format!(
+            "SELECT x.window_end, x.n, y.m FROM \
+                        (SELECT window_start, window_end, count(*) AS n FROM {{0}} \
+                         GROUP BY window_start, window_end) AS x LEFT JOIN \
+                        (SELECT window_start, window_end, max(v) AS m FROM {{1}} \
+                         GROUP BY window_start, window_end) AS y ON {ends}"
+        ))
+        .hop("s", 5, 10)
+        .hop("r", 5, 10)
+        .closes_or_earlier(0),
+        query(&format!(
+            "SELECT x.a, x.window_end, count(*) FROM {{0}} AS x JOIN {{1}} AS y \
+                        ON x.a = y.a AND {ends} GROUP BY x.a, x.window_end"
+        ))
+        .tumble("s", 10)
+        .tumble("s", 10)
+        .closes_or_earlier(1),
+    ]
+}
+
+fn views_over_views() -> Vec<Case> {
+    vec![
+        query("SELECT a, count(*) AS n FROM t GROUP BY a")
+            .then("SELECT n, count(*) AS m, max(a) FROM v0 GROUP BY n"),
+        query("SELECT id, a, b FROM t WHERE a > 0")
+            .then("SELECT x.id, y.k FROM v0 AS x LEFT JOIN u AS y ON x.a = y.k")
+            .then("SELECT count(*), count(k), sum(id) FROM v1"),
+        query("SELECT DISTINCT b FROM u").then("SELECT t.id, v0.b FROM t JOIN v0 ON t.b = v0.b"),
+        query(
+            "SELECT a, window_start, window_end, count(*) AS n FROM {0} \
+               GROUP BY a, window_start, window_end",
+        )
+        .tumble("s", 10)
+        .then("SELECT window_end, max(n), count(*) FROM v0 GROUP BY window_end"),
+        query(
+            "SELECT a, window_start, window_end, count(*) AS n FROM {0} \
+               GROUP BY a, window_start, window_end",
+        )
+        .tumble("s", 10)
+        .then("SELECT window_end, max(n), count(*) FROM v0 GROUP BY window_end")
+        .closes(0),
+        query(
+            "SELECT a, window_start, window_end, count(*) AS n FROM {0} \
+               GROUP BY a, window_start, window_end",
+        )
+        .hop("s", 5, 10)
+        .closes(2)
+        .then("SELECT window_end, max(n), count(*) FROM v0 GROUP BY window_end")
+        .closes(0),
+        query(
+            "SELECT a, window_start, window_end, count(*) AS n FROM {0} \
+               GROUP BY a, window_start, window_end",
+        )
+        .tumble("s", 10)
+        .closes(2)
+        .then("SELECT x.a, x.window_end, x.n, t.id FROM v0 AS x LEFT JOIN t ON x.a = t.a")
+        .keeps(),
+        query(
+            "SELECT window_start, window_end, sum(v) AS v FROM {0} \
+               GROUP BY window_start, window_end",
+        )
+        .tumble("l", 5)
+        .then("SELECT count(*), sum(v), min(window_end) FROM v0"),
+    ]
+}
+
+fn is(value: &ScalarValue, wanted: i64) -> bool {
+    integer(value) == Some(wanted)
+}
+
+fn over(value: &ScalarValue, least: i64) -> bool {
+    integer(value).is_some_and(|value| value > least)
+}
+
+fn integer(value: &ScalarValue) -> Option<i64> {
+    match value {
+        ScalarValue::Int32(value) => value.map(i64::from),
+        ScalarValue::Int64(value) => *value,
+        other => panic!("{other} is not an integer"),
+    }
+}
+
+fn is_number(value: &ScalarValue) -> bool {
+    matches!(value, ScalarValue::Utf8(Some(text)) if text.trim().parse::<i64>().is_ok())
+}

@@ -1,0 +1,385 @@
+//! One query, one sequence: the views are compared with the answers, step after step.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use arrow::datatypes::SchemaRef;
+use datafusion::common::TableReference;
+use datafusion::logical_expr::TableSource;
+use fastrand::Rng;
+
+use crate::base::ObjectId;
+use crate::catalog::{Object, ObjectKind, Relation};
+use crate::dataflow::oracle::answer::windowed_schema;
+use crate::dataflow::oracle::answer::{Answers, Multiset, difference, multiset, parsed};
+use crate::dataflow::oracle::engine::{Engine, Tally};
+use crate::dataflow::oracle::model::{self, Late, NEVER};
+use crate::dataflow::oracle::query::{Case, Emits};
+use crate::dataflow::oracle::relation::{World, batch, definition, planned_table};
+use crate::dataflow::oracle::script::{Item, Script, cut};
+use crate::error::Result;
+use crate::operator::Counts;
+use crate::plan::{Operation, Planner, StreamPlan, ViewOptions, named_query, plan_view};
+use crate::sql::statement::Emit;
+
+/// Items of a sequence: enough for windows to come and go and for rows to meet.
+const ITEMS: usize = 110;
+
+/// One check in so many steps, besides those at the end: answers cost more than steps.
+const STEPS_PER_CHECK: u8 = 6;
+
+/// A case, planned.
+pub struct Trial<'a> {
+    world: &'a World,
+    case: &'a Case,
+    plans: Vec<(ObjectId, StreamPlan)>,
+    answers: Answers,
+    /// The relations it reads, as the world numbers them.
+    reads: Vec<usize>,
+}
+
+impl<'a> Trial<'a> {
+    pub fn new(world: &'a World, case: &'a Case) -> Trial<'a> {
+        let plans = plans(world, case);
+        let schemas: Vec<SchemaRef> = plans
+            .iter()
+            .map(|(_, plan)| nullable(&plan.schema))
+            .collect();
+        let answers = Answers::new(world, case, &schemas);
+        for (view, schema) in schemas.iter().enumerate() {
+            let types: Vec<_> = schema
+                .fields()
+                .iter()
+                .map(|field| field.data_type().clone())
+                .collect();
+            assert_eq!(
+                types,
+                answers.types(view),
+                "types of v{view}: {}",
+                case.name()
+            );
+        }
+        let scanned: BTreeSet<ObjectId> = plans
+            .iter()
+            .flat_map(|(_, plan)| plan.scans())
+            .map(|scan| scan.object)
+            .collect();
+        let numbers = 0..world.relations.len();
+        let reads = numbers
+            .filter(|&each| scanned.contains(&world.relations[each].id))
+            .collect();
+        Trial {
+            world,
+            case,
+            plans,
+            answers,
+            reads,
+        }
+    }
+
+    /// A random sequence in random steps on random workers, compared all along.
+    pub fn run(&self, seed: u64) {
+        let _naming = Naming(format!("seed {seed}, {}", self.case.name()));
+        let mut random = Rng::with_seed(seed);
+        let mut script = Script::new(self.world, &self.reads, seed, ITEMS);
+        let workers = random.usize(1..=4);
+        let mut engine = Engine::new(self.world, &self.plans, workers);
+        let mut begun = 0;
+        for is_drained in [false, true] {
+            if is_drained {
+                script.drain(&self.reads);
+            }
+            let items = script.items.as_slice();
+            let length = random.usize(1..12);
+            for step in cut(&items[begun..], &mut random, length) {
+                let (start, end) = (begun + step.start, begun + step.end);
+                let _naming = Naming(format!("step of items {start}..{end}, {workers} workers"));
+                engine.step(items, start..end, &mut random);
+                match random.u8(..12) {
+                    0..3 => engine.checkpoint(&mut random),
+                    3 => {
+                        engine.checkpoint(&mut random);
+                        engine.crash();
+                    }
+                    4 if engine.has_checkpoint() => engine.crash(),
+                    _ => {}
+                }
+                if random.u8(..STEPS_PER_CHECK) == 0 {
+                    self.check(&engine, &items[..end]);
+                }
+            }
+            begun = items.len();
+            self.check(&engine, items);
+        }
+        self.check_state(&mut engine);
+    }
+
+    fn check(&self, engine: &Engine<'_>, items: &[Item]) {
+        let (closed, counts, late) = self.fill(items);
+        for &number in &self.reads {
+            let relation = &self.world.relations[number];
+            if relation.time.is_some() {
+                let (_, watermark) = model::judged(items, number, relation);
+                assert_eq!(
+                    engine.watermark(relation.id).0,
+                    watermark,
+                    "of {}",
+                    relation.name
+                );
+            }
+        }
+        for (number, view) in self.case.views.iter().enumerate() {
+            let mut batches = self.answers.run(number);
+            let all = multiset(&batches);
+            if let Emits::OnClose(column) | Emits::OnCloseOrEarlier(column) = view.emits {
+                batches = batches
+                    .iter()
+                    .map(|batch| closed_rows(batch, column, closed))
+                    .collect();
+            }
+            let expected = multiset(&batches);
+            let found = engine.rows(number);
+            let difference = match view.emits {
+                Emits::OnCloseOrEarlier(_) => beyond(&found, &expected, &all),
+                Emits::OnUpdate | Emits::OnClose(_) => difference(&found, &expected),
+            };
+            assert!(
+                difference.is_empty(),
+                "v{number} is not what it should be:\n{difference}"
+            );
+            if self.case.views.len() > number + 1 {
+                let schema = &self.plans[number].1.schema;
+                let batches: Vec<_> = batches
+                    .into_iter()
+                    .map(|batch| batch.with_schema(nullable(schema)).unwrap())
+                    .collect();
+                let rows = arrow::compute::concat_batches(&nullable(schema), &batches).unwrap();
+                self.answers.fill(&format!("v{number}"), rows);
+            }
+        }
+        compare_tallies(engine, self.case.views.len(), counts, late);
+    }
+
+    /// Fills the batch's tables with what the items come to. Returns up to when windows are closed,
+    /// and what must have been counted.
+    fn fill(&self, items: &[Item]) -> (i64, Counts, Vec<Late>) {
+        let mut closed = i64::MAX;
+        let mut counts = Counts::default();
+        let mut late = Vec::new();
+        for &number in &self.reads {
+            let relation = &self.world.relations[number];
+            let rows = model::rows(items, number);
+            self.answers
+                .fill(relation.name, batch(&relation.schema, &rows));
+            if relation.time.is_some() {
+                closed = closed.min(model::judged(items, number, relation).1);
+            }
+            if let Some((name, fails)) = self.case.failing
+                && name == relation.name
+            {
+                let changes = items.iter().filter_map(|item| match item {
+                    Item::Row(change) if change.relation == number => Some(change),
+                    _ => None,
+                });
+                let failed = changes.filter(|change| fails(&change.row));
+                counts.rows_failed += failed
+                    .map(|change| change.weight.unsigned_abs())
+                    .sum::<u64>();
+            }
+        }
+        for (number, window) in self.case.windows.iter().enumerate() {
+            let relation = &self.world.relations[self.world.relation(window.relation)];
+            let windowed = window.assign(items, self.world);
+            let schema = windowed_schema(&relation.schema);
+            self.answers
+                .fill(&format!("w{number}"), batch(&schema, &windowed.rows));
+            counts.add(&windowed.counts);
+            late.extend(windowed.late);
+        }
+        late.sort_unstable();
+        (closed, counts, late)
+    }
+
+    /// When everything has left and all time is over, nothing is kept.
+    fn check_state(&self, engine: &mut Engine<'_>) {
+        if self.case.keeps {
+            return;
+        }
+        let nodes = self.plans.iter().flat_map(|(_, plan)| &plan.nodes);
+        let globals = nodes
+            .filter(|node| matches!(&node.operation, Operation::Aggregate(spec) if spec.is_global));
+        // Each global aggregate keeps its one group; the last rows' windows never close.
+        let last: usize = self
+            .case
+            .windows
+            .iter()
+            .map(|window| {
+                let relation = &self.world.relations[self.world.relation(window.relation)];
+                let rows = relation.time.expect("a source has a time").partitions as usize;
+                let windows = usize::try_from(window.size / window.slide + 1).unwrap();
+                // Kept by a few operators, each with a row of its group and one of a multiset.
+                rows * windows * 12
+            })
+            .sum();
+        let most = globals.count() * 4 + last;
+        let rows = engine.state_rows();
+        assert!(
+            rows <= most,
+            "{rows} rows of state are kept, {most} at most are needed"
+        );
+    }
+}
+
+/// Two ways of cutting a sequence give the same rows and the same late rows.
+pub fn agree_under_all_cuts(trial: &Trial<'_>, seed: u64) {
+    let _naming = Naming(format!("seed {seed}, {}", trial.case.name()));
+    let script = Script::new(trial.world, &trial.reads, seed, ITEMS);
+    let run = |cut_seed: u64, length: usize, workers: usize| -> Vec<(Multiset, Tally)> {
+        let mut random = Rng::with_seed(cut_seed);
+        let mut engine = Engine::new(trial.world, &trial.plans, workers);
+        for step in cut(&script.items, &mut random, length) {
+            engine.step(&script.items, step, &mut random);
+            if random.u8(..8) == 0 {
+                engine.checkpoint(&mut random);
+                engine.crash();
+            }
+        }
+        let view = |number| {
+            let mut tally = engine.tally(number).clone();
+            tally.late.sort_unstable();
+            (engine.rows(number), tally)
+        };
+        (0..trial.plans.len()).map(view).collect()
+    };
+    let whole = run(seed, ITEMS, 1);
+    for (length, workers) in [(1, 1), (4, 3), (20, 4)] {
+        let other = run(seed ^ 0x5eed, length, workers);
+        for (number, ((a, b), (c, d))) in whole.iter().zip(&other).enumerate() {
+            let difference = difference(a, c);
+            assert!(
+                difference.is_empty(),
+                "v{number}, steps of {length}:\n{difference}"
+            );
+            assert_eq!(b.late, d.late, "late rows of v{number}");
+            assert_eq!(b.counts, d.counts, "counts of v{number}");
+            assert_eq!(b.errors, d.errors, "errors of v{number}");
+        }
+    }
+}
+
+/// Plans the views of a case, each over those before it.
+fn plans(world: &World, case: &Case) -> Vec<(ObjectId, StreamPlan)> {
+    let mut catalog = world.catalog.clone();
+    let mut plans = Vec::new();
+    for (number, view) in case.views.iter().enumerate() {
+        let sql = case.stream_sql(number);
+        let resolve = |reference: &TableReference| -> Result<Option<Arc<dyn TableSource>>> {
+            planned_table(&catalog, reference)
+        };
+        let planner = Planner::new(&world.state, &resolve);
+        let options = ViewOptions {
+            emit: (view.emits != Emits::OnUpdate).then_some(Emit::OnWindowClose),
+            allowed_lateness_micros: if number == 0 { case.lateness } else { 0 },
+            ..ViewOptions::default()
+        };
+        let parsed = parsed(&sql);
+        // As a user would be told to: every column has a name of its own.
+        let names = named_query(&planner, &parsed, &[]).map(|(_, names)| unique(names));
+        let plan = names.and_then(|names| plan_view(&planner, &parsed, &names, &options));
+        let plan = plan.unwrap_or_else(|error| panic!("{sql}: {error}"));
+        let id = ObjectId(100 + number as u64);
+        let relation = Relation {
+            schema: plan.schema.clone(),
+            key: plan.key.clone(),
+            changelog: plan.changelog,
+            bounded: plan.bounded.clone(),
+            event_time: None,
+        };
+        let definition = definition(id, &format!("v{number}"), ObjectKind::MaterializedView);
+        catalog.put(Object {
+            definition,
+            relation,
+            depends_on: plan.depends_on.clone(),
+        });
+        plans.push((id, plan));
+    }
+    plans
+}
+
+fn unique(mut names: Vec<String>) -> Vec<String> {
+    for at in 1..names.len() {
+        if names[..at].contains(&names[at]) {
+            names[at] = format!("{}{at}", names[at]);
+        }
+    }
+    names
+}
+
+fn compare_tallies(engine: &Engine<'_>, views: usize, expected: Counts, mut late: Vec<Late>) {
+    let mut counts = Counts::default();
+    let mut found: Vec<Late> = Vec::new();
+    let mut errors = 0;
+    for number in 0..views {
+        let tally = engine.tally(number);
+        counts.add(&tally.counts);
+        found.extend(&tally.late);
+        errors += tally.errors;
+    }
+    found.sort_unstable();
+    late.sort_unstable();
+    assert_eq!(
+        found, late,
+        "late rows: event time, watermark before, weight"
+    );
+    assert_eq!(counts, expected, "counters");
+    assert_eq!(
+        errors, expected.rows_failed,
+        "every failed row is in the errors"
+    );
+}
+
+fn closed_rows(
+    batch: &arrow::array::RecordBatch,
+    column: usize,
+    closed: i64,
+) -> arrow::array::RecordBatch {
+    let times = crate::operator::rows::micros(batch.column(column));
+    let is_closed = times
+        .iter()
+        .map(|time| Some(closed != NEVER && time? <= closed))
+        .collect();
+    arrow::compute::filter_record_batch(batch, &is_closed).unwrap()
+}
+
+/// Rows that are missing of the least, or there beyond the most.
+fn beyond(found: &Multiset, least: &Multiset, most: &Multiset) -> String {
+    let mut bounded = found.clone();
+    for (row, count) in &mut bounded {
+        let of = |rows: &Multiset| rows.get(row).copied().unwrap_or(0);
+        // What is between the two counts as right.
+        if of(least) <= *count && *count <= of(most) {
+            *count = of(least);
+        }
+    }
+    bounded.retain(|_, count| *count != 0);
+    difference(&bounded, least)
+}
+
+fn nullable(schema: &SchemaRef) -> SchemaRef {
+    let fields = schema
+        .fields()
+        .iter()
+        .map(|field| field.as_ref().clone().with_nullable(true));
+    Arc::new(arrow::datatypes::Schema::new(fields.collect::<Vec<_>>()))
+}
+
+/// Says what was being tried when a test fails.
+struct Naming(String);
+
+impl Drop for Naming {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("while trying {}", self.0);
+        }
+    }
+}
