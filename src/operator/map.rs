@@ -270,7 +270,7 @@ mod tests {
             weight: 2,
         };
         assert_eq!(out.errors, [error]);
-        assert_eq!(out.counts.rows_failed, 1);
+        assert_eq!(out.counts.rows_failed, 2);
     }
 
     #[test]
@@ -292,7 +292,7 @@ mod tests {
         let mut map = map(Some(filter), vec![column(0)], OnError::FailRow);
         let (text, out) = push(&mut map, parse(INPUT));
         assert_eq!(text, "+ 6\n- 8\n");
-        assert_eq!(out.counts.rows_failed, 1);
+        assert_eq!(out.counts.rows_failed, 2);
     }
 
     #[test]
