@@ -1,9 +1,9 @@
 //! The oracle: whatever comes in, however it is cut, a view is what its query says.
 //!
 //! ```text
-//!   script: rows in sequence ──┬─► cut into steps and batches ─► Dataflow × workers ─► Store ─┐
-//!   (insert, update, delete,   │     restarts and crashes in between                          ├─ equal?
-//!    late, ahead, idle)        └─► model: watermarks, late rows, windows ─► batch SQL ────────┘
+//!   script: rows in sequence ──┬─► cut into steps, batches ─► Dataflow × workers ─► Store ─┐
+//!   (insert, update, delete,   │     restarts and crashes between                          ├─ equal?
+//!    late, ahead, idle)        └─► model: watermarks, late rows, windows ─► batch SQL ─────┘
 //! ```
 //!
 //! The model decides by itself, over plain rows in sequence, what the watermark was before each of

@@ -1,8 +1,8 @@
 //! What a sequence means: watermarks, late rows and windows, row by row, in the plainest way.
 //!
 //! Semantics §1–§3. A source's watermark is the least of its active partitions' (a partition that
-//! has not said anything yet holds it back), each the greatest of its rows' times less the delay; it
-//! never falls. A row is late when every window that holds it had ended, lateness and all, at the
+//! has not said anything yet holds it back), each the greatest of its rows' times less the delay.
+//! It never falls. A row is late when every window that holds it had ended, lateness and all, at the
 //! watermark before it; of a row late for some of its windows only the others count.
 
 use std::collections::{BTreeMap, BTreeSet};

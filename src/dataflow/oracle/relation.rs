@@ -1,7 +1,7 @@
 //! The relations that queries are asked of, and random values for their columns.
 //!
-//! They are planned from the same text that a user would write. `l` stands for a changelog: a source
-//! whose rows can be taken back, judged for lateness like all others.
+//! They are planned from the same text that a user would write. `l` stands for a changelog: a
+//! source whose rows can be taken back, judged for lateness like all others.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

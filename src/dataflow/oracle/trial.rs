@@ -294,6 +294,7 @@ fn plans(world: &World, case: &Case) -> Vec<(ObjectId, StreamPlan)> {
             changelog: plan.changelog,
             bounded: plan.bounded.clone(),
             event_time: None,
+            defaults: Vec::new(),
         };
         let definition = definition(id, &format!("v{number}"), ObjectKind::MaterializedView);
         catalog.put(Object {
