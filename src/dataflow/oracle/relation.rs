@@ -148,6 +148,7 @@ impl World {
             id,
             name: name.to_string(),
             connector: Arc::new(NoConnector),
+            connector_name: "none",
             schema: planned.schema.clone(),
             computed: planned.computed.clone(),
             watermark: planned.watermark.clone(),
