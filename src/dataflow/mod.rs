@@ -23,12 +23,14 @@
 mod catch_up;
 mod checkpoint;
 mod graph;
+mod idle;
 #[cfg(test)]
 mod oracle;
 mod published;
 mod recovery;
 mod source;
 mod stepper;
+mod writes;
 
 pub use catch_up::Progress;
 pub use graph::{CollectionDelta, Dataflow, DataflowOutput, StateChange};

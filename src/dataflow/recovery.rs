@@ -21,9 +21,8 @@ use crate::dataflow::checkpoint::{Checkpointer, META_VERSION, Meta, STORE, ViewM
 use crate::dataflow::graph::{Dataflow, StateChange};
 use crate::dataflow::published::Published;
 use crate::dataflow::source::SourceSpec;
-use crate::dataflow::stepper::{
-    Command, Cut, NewView, RuntimeOptions, Stepper, TableSpec, Write, decode_delta,
-};
+use crate::dataflow::stepper::{Command, Cut, NewView, RuntimeOptions, Stepper, TableSpec, Write};
+use crate::dataflow::writes::decode_delta;
 use crate::error::{Error, Result, SqlState};
 use crate::operator::TableChange;
 use crate::plan::StreamPlan;
@@ -398,7 +397,8 @@ impl Stepper {
     }
 
     /// Rows that reached an embedded topic's log when the server died before their step was
-    /// journaled: nobody was told of them, and they are in the log for good. They are the next step.
+    /// journaled: nobody was told of them, and they are in the log for good. They are the next
+    /// step.
     fn take_orphans(&mut self) -> Result<()> {
         let mut chunks = Vec::new();
         for (id, source) in &self.sources {

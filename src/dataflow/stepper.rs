@@ -17,30 +17,27 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use tokio::sync::oneshot;
 
 use crate::base::limits::{
     COMMANDS_MAX, HISTORY_BYTES_MAX, STEP_BYTES_MAX, STEP_ROWS_MAX, STEP_ROWS_MIN, STEP_TIME_MAX,
-    WRITE_BYTES_MAX,
 };
-use crate::base::{Clock, Epoch, ObjectId, Offset, PartitionId, task};
+use crate::base::{Clock, Epoch, ObjectId, PartitionId, task};
 use crate::connector::Chunk;
 use crate::dataflow::catch_up::{CatchUp, CatchUpStart, Inputs, Progress};
 use crate::dataflow::checkpoint::Checkpointer;
 use crate::dataflow::graph::{CollectionDelta, Dataflow, DataflowOutput};
+use crate::dataflow::idle::{idle_deadline, idle_partitions};
 use crate::dataflow::published::{ErrorRow, Published};
-use crate::dataflow::source::{
-    PartitionState, ReaderThread, SourceSpec, SourceState, SourceStatus, error_row,
-};
-use crate::delta::{DeltaBatch, Weights};
+use crate::dataflow::source::{ReaderThread, SourceSpec, SourceState, SourceStatus, error_row};
+use crate::dataflow::writes::{Staged, wait};
+use crate::delta::DeltaBatch;
 use crate::error::{Error, Result, SqlState};
 use crate::operator::Bounds;
 use crate::plan::StreamPlan;
 use crate::storage::{
-    DataDirectory, Event, Journal, JournalRecord, LogWriter, Run, StepRecord, TableWrite, Ticket,
-    decode_batch, encode_batch,
+    DataDirectory, Event, Journal, JournalRecord, LogWriter, Run, StepRecord, TableWrite,
 };
 use crate::view::{History, Identity, Store};
 
@@ -249,12 +246,6 @@ pub(super) struct Pins {
     pub progress: Option<Arc<Progress>>,
 }
 
-/// Writes that wait for their step, checked, with their bytes for journal and log.
-pub(super) struct Staged {
-    pub writes: Vec<(Write, Vec<u8>)>,
-    pub done: oneshot::Sender<Result<Epoch>>,
-}
-
 /// Everything that a step works on, from the cut or from the journal.
 pub(super) struct Cut {
     pub epoch: Epoch,
@@ -373,42 +364,6 @@ impl Stepper {
                 self.publish_collection(id, None);
             }
             Err(error) => tracing::error!(%error, "a source could not be added"),
-        }
-    }
-
-    /// Takes writes for the next step, or refuses what no step could make durable.
-    fn stage(&mut self, writes: Vec<Write>, done: oneshot::Sender<Result<Epoch>>) {
-        match self.encoded(writes) {
-            Ok(writes) => self.staged.push_back(Staged { writes, done }),
-            Err(error) => drop(done.send(Err(error))),
-        }
-    }
-
-    fn encoded(&self, writes: Vec<Write>) -> Result<Vec<(Write, Vec<u8>)>> {
-        let mut encoded = Vec::new();
-        let mut bytes = 0;
-        for write in writes.into_iter().filter(|write| !write.delta.is_empty()) {
-            let is_topic = self
-                .sources
-                .get(&write.object)
-                .is_some_and(|s| !s.logs.is_empty());
-            if !is_topic && !self.tables.contains_key(&write.object) {
-                return Err(Error::new(
-                    SqlState::UNDEFINED_TABLE,
-                    "the relation was dropped while it was written",
-                ));
-            }
-            let payload = encode_delta(&write.delta)?;
-            bytes += payload.len();
-            encoded.push((write, payload));
-        }
-        match bytes > WRITE_BYTES_MAX {
-            false => Ok(encoded),
-            true => Err(Error::new(
-                SqlState::CONFIGURATION_LIMIT_EXCEEDED,
-                format!("one transaction writes {bytes} bytes, the limit is {WRITE_BYTES_MAX}"),
-            )
-            .hint("write in parts")),
         }
     }
 
@@ -657,51 +612,6 @@ impl Stepper {
         Ok(epoch)
     }
 
-    /// The writes of one step: whole transactions in their order, as many as its record may hold,
-    /// and at most one for each table, so that each is checked against the rows it will change.
-    #[expect(clippy::type_complexity, reason = "writes and who waits for them")]
-    fn take_staged(
-        &mut self,
-    ) -> Result<(Vec<(Write, Vec<u8>)>, Vec<oneshot::Sender<Result<Epoch>>>)> {
-        let mut writes: Vec<(Write, Vec<u8>)> = Vec::new();
-        let mut answers = Vec::new();
-        let mut bytes = 0;
-        while let Some(next) = self.staged.front() {
-            let size: usize = next.writes.iter().map(|(_, payload)| payload.len()).sum();
-            let is_written = |id: ObjectId| {
-                self.tables.contains_key(&id) && writes.iter().any(|(w, _)| w.object == id)
-            };
-            if next
-                .writes
-                .iter()
-                .any(|(write, _)| is_written(write.object))
-                || (!writes.is_empty() && bytes + size > WRITE_BYTES_MAX)
-            {
-                break;
-            }
-            let Staged { writes: own, done } = self.staged.pop_front().expect("just seen");
-            let mut is_accepted = true;
-            for (write, _) in own
-                .iter()
-                .filter(|(w, _)| self.tables.contains_key(&w.object))
-            {
-                is_accepted &= self.published.accepts(write.object, &write.delta)?;
-            }
-            if !is_accepted {
-                let _ = done.send(Err(Error::new(
-                    SqlState::SERIALIZATION_FAILURE,
-                    "could not serialize access due to concurrent update",
-                )
-                .hint("run the transaction again")));
-                continue;
-            }
-            bytes += size;
-            writes.extend(own);
-            answers.push(done);
-        }
-        Ok((writes, answers))
-    }
-
     /// Keeps a step near the time in which nobody notices it, by the rate that steps reach.
     fn adapt(&mut self, rows: usize, took: Duration) {
         if rows < STEP_ROWS_MIN {
@@ -748,51 +658,6 @@ impl Stepper {
         }
         self.cut_writes(writes, &mut cut)?;
         Ok(cut)
-    }
-
-    /// Writes to topics go to their logs and into the step as chunks; those to tables as they are.
-    fn cut_writes(&mut self, writes: Vec<(Write, Vec<u8>)>, cut: &mut Cut) -> Result<()> {
-        let mut tickets: Vec<Ticket> = Vec::new();
-        for (write, payload) in writes {
-            let Some(source) = self.sources.get(&write.object) else {
-                let table = write.object;
-                cut.payloads.push(TableWrite { table, payload });
-                cut.writes.push(write);
-                continue;
-            };
-            // Partitions take turns by step; which one took a row is in the journal.
-            let count = source.logs.len() as u64;
-            let turn = cut.epoch.0.checked_rem(count).ok_or_else(|| {
-                Error::internal("rows were written to a source that is not embedded")
-            })?;
-            let turn = u32::try_from(turn).expect("partitions are few");
-            let log = &source.logs[turn as usize];
-            let rows = write.delta.rows();
-            let count = u32::try_from(rows.num_rows())
-                .map_err(|_| Error::internal("a write has less than 2^32 rows"))?;
-            let checksum = crc32fast::hash(&payload);
-            let bytes = payload.len();
-            let ticket = log.append(payload, count)?;
-            let from = ticket.offset();
-            cut.chunks.push((
-                write.object,
-                Chunk {
-                    partition: PartitionId(turn),
-                    from,
-                    to: Offset(from.0 + u64::from(count)),
-                    rows: rows.clone(),
-                    weights: None,
-                    bad: Vec::new(),
-                    skipped: 0,
-                    checksum,
-                    bytes,
-                    arrived_micros: cut.clock_micros,
-                },
-            ));
-            tickets.push(ticket);
-        }
-        // The journal must not name rows that a crash could still lose.
-        tickets.iter().try_for_each(wait)
     }
 
     /// What the step changes. Used alike for the running system and for replay.
@@ -1023,76 +888,6 @@ fn record_of(cut: &mut Cut) -> StepRecord {
         watermarks: Vec::new(),
         writes: std::mem::take(&mut cut.payloads),
     }
-}
-
-fn encode_delta(delta: &DeltaBatch) -> Result<Vec<u8>> {
-    match delta.weights() {
-        Weights::Ones => encode_batch(delta.rows(), None),
-        Weights::Each(weights) => encode_batch(delta.rows(), Some(weights)),
-    }
-}
-
-/// The delta of a journaled write.
-pub(super) fn decode_delta(payload: &[u8], schema: &SchemaRef) -> Result<DeltaBatch> {
-    let (rows, weights) = decode_batch(payload)?;
-    let rows: RecordBatch = rows
-        .with_schema(schema.clone())
-        .map_err(crate::delta::arrow_error)?;
-    let weights = weights.map_or(Weights::Ones, |weights| Weights::Each(weights.into()));
-    Ok(DeltaBatch::new(rows, weights))
-}
-
-fn wait(ticket: &Ticket) -> Result<()> {
-    ticket.wait().map(drop)
-}
-
-/// Partitions that have just become idle.
-fn idle_partitions(source: &Source, now: i64) -> Vec<PartitionId> {
-    let timeout = source.state.spec().idle_timeout_micros;
-    let is_idle = |state: &PartitionState| {
-        state.rows == 0 || now.saturating_sub(state.row_at_micros) >= timeout
-    };
-    let partitions = silent_partitions(source).into_iter();
-    partitions
-        .filter(|(_, state)| is_idle(state))
-        .map(|(partition, _)| partition)
-        .collect()
-}
-
-/// When the next partition will be idle if no row comes.
-fn idle_deadline(source: &Source) -> Option<i64> {
-    let timeout = source.state.spec().idle_timeout_micros;
-    let partitions = silent_partitions(source).into_iter();
-    partitions
-        .map(|(_, state)| state.row_at_micros.saturating_add(timeout))
-        .min()
-}
-
-/// Active partitions that are known to be read to their end, of a source that tells time.
-fn silent_partitions(source: &Source) -> Vec<(PartitionId, PartitionState)> {
-    let spec = source.state.spec();
-    if spec.idle_timeout_micros == 0 || spec.watermark.is_none() {
-        return Vec::new();
-    }
-    let at_end = match &source.reader {
-        Some(reader) if reader.is_filled() => return Vec::new(),
-        Some(reader) => reader.at_end(),
-        // An embedded topic has no rows that its step has not seen.
-        None if spec.is_embedded => {
-            let partitions = source.state.partitions.iter();
-            partitions
-                .map(|(partition, state)| (*partition, state.position))
-                .collect()
-        }
-        None => return Vec::new(),
-    };
-    let is_silent = |(partition, state): &(&PartitionId, &PartitionState)| {
-        !state.is_idle && at_end.get(*partition) == Some(&state.position)
-    };
-    let partitions = source.state.partitions.iter().filter(is_silent);
-    partitions
-        .map(|(partition, state)| (*partition, *state))
-        .collect()
 }
 
 fn panic_text(panic: &Box<dyn std::any::Any + Send>) -> String {

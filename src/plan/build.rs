@@ -540,8 +540,9 @@ impl Build<'_> {
             .collect();
         let output: SchemaRef = Arc::new(Schema::new(fields));
         let pairs = || left_keys.iter().copied().zip(right_keys.iter().copied());
-        let timed: Vec<(usize, usize)> =
-            pairs().filter(|(a, b)| l.bounded.contains(a) && r.bounded.contains(b)).collect();
+        let timed: Vec<(usize, usize)> = pairs()
+            .filter(|(a, b)| l.bounded.contains(a) && r.bounded.contains(b))
+            .collect();
         let expire = timed.first().map(|&(column, other_column)| Expire {
             left: Some(ExpireRule {
                 column,
@@ -558,7 +559,10 @@ impl Build<'_> {
             JoinKind::Left => Changelog::Retracting,
         };
         let bounded = match kind {
-            JoinKind::Inner => timed.iter().flat_map(|&(a, b)| [a, left_width + b]).collect(),
+            JoinKind::Inner => timed
+                .iter()
+                .flat_map(|&(a, b)| [a, left_width + b])
+                .collect(),
             JoinKind::Left => timed.iter().map(|&(a, _)| a).collect(),
         };
         let residual = match &join.filter {

@@ -53,7 +53,8 @@ pub fn session_state() -> SessionState {
     options
         .optimizer
         .enable_physical_uncorrelated_scalar_subquery = false;
-    // It stacks two aggregates where a multiset per group is enough, and takes sums apart as if they
+    // It stacks two aggregates where a multiset per group is enough, and takes sums apart as if
+    // they
     // had DataFusion's types.
     let is_kept = |rule: &Arc<dyn OptimizerRule + Send + Sync>| rule.name() != STACKING_RULE;
     let rules = datafusion::optimizer::Optimizer::new().rules;

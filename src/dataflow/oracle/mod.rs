@@ -2,7 +2,8 @@
 //!
 //! ```text
 //!   script: rows in sequence ──┬─► cut into steps, batches ─► Dataflow × workers ─► Store ─┐
-//!   (insert, update, delete,   │     restarts and crashes between                          ├─ equal?
+//!   (insert, update, delete,   │     restarts and crashes between                          ├─
+//! equal?
 //!    late, ahead, idle)        └─► model: watermarks, late rows, windows ─► batch SQL ─────┘
 //! ```
 //!

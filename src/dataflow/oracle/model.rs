@@ -2,7 +2,8 @@
 //!
 //! Semantics §1–§3. A source's watermark is the least of its active partitions' (a partition that
 //! has not said anything yet holds it back), each the greatest of its rows' times less the delay.
-//! It never falls. A row is late when every window that holds it had ended, lateness and all, at the
+//! It never falls. A row is late when every window that holds it had ended, lateness and all, at
+//! the
 //! watermark before it; of a row late for some of its windows only the others count.
 
 use std::collections::{BTreeMap, BTreeSet};

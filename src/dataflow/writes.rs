@@ -1,0 +1,181 @@
+//! Writes of this server's users on their way into a step.
+//!
+//! ```text
+//!   Command::Write ─► stage: encoded, within bounds ─► take: one transaction per table and step,
+//!                                                      checked against the rows it changes
+//!                  ─► tables: into the journal record    topics: into their logs, then as chunks
+//! ```
+//!
+//! What cannot be made durable or applied is refused here, before it is journaled: a step that is in
+//! the journal must be one that every replay can take.
+
+use arrow::array::RecordBatch;
+use arrow::datatypes::SchemaRef;
+use tokio::sync::oneshot;
+
+use crate::base::limits::WRITE_BYTES_MAX;
+use crate::base::{Epoch, ObjectId, Offset, PartitionId};
+use crate::connector::Chunk;
+use crate::dataflow::stepper::{Cut, Stepper, Write};
+use crate::delta::{DeltaBatch, Weights};
+use crate::error::{Error, Result, SqlState};
+use crate::storage::{TableWrite, Ticket, decode_batch, encode_batch};
+
+/// Writes that wait for their step, checked, with their bytes for journal and log.
+pub(super) struct Staged {
+    pub writes: Vec<(Write, Vec<u8>)>,
+    pub done: oneshot::Sender<Result<Epoch>>,
+}
+
+impl Stepper {
+    /// Takes writes for the next step, or refuses what no step could make durable.
+    pub(super) fn stage(&mut self, writes: Vec<Write>, done: oneshot::Sender<Result<Epoch>>) {
+        match self.encoded(writes) {
+            Ok(writes) => self.staged.push_back(Staged { writes, done }),
+            Err(error) => drop(done.send(Err(error))),
+        }
+    }
+
+    fn encoded(&self, writes: Vec<Write>) -> Result<Vec<(Write, Vec<u8>)>> {
+        let mut encoded = Vec::new();
+        let mut bytes = 0;
+        for write in writes.into_iter().filter(|write| !write.delta.is_empty()) {
+            let is_topic = self
+                .sources
+                .get(&write.object)
+                .is_some_and(|s| !s.logs.is_empty());
+            if !is_topic && !self.tables.contains_key(&write.object) {
+                return Err(Error::new(
+                    SqlState::UNDEFINED_TABLE,
+                    "the relation was dropped while it was written",
+                ));
+            }
+            let payload = encode_delta(&write.delta)?;
+            bytes += payload.len();
+            encoded.push((write, payload));
+        }
+        match bytes > WRITE_BYTES_MAX {
+            false => Ok(encoded),
+            true => Err(Error::new(
+                SqlState::CONFIGURATION_LIMIT_EXCEEDED,
+                format!("one transaction writes {bytes} bytes, the limit is {WRITE_BYTES_MAX}"),
+            )
+            .hint("write in parts")),
+        }
+    }
+
+    /// The writes of one step: whole transactions in their order, as many as its record may hold,
+    /// and at most one for each table, so that each is checked against the rows it will change.
+    #[expect(clippy::type_complexity, reason = "writes and who waits for them")]
+    pub(super) fn take_staged(
+        &mut self,
+    ) -> Result<(Vec<(Write, Vec<u8>)>, Vec<oneshot::Sender<Result<Epoch>>>)> {
+        let mut writes: Vec<(Write, Vec<u8>)> = Vec::new();
+        let mut answers = Vec::new();
+        let mut bytes = 0;
+        while let Some(next) = self.staged.front() {
+            let size: usize = next.writes.iter().map(|(_, payload)| payload.len()).sum();
+            let is_written = |id: ObjectId| {
+                self.tables.contains_key(&id) && writes.iter().any(|(w, _)| w.object == id)
+            };
+            if next
+                .writes
+                .iter()
+                .any(|(write, _)| is_written(write.object))
+                || (!writes.is_empty() && bytes + size > WRITE_BYTES_MAX)
+            {
+                break;
+            }
+            let Staged { writes: own, done } = self.staged.pop_front().expect("just seen");
+            let mut is_accepted = true;
+            for (write, _) in own
+                .iter()
+                .filter(|(w, _)| self.tables.contains_key(&w.object))
+            {
+                is_accepted &= self.published.accepts(write.object, &write.delta)?;
+            }
+            if !is_accepted {
+                let _ = done.send(Err(Error::new(
+                    SqlState::SERIALIZATION_FAILURE,
+                    "could not serialize access due to concurrent update",
+                )
+                .hint("run the transaction again")));
+                continue;
+            }
+            bytes += size;
+            writes.extend(own);
+            answers.push(done);
+        }
+        Ok((writes, answers))
+    }
+
+    /// Writes to topics go to their logs and into the step as chunks; those to tables as they are.
+    pub(super) fn cut_writes(
+        &mut self,
+        writes: Vec<(Write, Vec<u8>)>,
+        cut: &mut Cut,
+    ) -> Result<()> {
+        let mut tickets: Vec<Ticket> = Vec::new();
+        for (write, payload) in writes {
+            let Some(source) = self.sources.get(&write.object) else {
+                let table = write.object;
+                cut.payloads.push(TableWrite { table, payload });
+                cut.writes.push(write);
+                continue;
+            };
+            // Partitions take turns by step; which one took a row is in the journal.
+            let count = source.logs.len() as u64;
+            let turn = cut.epoch.0.checked_rem(count).ok_or_else(|| {
+                Error::internal("rows were written to a source that is not embedded")
+            })?;
+            let turn = u32::try_from(turn).expect("partitions are few");
+            let log = &source.logs[turn as usize];
+            let rows = write.delta.rows();
+            let count = u32::try_from(rows.num_rows())
+                .map_err(|_| Error::internal("a write has less than 2^32 rows"))?;
+            let checksum = crc32fast::hash(&payload);
+            let bytes = payload.len();
+            let ticket = log.append(payload, count)?;
+            let from = ticket.offset();
+            cut.chunks.push((
+                write.object,
+                Chunk {
+                    partition: PartitionId(turn),
+                    from,
+                    to: Offset(from.0 + u64::from(count)),
+                    rows: rows.clone(),
+                    weights: None,
+                    bad: Vec::new(),
+                    skipped: 0,
+                    checksum,
+                    bytes,
+                    arrived_micros: cut.clock_micros,
+                },
+            ));
+            tickets.push(ticket);
+        }
+        // The journal must not name rows that a crash could still lose.
+        tickets.iter().try_for_each(wait)
+    }
+}
+
+fn encode_delta(delta: &DeltaBatch) -> Result<Vec<u8>> {
+    match delta.weights() {
+        Weights::Ones => encode_batch(delta.rows(), None),
+        Weights::Each(weights) => encode_batch(delta.rows(), Some(weights)),
+    }
+}
+
+/// The delta of a journaled write.
+pub(super) fn decode_delta(payload: &[u8], schema: &SchemaRef) -> Result<DeltaBatch> {
+    let (rows, weights) = decode_batch(payload)?;
+    let rows: RecordBatch = rows
+        .with_schema(schema.clone())
+        .map_err(crate::delta::arrow_error)?;
+    let weights = weights.map_or(Weights::Ones, |weights| Weights::Each(weights.into()));
+    Ok(DeltaBatch::new(rows, weights))
+}
+
+pub(super) fn wait(ticket: &Ticket) -> Result<()> {
+    ticket.wait().map(drop)
+}
