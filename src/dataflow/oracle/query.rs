@@ -4,6 +4,10 @@ use crate::dataflow::oracle::model::WindowUse;
 use crate::dataflow::oracle::relation::{Row, SECOND};
 
 /// When a view's rows appear.
+#[expect(
+    clippy::enum_variant_names,
+    reason = "they are the words of the EMIT clause"
+)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Emits {
     OnUpdate,
@@ -22,6 +26,9 @@ pub struct View {
     pub emits: Emits,
 }
 
+/// What a row that fails is called, and which rows those are.
+pub type Failing = (&'static str, fn(&Row) -> bool);
+
 /// Views `v0`, `v1`, … over the relations and those before them.
 #[derive(Clone)]
 pub struct Case {
@@ -29,7 +36,7 @@ pub struct Case {
     pub windows: Vec<WindowUse>,
     pub lateness: i64,
     /// The rows that an expression fails on.
-    pub failing: Option<(&'static str, fn(&Row) -> bool)>,
+    pub failing: Option<Failing>,
     /// The rows are kept for ever: sources without windows.
     pub keeps: bool,
 }
