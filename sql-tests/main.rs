@@ -12,6 +12,8 @@
 //! | `client` | tokio-postgres: parameters, binary values, cancelling, prepared statements |
 //! | `consistency` | readers and subscribers beside writers see whole transactions |
 //! | `copying` | COPY in both directions, and a live subscription by COPY |
+//! | `lifetime` | views that are cancelled, made in the background, dropped under a reader |
+//! | `input` | large, broken and hostile input |
 //! | `program` | psql and psycopg |
 //! | `broker` | a real Kafka broker |
 //!
@@ -24,6 +26,8 @@ mod consistency;
 mod copying;
 mod crash;
 mod definition;
+mod input;
+mod lifetime;
 mod program;
 mod script;
 mod server;

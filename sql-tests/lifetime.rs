@@ -1,0 +1,191 @@
+//! A view from CREATE to DROP: cancelled while it catches up, made in the background, dropped under
+//! those who follow it, and going on while others come and go.
+
+use std::pin::pin;
+
+use futures::StreamExt;
+use tokio_postgres::{Client, Error, NoTls};
+
+use crate::server::{Server, block_on};
+
+/// A source with more rows than a test has time to read: a view over it never has caught up.
+const ENDLESS: &str =
+    "CREATE SOURCE endless (n BIGINT) WITH (connector = 'datagen', rows = 1000000000)";
+
+fn code(error: &Error) -> &str {
+    error
+        .as_db_error()
+        .unwrap_or_else(|| panic!("not from the server: {error:?}"))
+        .code()
+        .code()
+}
+
+async fn count(client: &Client, sql: &str) -> i64 {
+    client.query_one(sql, &[]).await.unwrap().get(0)
+}
+
+/// Asks until a query over something that goes on by itself gives this number.
+async fn until(client: &Client, sql: &str, expected: i64) {
+    let begun = std::time::Instant::now();
+    loop {
+        let number = count(client, sql).await;
+        if number == expected {
+            return;
+        }
+        assert!(
+            begun.elapsed() < crate::server::START_TIMEOUT,
+            "{sql}: {number}"
+        );
+    }
+}
+
+#[test]
+fn a_view_that_is_being_made_is_cancelled_and_leaves_nothing() {
+    block_on(async {
+        let mut server = Server::start();
+        let (client, other) = (server.connect().await, server.connect().await);
+        client.batch_execute(ENDLESS).await.unwrap();
+        let create = "CREATE MATERIALIZED VIEW v AS SELECT count(*) AS n FROM endless";
+        let token = client.cancel_token();
+        let (made, ()) = tokio::join!(client.batch_execute(create), async {
+            until(&other, "SELECT count(*) FROM tidemill.progress", 1).await;
+            // It is not there to be read before it is ready.
+            let reading = other.query("SELECT n FROM v", &[]).await.unwrap_err();
+            assert!(["55000", "42P01"].contains(&code(&reading)), "{reading:?}");
+            token.cancel_query(NoTls).await.unwrap();
+        });
+        assert_eq!(code(&made.unwrap_err()), "57014");
+        until(&other, "SELECT count(*) FROM tidemill.progress", 0).await;
+        // The name is free, the others go on, and a restart does not bring it back.
+        client
+            .batch_execute("CREATE TABLE v (n BIGINT)")
+            .await
+            .unwrap();
+        server.restart();
+        let client = server.connect().await;
+        assert_eq!(count(&client, "SELECT count(*) FROM v").await, 0);
+        assert_eq!(
+            count(&client, "SELECT count(*) FROM tidemill.views").await,
+            0
+        );
+    });
+}
+
+#[test]
+fn a_server_that_is_killed_while_a_view_is_made_starts_again() {
+    block_on(async {
+        let mut server = Server::start_with(&["--checkpoint-interval-ms", "50"]);
+        let (client, other) = (server.connect().await, server.connect().await);
+        client.batch_execute(ENDLESS).await.unwrap();
+        let create = "CREATE MATERIALIZED VIEW v AS SELECT n % 10 AS k, count(*) AS rows
+            FROM endless GROUP BY n % 10";
+        let making = tokio::spawn(async move { client.batch_execute(create).await });
+        until(&other, "SELECT count(*) FROM tidemill.progress", 1).await;
+        server.kill();
+        assert!(making.await.unwrap().is_err());
+        server.start_again();
+        let client = server.connect().await;
+        client
+            .batch_execute("CREATE TABLE t (id BIGINT PRIMARY KEY)")
+            .await
+            .unwrap();
+        client
+            .batch_execute("INSERT INTO t VALUES (1)")
+            .await
+            .unwrap();
+        assert_eq!(count(&client, "SELECT count(*) FROM t").await, 1);
+    });
+}
+
+#[test]
+fn a_view_is_made_in_the_background() {
+    block_on(async {
+        let server = Server::start();
+        let client = server.connect().await;
+        client.batch_execute(ENDLESS).await.unwrap();
+        client
+            .batch_execute("SET background_ddl = on")
+            .await
+            .unwrap();
+        let objects = "CREATE MATERIALIZED VIEW never AS SELECT count(*) AS n FROM endless;
+            CREATE SOURCE few (n BIGINT) WITH (connector = 'datagen', rows = 1000);
+            CREATE MATERIALIZED VIEW soon AS SELECT count(*) AS n FROM few;";
+        client.batch_execute(objects).await.unwrap();
+        let unready = client.query("SELECT n FROM never", &[]).await.unwrap_err();
+        assert_eq!(code(&unready), "55000");
+        let waiting = "SELECT count(*) FROM tidemill.progress WHERE view = 'soon'";
+        until(&client, waiting, 0).await;
+        assert_eq!(count(&client, "SELECT n FROM soon").await, 1000);
+        let jobs = client.simple_query("SHOW JOBS").await.unwrap();
+        let job = jobs.iter().find_map(|message| match message {
+            tokio_postgres::SimpleQueryMessage::Row(row) => row.get(0).map(str::to_string),
+            _ => None,
+        });
+        let cancel = format!("CANCEL JOB {}", job.expect("a job that never ends"));
+        client.batch_execute(&cancel).await.unwrap();
+        until(&client, "SELECT count(*) FROM tidemill.progress", 0).await;
+    });
+}
+
+#[test]
+fn who_follows_a_view_is_told_when_it_is_dropped() {
+    block_on(async {
+        let server = Server::start();
+        let (client, other) = (server.connect().await, server.connect().await);
+        let objects = "CREATE TABLE t (id BIGINT PRIMARY KEY);
+            CREATE MATERIALIZED VIEW v AS SELECT id FROM t;
+            CREATE MATERIALIZED VIEW w AS SELECT count(*) AS n FROM t;
+            INSERT INTO t VALUES (1);";
+        client.batch_execute(objects).await.unwrap();
+        let stream = other
+            .query_raw("SUBSCRIBE TO v", Vec::<i64>::new())
+            .await
+            .unwrap();
+        let mut stream = pin!(stream);
+        assert_eq!(stream.next().await.unwrap().unwrap().get::<_, i64>("id"), 1);
+        client
+            .batch_execute("DROP MATERIALIZED VIEW v")
+            .await
+            .unwrap();
+        // DEFECT: it is told only with the next epoch; without this row it would wait for ever.
+        client
+            .batch_execute("INSERT INTO t VALUES (2)")
+            .await
+            .unwrap();
+        let end = stream
+            .next()
+            .await
+            .expect("an end that says why")
+            .unwrap_err();
+        assert!(["42P01", "55000"].contains(&code(&end)), "{end:?}");
+        assert_eq!(count(&other, "SELECT n FROM w").await, 2);
+    });
+}
+
+#[test]
+fn other_views_go_on_while_one_catches_up() {
+    block_on(async {
+        let server = Server::start();
+        let (client, other) = (server.connect().await, server.connect().await);
+        let objects = "CREATE TABLE t (id BIGINT PRIMARY KEY);
+            CREATE MATERIALIZED VIEW w AS SELECT count(*) AS n FROM t;";
+        client.batch_execute(objects).await.unwrap();
+        client.batch_execute(ENDLESS).await.unwrap();
+        let token = client.cancel_token();
+        let create = "CREATE MATERIALIZED VIEW v AS SELECT e.n FROM endless e JOIN t ON t.id = e.n";
+        let (made, ()) = tokio::join!(client.batch_execute(create), async {
+            until(&other, "SELECT count(*) FROM tidemill.progress", 1).await;
+            for id in 1..=20i64 {
+                other
+                    .execute("INSERT INTO t VALUES ($1)", &[&id])
+                    .await
+                    .unwrap();
+                assert_eq!(count(&other, "SELECT n FROM w").await, id);
+            }
+            // DEFECT: CREATE and DROP of other sessions wait until this view is there.
+            token.cancel_query(NoTls).await.unwrap();
+        });
+        assert_eq!(code(&made.unwrap_err()), "57014");
+        other.batch_execute("DROP TABLE t CASCADE").await.unwrap();
+    });
+}
