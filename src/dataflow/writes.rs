@@ -6,8 +6,8 @@
 //!                  ─► tables: into the journal record    topics: into their logs, then as chunks
 //! ```
 //!
-//! What cannot be made durable or applied is refused here, before it is journaled: a step that is in
-//! the journal must be one that every replay can take.
+//! What cannot be made durable or applied is refused here, before it is journaled: a step that is
+//! in the journal must be one that every replay can take.
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;

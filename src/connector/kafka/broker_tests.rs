@@ -20,8 +20,8 @@ use crate::connector::kafka::test_support::{
     PATIENCE, Seen, connector, failure, next, read_all, unique,
 };
 use crate::connector::kafka::{
-    Codec, Isolation, KafkaConfig, NewTopic, OnGap, Producer, ProducerConfig, Record, Startup,
-    create_topic,
+    Codec, Isolation, KafkaConfig, KafkaConnector, NewTopic, OnGap, Producer, ProducerConfig,
+    Record, Startup, create_topic,
 };
 use crate::connector::{ReadRange, SourceConnector};
 
@@ -425,6 +425,21 @@ fn a_topic_that_was_made_again_has_another_identity() {
     assert_ne!(before, after);
 }
 
+/// Commits as the engine does: what a broker refuses for the moment is tried again. A broker that
+/// has just started loads its groups first.
+fn commit(source: &KafkaConnector, positions: &[(PartitionId, Offset)]) {
+    let start = Instant::now();
+    loop {
+        match source.commit(positions) {
+            Ok(()) => return,
+            Err(error) if error.is_retryable() && start.elapsed() < PATIENCE => {
+                std::thread::park_timeout(Duration::from_millis(100));
+            }
+            Err(error) => panic!("{error}"),
+        }
+    }
+}
+
 #[test]
 fn committed_positions_are_what_kafkas_tools_show() {
     let Some(servers) = broker("committed_positions_are_what_kafkas_tools_show") else {
@@ -436,10 +451,8 @@ fn committed_positions_are_what_kafkas_tools_show() {
     let group = unique("group");
     config.group = Some(group.clone());
     let source = connector(config);
-    source
-        .commit(&[(FIRST, Offset(4)), (PartitionId(1), Offset(0))])
-        .unwrap();
-    source.commit(&[(FIRST, Offset(7))]).unwrap();
+    commit(&source, &[(FIRST, Offset(4)), (PartitionId(1), Offset(0))]);
+    commit(&source, &[(FIRST, Offset(7))]);
     let tool: BaseConsumer = topic.client().set("group.id", &group).create().unwrap();
     let mut list = TopicPartitionList::new();
     list.add_partition(&topic.name, 0);
