@@ -11,7 +11,7 @@ use fastrand::Rng;
 use crate::base::{Epoch, EventTime, ObjectId, Offset, PartitionId};
 use crate::connector::Chunk;
 use crate::dataflow::oracle::answer::{Multiset, multiset, row_text};
-use crate::dataflow::oracle::model::Late;
+use crate::dataflow::oracle::model::{self, Late};
 use crate::dataflow::oracle::relation::{Relation, Row, World, batch, micros};
 use crate::dataflow::oracle::script::{Change, Item};
 use crate::dataflow::{CollectionDelta, Dataflow, PartitionState, SourceState, StateChange};
@@ -238,6 +238,49 @@ impl<'a> Engine<'a> {
         self.saved = Some(saved);
     }
 
+    /// Makes the last view anew, over the rows that its inputs have by now: as a catch-up does it,
+    /// snapshot by snapshot, and at last a step without rows.
+    pub fn make_anew(&mut self, items: &[Item], random: &mut Rng) {
+        let (id, plan) = self.plans.last().expect("a case has a view");
+        let mut view = Running {
+            id: *id,
+            dataflow: Dataflow::new(plan.clone(), self.workers).unwrap(),
+            store: Store::new(plan.schema.clone(), plan.identity()).unwrap(),
+            tally: Tally::default(),
+        };
+        let mut empty = BTreeMap::new();
+        let mut snapshots: Vec<(ObjectId, DeltaBatch)> = Vec::new();
+        for (number, relation) in self.world.relations.iter().enumerate() {
+            let width = relation.schema.fields().len();
+            empty.insert(relation.id, nothing(width));
+            if relation.time.is_none() {
+                let mut rows = model::rows(items, number);
+                random.shuffle(&mut rows);
+                for rows in rows.chunks(random.usize(1..20)) {
+                    let delta = DeltaBatch::insertions(batch(&relation.schema, rows));
+                    snapshots.push((relation.id, delta));
+                }
+            }
+        }
+        for other in &self.views[..self.views.len() - 1] {
+            empty.insert(other.id, nothing(other.store.schema().fields().len()));
+            let deltas = other.store.snapshot();
+            snapshots.extend(deltas.deltas().map(|delta| (other.id, delta.unwrap())));
+        }
+        for (id, delta) in snapshots {
+            let mut inputs = empty.clone();
+            inputs
+                .get_mut(&id)
+                .expect("every relation has an input")
+                .deltas
+                .push(delta);
+            view.step(Epoch(0), &inputs);
+        }
+        view.step(Epoch(0), &empty);
+        *self.views.last_mut().expect("a case has a view") = view;
+        self.saved = None;
+    }
+
     pub fn has_checkpoint(&self) -> bool {
         self.saved.is_some()
     }
@@ -390,6 +433,14 @@ impl Running {
                 );
             }
         }
+    }
+}
+
+fn nothing(width: usize) -> CollectionDelta {
+    CollectionDelta {
+        deltas: Vec::new(),
+        columns: (0..width).collect(),
+        bounds: Bounds::unknown(width),
     }
 }
 

@@ -30,7 +30,9 @@ mod script;
 mod trial;
 
 use crate::dataflow::oracle::relation::World;
-use crate::dataflow::oracle::trial::{Trial, agree_under_all_cuts};
+use crate::dataflow::oracle::trial::{
+    Trial, agree_on_many_rows, agree_under_all_cuts, agrees_when_made_late,
+};
 
 /// Seeds that once failed, by a part of the query that is enough to find it.
 const FOUND: &[(&str, u64)] = &[];
@@ -93,5 +95,32 @@ fn one_sequence_has_one_result_however_it_is_cut() {
     let first = number("TIDEMILL_ORACLE_SEED", 1);
     for (case, seed) in query_list::cases().iter().zip(first..) {
         agree_under_all_cuts(&Trial::new(&world, case), seed);
+    }
+}
+
+/// So many rows in a step that its workers are threads.
+#[test]
+fn workers_on_threads_have_the_same_result() {
+    let world = World::new();
+    for part in [
+        "SELECT k, sum(c) AS x, avg(c) AS y, count(c) AS z FROM u GROUP BY k",
+        "SELECT a, window_start, window_end, count(*), count(DISTINCT b) FROM HOP(s",
+        "SELECT x.window_end, x.n, y.m FROM (SELECT window_start, window_end, count(*) AS n FROM TUMBLE",
+    ] {
+        let cases = query_list::cases();
+        let case = cases
+            .iter()
+            .find(|case| case.name().contains(part))
+            .expect("a listed query");
+        agree_on_many_rows(&Trial::new(&world, case), 1);
+    }
+}
+
+#[test]
+fn a_view_made_late_is_what_it_would_have_been() {
+    let world = World::new();
+    let first = number("TIDEMILL_ORACLE_SEED", 1);
+    for (case, seed) in query_list::cases().iter().zip(first..) {
+        agrees_when_made_late(&Trial::new(&world, case), seed);
     }
 }

@@ -11,11 +11,16 @@ use crate::dataflow::oracle::relation::{Row, SECOND};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Emits {
     OnUpdate,
-    /// With the window that ends at the time in this column, as soon as the watermark of every
-    /// source has passed it, and not before.
-    OnClose(usize),
+    /// As soon as the watermark of every source has passed the time in the column by so many
+    /// microseconds, and not before.
+    OnClose {
+        column: usize,
+        behind: i64,
+    },
     /// As above, but it may know earlier that a row is final: joins of several sources.
-    OnCloseOrEarlier(usize),
+    OnCloseOrEarlier {
+        column: usize,
+    },
 }
 
 /// One view.
@@ -111,13 +116,20 @@ impl Case {
         self
     }
 
-    pub fn closes(mut self, column: usize) -> Case {
-        self.last().emits = Emits::OnClose(column);
+    /// With the window that ends at the time in this column.
+    pub fn closes(self, column: usize) -> Case {
+        self.closes_behind(column, 0)
+    }
+
+    /// So many seconds after the time in this column.
+    pub fn closes_behind(mut self, column: usize, seconds: i64) -> Case {
+        let behind = seconds * SECOND;
+        self.last().emits = Emits::OnClose { column, behind };
         self
     }
 
     pub fn closes_or_earlier(mut self, column: usize) -> Case {
-        self.last().emits = Emits::OnCloseOrEarlier(column);
+        self.last().emits = Emits::OnCloseOrEarlier { column };
         self
     }
 

@@ -9,6 +9,7 @@ use datafusion::logical_expr::TableSource;
 use fastrand::Rng;
 
 use crate::base::ObjectId;
+use crate::base::limits::PARALLEL_ROWS_MIN;
 use crate::catalog::{Object, ObjectKind, Relation};
 use crate::dataflow::oracle::answer::windowed_schema;
 use crate::dataflow::oracle::answer::{Answers, Multiset, difference, multiset, parsed};
@@ -131,7 +132,13 @@ impl<'a> Trial<'a> {
         for (number, view) in self.case.views.iter().enumerate() {
             let mut batches = self.answers.run(number);
             let all = multiset(&batches);
-            if let Emits::OnClose(column) | Emits::OnCloseOrEarlier(column) = view.emits {
+            let after = match view.emits {
+                Emits::OnUpdate => None,
+                Emits::OnClose { column, behind } => Some((column, behind)),
+                Emits::OnCloseOrEarlier { column } => Some((column, 0)),
+            };
+            if let Some((column, behind)) = after {
+                let closed = closed.saturating_sub(behind);
                 batches = batches
                     .iter()
                     .map(|batch| closed_rows(batch, column, closed))
@@ -140,8 +147,8 @@ impl<'a> Trial<'a> {
             let expected = multiset(&batches);
             let found = engine.rows(number);
             let difference = match view.emits {
-                Emits::OnCloseOrEarlier(_) => beyond(&found, &expected, &all),
-                Emits::OnUpdate | Emits::OnClose(_) => difference(&found, &expected),
+                Emits::OnCloseOrEarlier { .. } => beyond(&found, &expected, &all),
+                Emits::OnUpdate | Emits::OnClose { .. } => difference(&found, &expected),
             };
             assert!(
                 difference.is_empty(),
@@ -265,6 +272,66 @@ pub fn agree_under_all_cuts(trial: &Trial<'_>, seed: u64) {
             assert_eq!(b.errors, d.errors, "errors of v{number}");
         }
     }
+}
+
+/// Many rows in one step on several workers against few rows in many steps on one.
+pub fn agree_on_many_rows(trial: &Trial<'_>, seed: u64) {
+    let _naming = Naming(format!("seed {seed}, {}", trial.case.name()));
+    let script = Script::new(trial.world, &trial.reads, seed, PARALLEL_ROWS_MIN * 2);
+    let run = |length: usize, workers: usize| {
+        let mut random = Rng::with_seed(seed);
+        let mut engine = Engine::new(trial.world, &trial.plans, workers);
+        for start in (0..script.items.len()).step_by(length) {
+            let end = script.items.len().min(start + length);
+            engine.step(&script.items, start..end, &mut random);
+        }
+        let mut late = engine.tally(0).late.clone();
+        late.sort_unstable();
+        (engine.rows(0), late, engine.tally(0).counts)
+    };
+    let (rows, late, counts) = run(script.items.len(), 4);
+    let (expected, expected_late, expected_counts) = run(500, 1);
+    let difference = difference(&rows, &expected);
+    assert!(difference.is_empty(), "{difference}");
+    assert_eq!((late, counts), (expected_late, expected_counts));
+}
+
+/// The last view, made when others have run for long: it begins with their rows as they are.
+pub fn agrees_when_made_late(trial: &Trial<'_>, seed: u64) {
+    let scans = trial
+        .plans
+        .last()
+        .map(|(_, plan)| plan.scans())
+        .expect("a case has a view");
+    let sources = |id: ObjectId| {
+        trial
+            .world
+            .relations
+            .iter()
+            .any(|r| r.id == id && r.time.is_some())
+    };
+    if scans.map(|scan| scan.object).any(sources) {
+        // It would read the source from its beginning: what the other tests do.
+        return;
+    }
+    let _naming = Naming(format!("made late: seed {seed}, {}", trial.case.name()));
+    let mut random = Rng::with_seed(seed);
+    let mut script = Script::new(trial.world, &trial.reads, seed, ITEMS);
+    script.drain(&trial.reads);
+    let mut engine = Engine::new(trial.world, &trial.plans, 2);
+    let steps = cut(&script.items, &mut random, 8);
+    let made = random.usize(..steps.len());
+    for (number, step) in steps.into_iter().enumerate() {
+        if number == made {
+            engine.make_anew(&script.items[..step.start], &mut random);
+        }
+        engine.step(&script.items, step, &mut random);
+    }
+    let mut whole = Engine::new(trial.world, &trial.plans, 1);
+    whole.step(&script.items, 0..script.items.len(), &mut random);
+    let last = trial.plans.len() - 1;
+    let difference = difference(&engine.rows(last), &whole.rows(last));
+    assert!(difference.is_empty(), "{difference}");
 }
 
 /// Plans the views of a case, each over those before it.
