@@ -1,8 +1,8 @@
 //! When a partition that has no more rows stops holding time back.
 //!
 //! A partition is idle when a fetch has confirmed that it is read to its end and no row has come
-//! for the source's `watermark.idle_timeout`; one that was empty from the beginning is idle at once.
-//! Becoming idle is an event of a step and journaled with it: it moves the watermark.
+//! for the source's `watermark.idle_timeout`; one that was empty from the beginning is idle at
+//! once. Becoming idle is an event of a step and journaled with it: it moves the watermark.
 
 use crate::base::PartitionId;
 use crate::dataflow::source::PartitionState;
