@@ -105,7 +105,8 @@ fn workers_on_threads_have_the_same_result() {
     for part in [
         "SELECT k, sum(c) AS x, avg(c) AS y, count(c) AS z FROM u GROUP BY k",
         "SELECT a, window_start, window_end, count(*), count(DISTINCT b) FROM HOP(s",
-        "SELECT x.window_end, x.n, y.m FROM (SELECT window_start, window_end, count(*) AS n FROM TUMBLE",
+        "SELECT x.window_end, x.n, y.m \
+         FROM (SELECT window_start, window_end, count(*) AS n FROM TUMBLE",
     ] {
         let cases = query_list::cases();
         let case = cases

@@ -120,7 +120,8 @@ fn aggregates() -> Vec<Case> {
         query("SELECT b FROM u GROUP BY b HAVING count(*) = 1"),
         query("SELECT sum(k), count(*) FROM u HAVING count(*) > 5"),
         query(
-            "SELECT b, max(x) FROM (SELECT b, a, max(id) AS x FROM t GROUP BY b, a) AS q GROUP BY b",
+            "SELECT b, max(x) \
+             FROM (SELECT b, a, max(id) AS x FROM t GROUP BY b, a) AS q GROUP BY b",
         ),
         query(
             "WITH q AS (SELECT a, count(*) AS n FROM t GROUP BY a) \
