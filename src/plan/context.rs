@@ -32,6 +32,7 @@ use crate::error::{Error, Result};
 use crate::function::aggregate::STACKING_RULE;
 use crate::plan::failure::from_datafusion;
 use crate::plan::literal::sql_type;
+use crate::plan::numbers::{FloatsWin, floats_win};
 use crate::plan::window::WindowPlanner;
 
 /// Finds a relation by name: `Ok(None)` where there is none.
@@ -58,9 +59,13 @@ pub fn session_state() -> SessionState {
     // had DataFusion's types.
     let is_kept = |rule: &Arc<dyn OptimizerRule + Send + Sync>| rule.name() != STACKING_RULE;
     let rules = datafusion::optimizer::Optimizer::new().rules;
+    let mut analysis = datafusion::optimizer::Analyzer::new().rules;
+    // Before types are made to fit: there is nothing left to fit then.
+    analysis.insert(0, Arc::new(FloatsWin));
     let builder = SessionStateBuilder::new()
         .with_config(config)
         .with_default_features()
+        .with_analyzer_rules(analysis)
         .with_optimizer_rules(rules.into_iter().filter(is_kept).collect())
         .with_type_planner(Arc::new(PostgresTypes))
         .with_relation_planners(vec![Arc::new(WindowPlanner)]);
@@ -108,9 +113,10 @@ impl<'a> Planner<'a> {
     ) -> Result<datafusion::logical_expr::Expr> {
         let planner = SqlToRel::new_with_options(self, self.parser_options());
         let mut context = datafusion::sql::planner::PlannerContext::new();
-        planner
+        let planned = planner
             .sql_to_expr(expr.clone(), schema, &mut context)
-            .map_err(from_datafusion)
+            .map_err(from_datafusion)?;
+        Ok(floats_win(planned, schema).map_err(from_datafusion)?.data)
     }
 
     /// Analyzes and optimizes, for a batch answer and for a stream alike.

@@ -26,6 +26,7 @@ mod explain;
 mod failure;
 mod literal;
 mod names;
+mod numbers;
 mod path;
 pub mod source;
 pub mod stream;
