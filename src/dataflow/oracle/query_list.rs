@@ -10,6 +10,7 @@ use crate::dataflow::oracle::query::{Case, query};
 
 pub fn cases() -> Vec<Case> {
     let mut cases = linear();
+    cases.extend(numbers());
     cases.extend(aggregates());
     cases.extend(joins());
     cases.extend(windows());
@@ -59,6 +60,33 @@ fn linear() -> Vec<Case> {
         query("SELECT 1 AS x, 'text' AS y"),
         query("SELECT a FROM t WHERE false"),
         query("SELECT a, b, v FROM l WHERE v > 0").keeps(),
+    ]
+}
+
+/// Numbers of several types: a numeric beside a float is one.
+fn numbers() -> Vec<Case> {
+    vec![
+        query("SELECT id, c FROM t WHERE c > 0.5 OR c IN (0.1, -7.5)").batch(
+            "SELECT id, c FROM t WHERE c > 0.5::double precision \
+             OR c IN (0.1::double precision, -7.5::double precision)",
+        ),
+        query("SELECT id, c FROM t WHERE c NOT BETWEEN 0.1 AND d").batch(
+            "SELECT id, c FROM t WHERE c NOT BETWEEN 0.1::double precision AND d::double precision",
+        ),
+        query("SELECT id, coalesce(c, 0.0) AS x, CASE WHEN e THEN c ELSE 1.0 END AS y FROM t")
+            .batch(
+                "SELECT id, coalesce(c, 0.0::double precision) AS x, \
+                 CASE WHEN e THEN c ELSE 1.0::double precision END AS y FROM t",
+            ),
+        query("SELECT t.id, u.k FROM t JOIN u ON t.d = u.c")
+            .batch("SELECT t.id, u.k FROM t JOIN u ON t.d::double precision = u.c"),
+        query("SELECT c FROM t UNION ALL SELECT d FROM u")
+            .batch("SELECT c FROM t UNION ALL SELECT d::double precision FROM u"),
+        query("SELECT a, c * 1.5 AS x FROM t UNION SELECT k, d FROM u").batch(
+            "SELECT a, c * 1.5::double precision + 0e0 AS x FROM t \
+             UNION SELECT k, d::double precision FROM u",
+        ),
+        query("SELECT k, i FROM u WHERE i > 1.5 AND k < 1e30"),
     ]
 }
 
@@ -146,6 +174,8 @@ fn joins() -> Vec<Case> {
             .batch("SELECT t.id, u.k FROM t JOIN u ON t.c + 0e0 = u.c + 0e0"),
         query("SELECT t.id, u.k FROM t, u WHERE t.a = u.k AND u.b IS NOT DISTINCT FROM t.b"),
         query("SELECT id, x.b, y.k FROM t AS x JOIN u AS y USING (b) WHERE x.e OR y.i > 1"),
+        query("SELECT id, (SELECT max(k) FROM u WHERE u.b = t.b) AS m FROM t"),
+        query("SELECT a FROM t UNION SELECT k FROM u"),
         query("SELECT t.id, u.k FROM t LEFT JOIN u ON t.ts = u.ts AND t.a = u.k"),
         query("SELECT t.id, u.d FROM t JOIN u ON t.a = u.d"),
         query("SELECT t.id, u.k FROM t LEFT JOIN u ON t.id = u.k WHERE u.k IS NULL"),
@@ -277,7 +307,24 @@ fn windows() -> Vec<Case> {
 }
 
 fn closing() -> Vec<Case> {
+    let rounded = "to_timestamp_micros((floor(arrow_cast(window_end, 'Int64')::double precision \
+                   / 20000000)::bigint + 1) * 20000000)::timestamptz";
     vec![
+        query(
+            "SELECT window_end, count(*) FROM TUMBLE((SELECT window_end AS x, a FROM {0}), x, \
+             INTERVAL '20 seconds') GROUP BY window_end",
+        )
+        .tumble("s", 10)
+        .batch(&format!("SELECT {rounded}, count(*) FROM w0 GROUP BY 1"))
+        .closes(0),
+        query("SELECT window_end, count(*) FROM {0} GROUP BY window_end")
+            .window(
+                "TUMBLE((SELECT ts AS x, a FROM s WHERE a > 1), x, INTERVAL '10 seconds')",
+                "s",
+                [10, 10, 0],
+            )
+            .filter(|row| over(&row[0], 1))
+            .closes(0),
         query(
             "SELECT a, window_start, window_end, count(*), max(d), sum(a) FROM {0} \
                GROUP BY a, window_start, window_end",
