@@ -25,7 +25,16 @@ pub const STATEMENT_BYTES_MAX: usize = 16 << 20;
 pub const TRANSACTION_ROWS_MAX: usize = 1_000_000;
 
 /// Bytes of change history a view keeps in memory for SUBSCRIBE ... AS OF (semantics: 16 MB).
+/// The disk holds the same changes.
 pub const HISTORY_BYTES_MAX: usize = 16 << 20;
+
+/// Bytes of a relation's change history that are written as one record: some thousand small changes
+/// share one schema, and a restart holds one of them beside what it has read.
+pub const HISTORY_RECORD_BYTES: usize = 1 << 20;
+
+/// Bytes of one segment of a relation's change history, the unit in which old changes are deleted:
+/// an eighth of the bound, so that the disk holds little more than memory does.
+pub const HISTORY_SEGMENT_BYTES: u64 = 2 << 20;
 
 /// Rows of the errors relation that one source or view keeps; older ones are dropped and counted.
 pub const ERROR_ROWS_MAX: usize = 10_000;

@@ -16,9 +16,9 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::mpsc::SyncSender;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use tokio::sync::oneshot;
@@ -47,8 +47,11 @@ pub struct Progress {
     /// Records between the start and where the running system stood; 0 until known.
     pub records_total: Counter,
     pub records_done: Counter,
-    is_cancelled: AtomicBool,
     started: AtomicI64,
+    is_cancelled: AtomicBool,
+    is_stopped: AtomicBool,
+    is_finished: AtomicBool,
+    failure: OnceLock<Error>,
 }
 
 impl Progress {
@@ -67,7 +70,34 @@ impl Progress {
         self.is_cancelled.store(true, Ordering::Release);
     }
 
+    /// Ends the catch-up because the server ends: the next start goes on with it.
+    pub(super) fn stop(&self) {
+        self.is_stopped.store(true, Ordering::Release);
+    }
+
+    /// The view is one of the running, and its state is on disk.
+    pub(super) fn finish(&self) {
+        self.is_finished.store(true, Ordering::Release);
+    }
+
+    pub fn is_finished(&self) -> bool {
+        self.is_finished.load(Ordering::Acquire)
+    }
+
+    pub(super) fn fail(&self, cause: Error) {
+        // The first cause is the one to tell.
+        let _ = self.failure.set(cause);
+    }
+
+    /// Why the view is not built and never will be.
+    pub fn failure(&self) -> Option<&Error> {
+        self.failure.get()
+    }
+
     fn check(&self) -> Result<()> {
+        if self.is_stopped.load(Ordering::Acquire) {
+            return Err(stopped());
+        }
         match self.is_cancelled.load(Ordering::Acquire) {
             false => Ok(()),
             true => Err(Error::new(
@@ -164,7 +194,7 @@ pub(super) fn run(
     published: &Published,
     done: oneshot::Sender<Result<Epoch>>,
 ) {
-    let (id, name) = (start.id, start.name.clone());
+    let (id, name, progress) = (start.id, start.name.clone(), start.progress.clone());
     let work = AssertUnwindSafe(|| approach(start, commands, published));
     let approached =
         catch_unwind(work).unwrap_or_else(|_| Err(Error::internal("building the view panicked")));
@@ -175,6 +205,7 @@ pub(super) fn run(
         }),
         Err(error) => {
             tracing::info!(view = name, %error, "a view was not built");
+            progress.fail(error.clone());
             let sent = commands.send(Command::Abandon { view: id });
             let _ = done.send(Err(error));
             sent
@@ -228,10 +259,13 @@ fn ask<T>(
     commands: &SyncSender<Command>,
     command: impl FnOnce(oneshot::Sender<Result<T>>) -> Command,
 ) -> Result<T> {
-    let stopped = || Error::new(SqlState::ADMIN_SHUTDOWN, "the server is shutting down");
     let (reply, answer) = oneshot::channel();
     commands.send(command(reply)).map_err(|_| stopped())?;
     answer.blocking_recv().map_err(|_| stopped())?
+}
+
+fn stopped() -> Error {
+    Error::new(SqlState::ADMIN_SHUTDOWN, "the server is shutting down")
 }
 
 impl CatchUp {
@@ -647,14 +681,15 @@ impl Stepper {
     /// Brings a view over the last rows and makes it one of the running; the answer waits for the
     /// checkpoint that holds its state.
     pub(super) fn join(&mut self, mut catch_up: CatchUp, done: oneshot::Sender<Result<Epoch>>) {
-        let id = catch_up.start.id;
+        let (id, progress) = (catch_up.start.id, catch_up.start.progress.clone());
         let joined = self
             .finish(&mut catch_up)
             .and_then(|()| self.adopt(catch_up));
         self.release(id);
         match joined {
-            Ok(()) => self.checkpointer.request(done),
+            Ok(()) => self.checkpointer.request_for(progress, done),
             Err(error) => {
+                progress.fail(error.clone());
                 self.views.remove(&id);
                 let _ = self.published.change(|change| {
                     change.remove(id);

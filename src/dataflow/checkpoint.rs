@@ -4,12 +4,13 @@
 //! At the end of a step the stepper copies the changed slots of every operator, view and table and
 //! hands them to a thread that writes and publishes them; steps go on meanwhile. A dataflow that
 //! has no state on disk yet is written whole. If a checkpoint fails, what it was given is lost to
-//! the next one, so that one is whole again.
+//! the next one, so that one is whole again. The changes since the last one go to the histories
+//! before the manifest that relies on them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
 use std::sync::mpsc::SyncSender;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
 use serde::{Deserialize, Serialize};
@@ -17,12 +18,16 @@ use tokio::sync::oneshot;
 
 use crate::base::limits::CHECKPOINT_MERGE_BYTES;
 use crate::base::{Epoch, EventTime, ObjectId, PartitionId, task};
+use crate::dataflow::catch_up::Progress;
+use crate::dataflow::history::HistoryEntry;
 use crate::dataflow::source::PartitionState;
 use crate::dataflow::stepper::{Command, Stepper};
 use crate::error::{Error, Result};
 use crate::operator::{Scope, TableChange};
 use crate::plan::StreamPlan;
-use crate::storage::{Address, BlockKind, CheckpointStore, CheckpointWriter, Merging};
+use crate::storage::{
+    Address, BlockKind, Changes, CheckpointStore, CheckpointWriter, HistoryStore, Merging,
+};
 
 /// The operator number under which a view's or table's rows are kept.
 pub(super) const STORE: u32 = u32::MAX;
@@ -67,19 +72,47 @@ const STATE_VERSION: u32 = 1;
 /// Decides when, and keeps the thread that writes.
 pub(super) struct Checkpointer {
     store: CheckpointStore,
+    // Behind a mutex because it goes to each checkpoint's thread in turn; nobody waits for it.
+    histories: Arc<Mutex<HistoryStore>>,
     commands: SyncSender<Command>,
     interval_micros: i64,
     due_micros: i64,
     writing: Option<JoinHandle<()>>,
     /// Who waits for the checkpoint being written, and for the one after it.
-    waiting: Vec<oneshot::Sender<Result<Epoch>>>,
-    requested: Vec<oneshot::Sender<Result<Epoch>>>,
+    waiting: Vec<Waiting>,
+    requested: Vec<Waiting>,
     /// Objects whose state is on disk up to the last checkpoint.
     known: BTreeSet<ObjectId>,
+    /// The epoch up to which a relation's history is on disk.
+    in_history: BTreeMap<ObjectId, Epoch>,
     dropped: BTreeSet<ObjectId>,
     /// Those of them that the checkpoint being written removes.
     removing: BTreeSet<ObjectId>,
     last: Option<Epoch>,
+}
+
+/// Somebody who waits for a checkpoint.
+struct Waiting {
+    done: oneshot::Sender<Result<Epoch>>,
+    /// Of a view that is ready with this checkpoint.
+    progress: Option<Arc<Progress>>,
+}
+
+impl Waiting {
+    fn answer(self, result: &Result<Epoch>) {
+        match (&self.progress, result) {
+            (Some(progress), Ok(_)) => progress.finish(),
+            (Some(progress), Err(error)) => progress.fail(error.clone()),
+            (None, _) => {}
+        }
+        let _ = self.done.send(result.clone());
+    }
+}
+
+/// Everything that a checkpoint writes.
+struct Collected {
+    entries: Vec<Entry>,
+    histories: Vec<HistoryEntry>,
 }
 
 /// One address' change on its way to disk.
@@ -91,13 +124,14 @@ struct Entry {
 
 impl Checkpointer {
     pub fn new(
-        store: CheckpointStore,
+        (store, histories): (CheckpointStore, HistoryStore),
         commands: SyncSender<Command>,
         interval_micros: i64,
         now_micros: i64,
     ) -> Self {
         Checkpointer {
             store,
+            histories: Arc::new(Mutex::new(histories)),
             commands,
             interval_micros,
             due_micros: now_micros.saturating_add(interval_micros),
@@ -105,15 +139,18 @@ impl Checkpointer {
             waiting: Vec::new(),
             requested: Vec::new(),
             known: BTreeSet::new(),
+            in_history: BTreeMap::new(),
             dropped: BTreeSet::new(),
             removing: BTreeSet::new(),
             last: None,
         }
     }
 
-    /// Says that an object's state was read back from the newest checkpoint.
-    pub fn is_restored(&mut self, id: ObjectId) {
+    /// Says that an object's state was read back from the newest checkpoint, and up to which epoch
+    /// its history is on disk.
+    pub fn is_restored(&mut self, id: ObjectId, in_history: Epoch) {
         self.known.insert(id);
+        self.in_history.insert(id, in_history);
     }
 
     /// Says which epoch the state on disk is of.
@@ -121,14 +158,42 @@ impl Checkpointer {
         self.last = Some(epoch);
     }
 
+    /// What is on disk of a relation's history.
+    pub fn read_history(&self, id: ObjectId) -> Result<Vec<Changes>> {
+        self.histories().read(id)
+    }
+
+    /// Removes every history but those of objects that were read back.
+    pub fn keep_histories(&self) -> Result<()> {
+        self.histories().keep_only(&self.known)
+    }
+
+    fn histories(&self) -> MutexGuard<'_, HistoryStore> {
+        self.histories
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Asks for a checkpoint as soon as there can be one.
     pub fn request(&mut self, done: oneshot::Sender<Result<Epoch>>) {
-        self.requested.push(done);
+        self.requested.push(Waiting {
+            done,
+            progress: None,
+        });
+    }
+
+    /// As [`Checkpointer::request`], for a view that has joined: with the checkpoint it is ready.
+    pub fn request_for(&mut self, progress: Arc<Progress>, done: oneshot::Sender<Result<Epoch>>) {
+        self.requested.push(Waiting {
+            done,
+            progress: Some(progress),
+        });
     }
 
     /// An object is gone: so is its state, with the next checkpoint.
     pub fn forget(&mut self, id: ObjectId) {
         self.known.remove(&id);
+        self.in_history.remove(&id);
         self.dropped.insert(id);
     }
 
@@ -153,8 +218,8 @@ impl Checkpointer {
         {
             tracing::error!("the checkpoint's thread panicked");
         }
-        for done in self.waiting.drain(..) {
-            let _ = done.send(result.clone());
+        for waiting in self.waiting.drain(..) {
+            waiting.answer(&result);
         }
         match result {
             Ok(epoch) => {
@@ -166,6 +231,7 @@ impl Checkpointer {
             Err(error) => {
                 tracing::error!(%error, "a checkpoint failed; the next one is whole");
                 self.known.clear();
+                self.in_history.clear();
                 None
             }
         }
@@ -189,14 +255,15 @@ impl Stepper {
             return;
         }
         self.checkpointer.due_micros = now.saturating_add(self.checkpointer.interval_micros);
-        let entries = match self.collect() {
-            Ok(entries) => entries,
+        let collected = match self.collect() {
+            Ok(collected) => collected,
             Err(error) => {
                 tracing::error!(%error, "the state for a checkpoint could not be collected");
                 self.checkpointer.known.clear();
+                self.checkpointer.in_history.clear();
                 let requested = std::mem::take(&mut self.checkpointer.requested);
-                for done in requested {
-                    let _ = done.send(Err(error.clone()));
+                for waiting in requested {
+                    waiting.answer(&Err(error.clone()));
                 }
                 return;
             }
@@ -208,9 +275,15 @@ impl Stepper {
         let dropped = checkpointer.dropped.clone();
         checkpointer.removing.clone_from(&dropped);
         let (store, commands) = (checkpointer.store.clone(), checkpointer.commands.clone());
+        let histories = checkpointer.histories.clone();
         let epoch = self.epoch;
         checkpointer.writing = Some(task::spawn("checkpoint", move || {
-            let work = AssertUnwindSafe(|| write(&store, epoch, &entries, &dropped, &meta));
+            // What a panic left behind is a log that is read with suspicion, as after a crash.
+            let mut histories = histories.lock().unwrap_or_else(PoisonError::into_inner);
+            let work = AssertUnwindSafe(|| {
+                write_histories(&mut histories, &collected.histories, &dropped)?;
+                write(&store, epoch, &collected.entries, &dropped, &meta)
+            });
             let result = catch_unwind(work)
                 .unwrap_or_else(|_| Err(Error::internal("writing the checkpoint panicked")))
                 .map(|()| epoch);
@@ -219,8 +292,9 @@ impl Stepper {
     }
 
     /// Copies what changed since the last checkpoint.
-    fn collect(&mut self) -> Result<Vec<Entry>> {
+    fn collect(&mut self) -> Result<Collected> {
         let mut entries = Vec::new();
+        let mut histories = Vec::new();
         let mut scopes = BTreeMap::new();
         for id in self.views.keys().chain(self.tables.keys()) {
             let is_known = self.checkpointer.known.contains(id);
@@ -242,8 +316,14 @@ impl Stepper {
                 });
             }
         }
+        let in_history = &mut self.checkpointer.in_history;
         self.published.change(|change| {
             for (id, scope) in &scopes {
+                if let Some(history) = change.history(*id) {
+                    let entry = HistoryEntry::collect(*id, history, in_history.get(id).copied());
+                    in_history.insert(*id, entry.until());
+                    histories.push(entry);
+                }
                 let Some(store) = change.store(*id) else {
                     continue;
                 };
@@ -264,7 +344,7 @@ impl Stepper {
             Ok(())
         })?;
         self.checkpointer.known.extend(scopes.keys().copied());
-        Ok(entries)
+        Ok(Collected { entries, histories })
     }
 
     fn meta(&self) -> Meta {
@@ -303,6 +383,16 @@ fn kind(scope: Scope) -> BlockKind {
         Scope::All => BlockKind::Full,
         Scope::Changed => BlockKind::Delta,
     }
+}
+
+/// Before the manifest: what it says of a relation's last change holds for the history too.
+fn write_histories(
+    store: &mut HistoryStore,
+    entries: &[HistoryEntry],
+    dropped: &BTreeSet<ObjectId>,
+) -> Result<()> {
+    dropped.iter().try_for_each(|id| store.remove(*id))?;
+    entries.iter().try_for_each(|entry| entry.write(store))
 }
 
 fn write(

@@ -18,11 +18,12 @@
 //!
 //! Reading order: [`graph`] (one dataflow), `source` (how rows come in and what time it is there),
 //! `published` (what readers see), `stepper` (the loop), `catch_up` (how a new view gets there),
-//! `checkpoint` and `recovery`.
+//! `checkpoint`, `history` and `recovery`.
 
 mod catch_up;
 mod checkpoint;
 mod graph;
+mod history;
 mod idle;
 #[cfg(test)]
 mod oracle;

@@ -13,12 +13,15 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::sync::mpsc::SyncSender;
 
-use crate::base::limits::{READER_POLL, REPLAY_STALL};
+use arrow::datatypes::SchemaRef;
+
+use crate::base::limits::{HISTORY_BYTES_MAX, READER_POLL, REPLAY_STALL};
 use crate::base::{Epoch, ObjectId, Offset, PartitionId};
 use crate::connector::{Chunk, Polled, ReadRange, Reader};
 use crate::dataflow::catch_up::Progress;
 use crate::dataflow::checkpoint::{Checkpointer, META_VERSION, Meta, STORE, ViewMeta, fingerprint};
 use crate::dataflow::graph::{Dataflow, StateChange};
+use crate::dataflow::history;
 use crate::dataflow::published::Published;
 use crate::dataflow::source::SourceSpec;
 use crate::dataflow::stepper::{Command, Cut, NewView, RuntimeOptions, Stepper, TableSpec, Write};
@@ -27,10 +30,10 @@ use crate::error::{Error, Result, SqlState};
 use crate::operator::TableChange;
 use crate::plan::StreamPlan;
 use crate::storage::{
-    Address, CheckpointStore, DataDirectory, Journal, JournalRecord, LogWriter, Manifest, Run,
-    StepRecord,
+    Address, CheckpointStore, DataDirectory, HistoryStore, Journal, JournalRecord, LogWriter,
+    Manifest, Run, StepRecord,
 };
-use crate::view::Store;
+use crate::view::{History, Store};
 
 /// The objects that the catalog says there are, dependencies before dependents.
 #[derive(Default)]
@@ -60,8 +63,9 @@ pub(super) fn recover(
         .map_or(Epoch::ZERO, |manifest| manifest.epoch());
     let (journal, records) = Journal::open(directory.journal(), epoch)?;
     let now = options.clock.now_micros();
+    let histories = HistoryStore::new(directory.histories());
     let mut checkpointer = Checkpointer::new(
-        checkpoints.clone(),
+        (checkpoints.clone(), histories),
         commands.clone(),
         options.checkpoint_interval_micros,
         now,
@@ -138,11 +142,6 @@ struct State {
 }
 
 impl State {
-    /// Since when the relation is what the checkpoint holds.
-    fn floor(&self, id: ObjectId) -> Option<Epoch> {
-        self.meta.changed.get(&id).copied()
-    }
-
     /// The changes of one operator or store, in the order in which they were written.
     fn load(&self, dataflow: ObjectId) -> Result<Vec<(Address, TableChange)>> {
         let Some(manifest) = &self.manifest else {
@@ -201,12 +200,15 @@ impl Stepper {
         for table in objects.tables {
             let id = table.id;
             let mut store = Store::new(table.schema.clone(), table.identity.clone())?;
-            if state.meta.tables.contains(&id) {
-                store.restore(state.load(id)?.into_iter().map(|(_, change)| change))?;
-                self.checkpointer.is_restored(id);
-            }
+            let history = match state.meta.tables.contains(&id) {
+                true => {
+                    store.restore(state.load(id)?.into_iter().map(|(_, change)| change))?;
+                    self.restore_history(id, &table.schema, state)?
+                }
+                false => History::new(self.epoch, HISTORY_BYTES_MAX),
+            };
             self.tables.insert(id, table);
-            self.publish_collection_since(id, Some(store), state.floor(id));
+            self.publish_collection(id, Some(store), history);
         }
         let mut missing: Vec<RecoveredView> = Vec::new();
         for view in objects.views {
@@ -222,6 +224,7 @@ impl Stepper {
                 _ => missing.push(view),
             }
         }
+        self.checkpointer.keep_histories()?;
         let is_gone = |id: &ObjectId| !self.views.contains_key(id) && !self.tables.contains_key(id);
         let manifest = state.manifest.as_ref();
         let addresses = manifest.iter().flat_map(|manifest| manifest.addresses());
@@ -260,9 +263,23 @@ impl Stepper {
         store.restore(rows)?;
         dataflow.resume();
         self.views.insert(view.id, dataflow);
-        self.publish_collection_since(view.id, Some(store), state.floor(view.id));
-        self.checkpointer.is_restored(view.id);
+        let history = self.restore_history(view.id, &view.plan.schema, state)?;
+        self.publish_collection(view.id, Some(store), history);
         Ok(())
+    }
+
+    /// The changes up to the checkpoint, as far as they are kept.
+    fn restore_history(
+        &mut self,
+        id: ObjectId,
+        schema: &SchemaRef,
+        state: &State,
+    ) -> Result<History> {
+        let changed = state.meta.changed.get(&id).copied().unwrap_or(self.epoch);
+        let records = self.checkpointer.read_history(id)?;
+        let history = history::restore(records, schema, self.epoch, changed)?;
+        self.checkpointer.is_restored(id, history.last());
+        Ok(history)
     }
 
     /// Takes the journal's steps again, exactly.

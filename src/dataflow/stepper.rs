@@ -300,7 +300,7 @@ impl Stepper {
     fn end(&mut self) {
         for pins in self.catching_up.values() {
             if let Some(progress) = &pins.progress {
-                progress.cancel();
+                progress.stop();
             }
         }
         self.sources.clear();
@@ -361,7 +361,7 @@ impl Stepper {
                     tees: BTreeMap::new(),
                 };
                 self.sources.insert(id, source);
-                self.publish_collection(id, None);
+                self.publish_collection(id, None, self.no_history());
             }
             Err(error) => tracing::error!(%error, "a source could not be added"),
         }
@@ -372,26 +372,21 @@ impl Stepper {
             Ok(store) => {
                 let id = spec.id;
                 self.tables.insert(id, spec);
-                self.publish_collection(id, Some(store));
+                self.publish_collection(id, Some(store), self.no_history());
             }
             Err(error) => tracing::error!(%error, "a table could not be added"),
         }
     }
 
-    pub(super) fn publish_collection(&self, id: ObjectId, store: Option<Store>) {
-        self.publish_collection_since(id, store, None);
+    /// The history of a relation that begins now.
+    fn no_history(&self) -> History {
+        History::new(self.epoch, HISTORY_BYTES_MAX)
     }
 
-    /// Shows a relation that has been what it is since an epoch; `None` = since now.
-    pub(super) fn publish_collection_since(
-        &self,
-        id: ObjectId,
-        store: Option<Store>,
-        since: Option<Epoch>,
-    ) {
-        let floor = since.unwrap_or(self.epoch);
+    /// Shows a relation with what is known of its past.
+    pub(super) fn publish_collection(&self, id: ObjectId, store: Option<Store>, history: History) {
         let added = self.published.change(|change| {
-            change.add(id, store, History::new(floor, HISTORY_BYTES_MAX));
+            change.add(id, store, history);
             Ok(())
         });
         added.expect("adding a relation cannot fail");

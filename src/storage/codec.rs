@@ -86,6 +86,11 @@ impl<'a> Decoder<'a> {
         Ok(bytes)
     }
 
+    /// Everything that is left, for somebody else to read.
+    pub fn rest(self) -> &'a [u8] {
+        self.rest
+    }
+
     /// Checks that nothing is left over.
     pub fn finish(self) -> Result<()> {
         if self.rest.is_empty() {

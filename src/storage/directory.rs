@@ -18,8 +18,8 @@ const FORMAT_LINE: &str = "tidemill data directory, format ";
 const FORMAT_VERSION: u32 = 1;
 
 /// Directories with one subdirectory per object.
-const PER_OBJECT: [&str; 5] = ["topics", "tables", "outboxes", "history", "catchup"];
-const SINGLE: [&str; 3] = ["catalog", "journal", "checkpoints"];
+const PER_OBJECT: [&str; 4] = ["topics", "tables", "outboxes", "catchup"];
+const SINGLE: [&str; 4] = ["catalog", "journal", "checkpoints", "history"];
 
 /// An open data directory. Dropping it releases the lock.
 pub struct DataDirectory {
@@ -97,9 +97,9 @@ impl DataDirectory {
             .join(shard.to_string())
     }
 
-    /// Where the durable change history of a view lives.
-    pub fn history(&self, object: ObjectId) -> PathBuf {
-        self.root.join("history").join(object.to_string())
+    /// Where the `HistoryStore` lives, which also removes what is over.
+    pub fn histories(&self) -> PathBuf {
+        self.root.join("history")
     }
 
     /// The objects that have files of their own. The catalog's owner removes those that it does
@@ -254,7 +254,7 @@ mod tests {
         let directory = DataDirectory::open(temporary.path()).unwrap();
         std::fs::create_dir_all(directory.topic(ObjectId(7), PartitionId(2))).unwrap();
         std::fs::create_dir_all(directory.outbox(ObjectId(9), 0)).unwrap();
-        std::fs::create_dir_all(directory.history(ObjectId(7))).unwrap();
+        std::fs::create_dir_all(directory.catchup(ObjectId(7))).unwrap();
         assert_eq!(
             directory.objects().unwrap(),
             [ObjectId(7), ObjectId(9)].into()

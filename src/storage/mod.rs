@@ -16,7 +16,7 @@
 //! ├── topics/<object>/<partition>/*.log   embedded topics                  [log], [batch]
 //! ├── tables/<object>/*.log           table write logs
 //! ├── outboxes/<object>/<shard>/*.log what sinks have not acknowledged
-//! └── history/<object>/*.log          durable change history
+//! └── history/<object>/*.log          the last changes of a relation   [history]
 //! ```
 //!
 //! Invariants:
@@ -28,12 +28,13 @@
 //! - Nothing grows without bound: every log and checkpoint has a way to be trimmed.
 //!
 //! Reading order: [`directory`], `file` (the one layer over the operating system, with its faults
-//! for tests), [`log`], [`batch`], [`journal`], [`catalog_store`], [`checkpoint`].
+//! for tests), [`log`], [`batch`], [`journal`], [`catalog_store`], [`checkpoint`], [`history`].
 
 pub mod batch;
 pub mod catalog_store;
 pub mod checkpoint;
 pub mod directory;
+pub mod history;
 pub mod journal;
 pub mod log;
 
@@ -48,6 +49,7 @@ pub use checkpoint::{
     Address, Block, BlockKind, Blocks, CheckpointStore, CheckpointWriter, Manifest, Merging,
 };
 pub use directory::DataDirectory;
+pub use history::{Changes, HistoryStore};
 pub use journal::{
     ControlRecord, Event, Journal, JournalRecord, Run, StepRecord, TableWrite, Watermark,
 };
