@@ -28,6 +28,8 @@ pub struct Published {
 #[derive(Default)]
 struct State {
     epoch: Epoch,
+    /// How many relations have gone or failed: who follows one of them is told at once.
+    ends: u64,
     collections: BTreeMap<ObjectId, Collection>,
 }
 
@@ -88,7 +90,7 @@ impl Published {
     pub fn new(epoch: Epoch) -> Published {
         let state = State {
             epoch,
-            collections: BTreeMap::new(),
+            ..State::default()
         };
         Published {
             state: RwLock::new(state),
@@ -101,7 +103,7 @@ impl Published {
         *self.epoch.borrow()
     }
 
-    /// Tells when epochs are published.
+    /// Tells when epochs are published, and when a relation goes or fails.
     pub fn watch(&self) -> watch::Receiver<Epoch> {
         self.epoch.subscribe()
     }
@@ -159,7 +161,7 @@ impl Published {
             .detail(format!(
                 "the oldest epoch that can be resumed from is {oldest}"
             ))
-            .hint("subscribe anew with a snapshot, or keep more with WITH (history = '…')")),
+            .hint("subscribe anew with a snapshot")),
         }
     }
 
@@ -198,11 +200,11 @@ impl Published {
     /// Changes the published state as one. Only the stepper calls it.
     pub(super) fn change<T>(&self, work: impl FnOnce(&mut Change<'_>) -> Result<T>) -> Result<T> {
         let mut state = self.write();
-        let before = state.epoch;
+        let before = (state.epoch, state.ends);
         let result = work(&mut Change(&mut state));
-        let epoch = state.epoch;
+        let (epoch, ends) = (state.epoch, state.ends);
         drop(state);
-        if epoch != before {
+        if (epoch, ends) != before {
             self.epoch.send_replace(epoch);
         }
         result
@@ -262,7 +264,9 @@ impl Change<'_> {
     }
 
     pub fn remove(&mut self, id: ObjectId) {
-        self.0.collections.remove(&id);
+        if self.0.collections.remove(&id).is_some() {
+            self.0.ends += 1;
+        }
     }
 
     pub fn apply(&mut self, id: ObjectId, epoch: Epoch, delta: &DeltaBatch) -> Result<()> {
@@ -300,6 +304,7 @@ impl Change<'_> {
     pub fn fail(&mut self, id: ObjectId, cause: Error) {
         if let Some(collection) = self.0.collections.get_mut(&id) {
             collection.failure.get_or_insert(cause);
+            self.0.ends += 1;
         }
     }
 
