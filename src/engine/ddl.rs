@@ -1,9 +1,9 @@
 //! CREATE, DROP and COMMENT: one at a time, durable before they answer.
 //!
-//! An object enters the catalog last: first its text is planned, then what must run for it runs (a
-//! view catches up and its state is checkpointed), then its definition is made durable, then
-//! sessions
-//! see it. A crash before that leaves nothing that the next start would not sweep.
+//! An object's definition is made durable last: first its text is planned, then what must run for it
+//! runs (a view catches up and its state is checkpointed). A crash before that leaves nothing that
+//! the next start would not sweep. The lock of definitions is held for moments only: a broker is
+//! asked before it is taken, and a view is built between two holds of it (see `build`).
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -13,9 +13,10 @@ use tokio::sync::oneshot;
 
 use crate::base::{Epoch, ObjectId};
 use crate::catalog::{Definition, Object, ObjectKind};
-use crate::dataflow::{Command, NewView, Progress};
-use crate::engine::define::{self, Defined, Runs, object_key};
-use crate::engine::response::{Cancel, Response, Severity};
+use crate::dataflow::{Command, NewView, Progress, SourceSpec};
+use crate::engine::build::{Build, remove_saved};
+use crate::engine::define::{self, Runs, object_key};
+use crate::engine::response::{Cancel, Notice, Response, Severity};
 use crate::engine::server::{Engine, stopped};
 use crate::engine::session::{Session, done};
 use crate::error::{Error, Result, SqlState};
@@ -24,7 +25,7 @@ use crate::sql::statement::{
     DropObjects, ObjectKind as WrittenKind,
 };
 use crate::sql::{ObjectName, Parsed};
-use crate::storage::Change;
+use crate::storage::{Change, LogWriter};
 
 /// How often a statement that builds a view says how far it is.
 const PROGRESS_EVERY: Duration = Duration::from_secs(1);
@@ -36,56 +37,78 @@ impl Session {
         create: &CreateRelation,
         cancel: Cancel,
     ) -> Result<Response> {
-        let engine = self.engine.clone();
-        let shared = &engine.0;
-        let _ddl = shared.ddl.lock().await;
         if self.is_there(&create.name, create.if_not_exists)? {
             return Ok(done("CREATE SOURCE"));
         }
-        let mut definition = self.definition(&create.name, ObjectKind::Source, parsed)?;
-        let catalog = self.catalog();
-        let work = {
-            let engine = engine.clone();
-            move || -> Result<(Definition, Defined)> {
-                let shared = &engine.0;
-                let template = &shared.template;
-                let defined =
-                    define::define(&shared.directory, template, &catalog, definition.clone())?;
-                // Where it begins is decided once: a view made tomorrow begins there too.
-                let Runs::Source { mut spec, logs } = defined.runtime else {
-                    return Err(Error::internal("a source that is none"));
-                };
-                let partitions = spec.connector.partitions()?;
-                let offsets = spec.connector.startup(&partitions)?;
-                definition.startup = partitions.into_iter().zip(offsets).collect();
-                definition.identity = spec.connector.identity()?;
-                spec.startup = definition.startup.clone();
-                let object = Object {
-                    definition: definition.clone(),
-                    ..defined.object
-                };
-                Ok((
-                    definition,
-                    Defined {
-                        object,
-                        runtime: Runs::Source { spec, logs },
-                    },
-                ))
-            }
-        };
-        let (definition, defined) = blocking(work, &cancel).await?;
-        let Runs::Source { spec, logs } = defined.runtime else {
-            return Err(Error::internal("a source that is none"));
-        };
-        self.persist(&definition).await?;
+        let definition = self.definition(&create.name, ObjectKind::Source, parsed)?;
         let id = definition.id;
-        shared.sources().insert(id, Arc::new(spec.clone()));
+        let resolved = self.resolve_source(definition, &cancel).await;
+        let created = match resolved {
+            Ok((object, spec, logs)) => self.add_source(create, object, spec, logs).await,
+            Err(error) => Err(error),
+        };
+        if !matches!(created, Ok(true)) {
+            // Nobody knows it: what was made for it goes.
+            let files = self.engine.clone();
+            let removed = move || files.0.directory.remove_object(id);
+            blocking(removed, &Cancel::new()).await?;
+        }
+        created?;
+        Ok(done("CREATE SOURCE"))
+    }
+
+    /// Plans a source and asks its broker, without keeping others from their definitions.
+    async fn resolve_source(
+        &self,
+        mut definition: Definition,
+        cancel: &Cancel,
+    ) -> Result<(Object, SourceSpec, Vec<LogWriter>)> {
+        let (engine, catalog) = (self.engine.clone(), self.catalog());
+        let work = move || {
+            let shared = &engine.0;
+            let template = &shared.template;
+            let defined =
+                define::define(&shared.directory, template, &catalog, definition.clone())?;
+            // Where it begins is decided once: a view made tomorrow begins there too.
+            let Runs::Source { mut spec, logs } = defined.runtime else {
+                return Err(Error::internal("a source that is none"));
+            };
+            let partitions = spec.connector.partitions()?;
+            let offsets = spec.connector.startup(&partitions)?;
+            definition.startup = partitions.into_iter().zip(offsets).collect();
+            definition.identity = spec.connector.identity()?;
+            spec.startup = definition.startup.clone();
+            let object = Object {
+                definition,
+                ..defined.object
+            };
+            Ok((object, spec, logs))
+        };
+        blocking(work, cancel).await
+    }
+
+    /// Makes a source that was resolved one of the catalog; false if its name is taken and that is
+    /// fine.
+    async fn add_source(
+        &self,
+        create: &CreateRelation,
+        object: Object,
+        spec: SourceSpec,
+        logs: Vec<LogWriter>,
+    ) -> Result<bool> {
+        let shared = self.shared();
+        let _ddl = shared.ddl.lock().await;
+        if self.is_there(&create.name, create.if_not_exists)? {
+            return Ok(false);
+        }
+        self.persist(&object.definition).await?;
+        shared.sources().insert(object.id(), Arc::new(spec.clone()));
         shared.runtime.send(Command::AddSource {
             spec: Box::new(spec),
             logs,
         })?;
-        shared.set_catalog(|catalog| catalog.put(defined.object));
-        Ok(done("CREATE SOURCE"))
+        shared.set_catalog(|catalog| catalog.put(object));
+        Ok(true)
     }
 
     pub(super) async fn create_table(
@@ -134,6 +157,7 @@ impl Session {
         let catalog = self.catalog();
         let template = &shared.template;
         let defined = define::define(&shared.directory, template, &catalog, definition.clone())?;
+        shared.check_saved(&defined.object.depends_on)?;
         self.persist(&definition).await?;
         shared.set_catalog(|catalog| catalog.put(defined.object));
         Ok(done("CREATE VIEW"))
@@ -148,7 +172,7 @@ impl Session {
         const TAG: &str = "CREATE MATERIALIZED VIEW";
         let engine = self.engine.clone();
         let shared = &engine.0;
-        let _ddl = shared.ddl.lock().await;
+        let ddl = shared.ddl.lock().await;
         if create.or_replace {
             return Err(Error::unsupported("CREATE OR REPLACE MATERIALIZED VIEW")
                 .hint("drop the view and create it again"));
@@ -172,31 +196,23 @@ impl Session {
             progress: progress.clone(),
             done: sender,
         };
-        shared.progress().insert(definition.id, progress.clone());
         if self.settings.is_on("background_ddl") {
-            // In the catalog first: a restart goes on with it.
+            // On disk first: a restart goes on with it.
+            shared.check_saved(&defined.object.depends_on)?;
             self.persist(&definition).await?;
+            shared.progress().insert(definition.id, progress);
             shared.runtime.send(Command::AddView(Box::new(view)))?;
             shared.set_catalog(|catalog| catalog.put(defined.object));
-            let (engine, id) = (engine.clone(), definition.id);
-            tokio::spawn(async move {
-                if let Ok(Err(error)) = answer.await {
-                    tracing::warn!(view = id.0, %error, "a view was not built");
-                }
-                engine.0.progress().remove(&id);
-            });
+            tokio::spawn(build_in_background(engine.clone(), definition.id, answer));
             return Ok(done(TAG));
         }
+        let build = Build::begin(&engine, defined.object, progress.clone());
         shared.runtime.send(Command::AddView(Box::new(view)))?;
-        let mut building = Building {
-            engine: engine.clone(),
-            id: definition.id,
-            is_done: false,
-        };
-        self.wait_for_view(answer, &progress, &cancel).await?;
-        self.persist(&definition).await?;
-        building.is_done = true;
-        shared.set_catalog(|catalog| catalog.put(defined.object));
+        drop(ddl);
+        match self.wait_for_view(answer, &progress, &cancel).await {
+            Ok(_) => build.finish().await?,
+            Err(error) => return Err(build.give_up(error).await),
+        }
         Ok(done(TAG))
     }
 
@@ -234,6 +250,7 @@ impl Session {
         let shared = &engine.0;
         let _ddl = shared.ddl.lock().await;
         let tag = format!("DROP {}", drop.kind);
+        self.refuse_in_transaction(&tag)?;
         let kind = kind_of(drop.kind)?;
         let mut ids: Vec<ObjectId> = Vec::new();
         for name in &drop.names {
@@ -282,39 +299,37 @@ impl Session {
         if ids.is_empty() {
             return Ok(done(&tag));
         }
-        let changes: Vec<Change> = ids
-            .iter()
-            .map(|id| Change::remove(object_key(*id)))
-            .collect();
-        let committed = engine.clone();
-        blocking(move || committed.0.store.commit(&changes), &Cancel::new()).await?;
-        shared.set_catalog(|catalog| ids.iter().for_each(|id| catalog.remove(*id)));
-        self.forget_running(&ids).await;
-        let removed = ids.clone();
-        let files = engine.clone();
-        blocking(
-            move || {
-                removed
-                    .iter()
-                    .try_for_each(|id| files.0.directory.remove_object(*id))
-            },
-            &Cancel::new(),
-        )
-        .await?;
+        self.tell_of_cascade(drop, &ids);
+        drop_all(&engine, &ids).await?;
         Ok(done(&tag))
     }
 
-    pub(super) async fn forget_running(&self, ids: &[ObjectId]) {
-        let shared = self.shared();
-        let (sender, answer) = oneshot::channel();
-        let command = Command::Drop {
-            ids: ids.to_vec(),
-            done: sender,
+    /// As in Postgres, the objects that go with those that were named are named in turn.
+    fn tell_of_cascade(&self, drop: &DropObjects, ids: &[ObjectId]) {
+        let catalog = self.catalog();
+        let is_named = |object: &Object| drop.names.iter().any(|n| n.name() == object.name());
+        let others: Vec<String> = ids
+            .iter()
+            .rev()
+            .filter_map(|id| catalog.get(*id))
+            .filter(|object| !is_named(object))
+            .map(|object| format!("drop cascades to {} {}", object.kind(), object.name()))
+            .collect();
+        let (message, detail) = match others.as_slice() {
+            [] => return,
+            [only] => (only.clone(), None),
+            _ => {
+                let message = format!("drop cascades to {} other objects", others.len());
+                (message, Some(others.join("\n")))
+            }
         };
-        if shared.runtime.send(command).is_ok() {
-            let _ = answer.await;
-        }
-        ids.iter().for_each(|id| shared.forget(*id));
+        self.send_notice(Notice {
+            severity: Severity::Notice,
+            state: SqlState::SUCCESSFUL_COMPLETION,
+            message,
+            detail,
+            hint: None,
+        });
     }
 
     pub(super) async fn comment(&mut self, comment: &Comment) -> Result<Response> {
@@ -328,6 +343,7 @@ impl Session {
         let object = catalog
             .resolve_kind(name.name(), kind_of(*kind)?)
             .map_err(|error| name.position().mark(error))?;
+        engine.0.check_saved(&[object.id()])?;
         let mut changed = object.as_ref().clone();
         changed.definition.comment.clone_from(&comment.text);
         self.persist(&changed.definition).await?;
@@ -363,12 +379,7 @@ impl Session {
         kind: ObjectKind,
         parsed: &Parsed,
     ) -> Result<Definition> {
-        if self.transaction.is_some() {
-            return Err(Error::new(
-                SqlState::ACTIVE_SQL_TRANSACTION,
-                format!("CREATE {kind} cannot run inside a transaction block"),
-            ));
-        }
+        self.refuse_in_transaction(&format!("CREATE {kind}"))?;
         let (id, oid) = self.shared().next_id()?;
         Ok(Definition {
             id,
@@ -382,9 +393,20 @@ impl Session {
         })
     }
 
+    /// A definition is at once what everybody sees; a ROLLBACK could not take it back.
+    fn refuse_in_transaction(&self, what: &str) -> Result<()> {
+        match self.transaction.is_some() {
+            false => Ok(()),
+            true => Err(Error::new(
+                SqlState::ACTIVE_SQL_TRANSACTION,
+                format!("{what} cannot run inside a transaction block"),
+            )),
+        }
+    }
+
     async fn persist(&self, definition: &Definition) -> Result<()> {
         let (engine, definition) = (self.engine.clone(), definition.clone());
-        blocking(move || engine.0.persist(&definition), &Cancel::new()).await
+        blocking(move || engine.0.persist(&[definition]), &Cancel::new()).await
     }
 
     /// Waits until the step engine has taken every command sent before.
@@ -405,7 +427,9 @@ impl Session {
     pub(super) fn cancel_jobs(&mut self, jobs: &[u64]) -> Result<Response> {
         let progress = self.shared().progress();
         for job in jobs {
-            let running = progress.get(&ObjectId(*job)).ok_or_else(|| {
+            let job_of = |job: &u64| progress.get(&ObjectId(*job));
+            let running = job_of(job).filter(|progress| progress.failure().is_none());
+            let running = running.ok_or_else(|| {
                 Error::new(
                     SqlState::UNDEFINED_OBJECT,
                     format!("job {job} does not exist"),
@@ -418,30 +442,39 @@ impl Session {
     }
 }
 
-/// A view that is being built: unless its statement comes to its end, nothing of it stays.
-struct Building {
-    engine: Engine,
-    id: ObjectId,
-    is_done: bool,
+/// Takes objects away for good, dependents before what they depend on. The caller holds the lock of
+/// definitions.
+pub(super) async fn drop_all(engine: &Engine, ids: &[ObjectId]) -> Result<()> {
+    let shared = &engine.0;
+    let removed = |id: &ObjectId| Change::remove(object_key(*id));
+    let changes: Vec<Change> = ids.iter().map(removed).collect();
+    let store = engine.clone();
+    blocking(move || store.0.store.commit(&changes), &Cancel::new()).await?;
+    shared.set_catalog(|catalog| ids.iter().for_each(|id| catalog.remove(*id)));
+    shared.forget_running(ids).await;
+    let (files, ids) = (engine.clone(), ids.to_vec());
+    let remove = move || {
+        ids.iter()
+            .try_for_each(|id| files.0.directory.remove_object(*id))
+    };
+    blocking(remove, &Cancel::new()).await
 }
 
-impl Drop for Building {
-    fn drop(&mut self) {
-        self.engine.0.progress().remove(&self.id);
-        if self.is_done {
-            return;
-        }
-        let (done, _) = oneshot::channel();
-        let ids = vec![self.id];
-        if self
-            .engine
-            .0
-            .runtime
-            .send(Command::Drop { ids, done })
-            .is_err()
-        {
-            tracing::debug!("the server stopped before an unfinished view was dropped");
-        }
+/// Waits for a view that nobody waits for. One whose building is cancelled is dropped; one that
+/// cannot be built stays with its cause.
+async fn build_in_background(
+    engine: Engine,
+    id: ObjectId,
+    answer: oneshot::Receiver<Result<Epoch>>,
+) {
+    let Ok(Err(error)) = answer.await else {
+        return;
+    };
+    tracing::warn!(view = id.0, %error, "a view was not built");
+    if error.state() == SqlState::QUERY_CANCELED
+        && let Err(error) = remove_saved(&engine, id).await
+    {
+        tracing::warn!(view = id.0, %error, "a cancelled view could not be dropped");
     }
 }
 
@@ -462,7 +495,7 @@ pub(super) async fn blocking<T: Send + 'static>(
     }
 }
 
-fn kind_of(kind: WrittenKind) -> Result<ObjectKind> {
+pub(super) fn kind_of(kind: WrittenKind) -> Result<ObjectKind> {
     Ok(match kind {
         WrittenKind::Source => ObjectKind::Source,
         WrittenKind::Table => ObjectKind::Table,

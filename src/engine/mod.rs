@@ -15,8 +15,9 @@
 //! - Sessions share nothing but [`Engine`]; statements of a session run one after another.
 //!
 //! Reading order: [`Session`] (what runs a statement), `server` (what is shared), `define` (text to
-//! object), then the rest by kind of statement.
+//! object), `ddl` and `build` (definitions), then the rest by kind of statement.
 
+mod build;
 mod cursor;
 mod ddl;
 mod define;

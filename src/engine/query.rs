@@ -94,6 +94,7 @@ impl<'a> Reading<'a> {
                 ))))
             }
             ObjectKind::Table | ObjectKind::MaterializedView => {
+                self.shared.check_ready(&object)?;
                 let identity = match &object.relation.key {
                     Some(key) => Identity::Key(key.clone()),
                     None => Identity::Row,

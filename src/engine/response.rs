@@ -79,6 +79,7 @@ pub struct Notice {
     pub severity: Severity,
     pub state: SqlState,
     pub message: String,
+    pub detail: Option<String>,
     pub hint: Option<String>,
 }
 

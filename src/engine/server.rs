@@ -1,7 +1,8 @@
 //! The running engine: catalog, step engine and what sessions share.
 //!
-//! DDL statements run one at a time under one lock; everything else only reads shared values. The
-//! catalog is a value behind a lock that is replaced whole, so a statement plans against one state.
+//! DDL statements change the catalog one at a time under one lock, which none holds while a view is
+//! built or a broker asked; everything else only reads shared values. The catalog is a value behind
+//! a lock that is replaced whole, so a statement plans against one state.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -44,9 +45,11 @@ pub(super) struct Shared {
     catalog: RwLock<Arc<Catalog>>,
     /// The running sources' connectors, for SELECT and for DDL over them.
     sources: Mutex<BTreeMap<ObjectId, Arc<SourceSpec>>>,
-    /// Views that are being built.
+    /// Views that are being built, or could not be.
     progress: Mutex<BTreeMap<ObjectId, Arc<Progress>>>,
-    /// One DDL statement at a time.
+    /// Definitions that are in the catalog and not yet on disk.
+    unsaved: Mutex<BTreeMap<ObjectId, Definition>>,
+    /// One change of the catalog at a time.
     pub ddl: tokio::sync::Mutex<()>,
     /// One writer of a table at a time: reading, checking keys and writing are one unit.
     writers: Mutex<BTreeMap<ObjectId, Arc<tokio::sync::Mutex<()>>>>,
@@ -98,6 +101,7 @@ impl Engine {
             catalog: RwLock::new(Arc::new(catalog)),
             sources: Mutex::new(sources),
             progress: Mutex::new(progress),
+            unsaved: Mutex::new(BTreeMap::new()),
             ddl: tokio::sync::Mutex::new(()),
             writers: Mutex::new(BTreeMap::new()),
             template,
@@ -125,11 +129,7 @@ impl Engine {
     }
 
     pub fn catalog(&self) -> Arc<Catalog> {
-        self.0
-            .catalog
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+        self.0.catalog()
     }
 
     /// Takes a checkpoint and answers with its epoch when it is durable.
@@ -148,6 +148,13 @@ impl Engine {
 }
 
 impl Shared {
+    pub fn catalog(&self) -> Arc<Catalog> {
+        self.catalog
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
     pub fn set_catalog(&self, change: impl FnOnce(&mut Catalog)) {
         let mut catalog = self.catalog.write().unwrap_or_else(PoisonError::into_inner);
         let mut next = catalog.as_ref().clone();
@@ -159,8 +166,15 @@ impl Shared {
         self.sources.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// The views that are not ready.
     pub fn progress(&self) -> MutexGuard<'_, BTreeMap<ObjectId, Arc<Progress>>> {
-        self.progress.lock().unwrap_or_else(PoisonError::into_inner)
+        let mut progress = self.progress.lock().unwrap_or_else(PoisonError::into_inner);
+        progress.retain(|_, progress| !progress.is_finished());
+        progress
+    }
+
+    pub fn unsaved(&self) -> MutexGuard<'_, BTreeMap<ObjectId, Definition>> {
+        self.unsaved.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The right to write a table, to be held from reading its rows until they are written.
@@ -172,6 +186,7 @@ impl Shared {
     pub fn forget(&self, id: ObjectId) {
         self.sources().remove(&id);
         self.progress().remove(&id);
+        self.unsaved().remove(&id);
         self.writers
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
@@ -185,12 +200,29 @@ impl Shared {
         Ok((id, oid))
     }
 
-    /// Writes a definition to the catalog's disk; durable on return.
-    pub fn persist(&self, definition: &Definition) -> Result<()> {
-        let value = serde_json::to_vec(definition)
-            .map_err(|error| Error::internal(format!("a catalog entry: {error}")))?;
-        self.store
-            .commit(&[Change::put(define::object_key(definition.id), value)])
+    /// Writes definitions to the catalog's disk, all or none; durable on return.
+    pub fn persist(&self, definitions: &[Definition]) -> Result<()> {
+        let put = |definition: &Definition| {
+            let value = serde_json::to_vec(definition)
+                .map_err(|error| Error::internal(format!("a catalog entry: {error}")))?;
+            Ok(Change::put(define::object_key(definition.id), value))
+        };
+        let changes = definitions.iter().map(put).collect::<Result<Vec<_>>>()?;
+        self.store.commit(&changes)
+    }
+
+    /// Takes objects out of what runs; their ids are already gone from the catalog.
+    pub async fn forget_running(&self, ids: &[ObjectId]) {
+        let (sender, answer) = oneshot::channel();
+        let command = Command::Drop {
+            ids: ids.to_vec(),
+            done: sender,
+        };
+        if self.runtime.send(command).is_ok() {
+            // A server that is shutting down has nothing left that runs.
+            let _ = answer.await;
+        }
+        ids.iter().for_each(|id| self.forget(*id));
     }
 }
 

@@ -104,6 +104,7 @@ impl Session {
         parsed: Parsed,
         parameter_types: &[Option<DataType>],
     ) -> Result<Prepared> {
+        self.refuse_failed(&parsed.statement)?;
         let (parameters, schema) = self.describe(&parsed.statement, parameter_types).await?;
         Ok(Prepared {
             parsed: Some(Arc::new(parsed)),
@@ -169,6 +170,19 @@ impl Session {
             .await
     }
 
+    /// In a failed transaction nothing is planned or run but its end.
+    fn refuse_failed(&self, statement: &Statement) -> Result<()> {
+        let is_failed = self.transaction_status() == TransactionStatus::Failed;
+        match statement {
+            Statement::Commit(_) | Statement::Rollback(_) => Ok(()),
+            _ if is_failed => Err(Error::new(
+                SqlState::IN_FAILED_SQL_TRANSACTION,
+                "current transaction is aborted, commands ignored until end of transaction block",
+            )),
+            _ => Ok(()),
+        }
+    }
+
     async fn run(
         &mut self,
         parsed: &Parsed,
@@ -176,18 +190,7 @@ impl Session {
         parameters: Vec<ScalarValue>,
         cancel: Cancel,
     ) -> Result<Response> {
-        let ends_transaction = matches!(statement, Statement::Commit(_) | Statement::Rollback(_));
-        if self
-            .transaction
-            .as_ref()
-            .is_some_and(|transaction| transaction.is_failed)
-            && !ends_transaction
-        {
-            return Err(Error::new(
-                SqlState::IN_FAILED_SQL_TRANSACTION,
-                "current transaction is aborted, commands ignored until end of transaction block",
-            ));
-        }
+        self.refuse_failed(statement)?;
         match statement {
             Statement::Query(query) => self.query(query, parameters).await,
             Statement::Insert(_) | Statement::Update(_) | Statement::Delete(_) => {
@@ -496,12 +499,18 @@ impl Session {
 
     /// Sends a message beside the answer; a client that does not take it misses it.
     pub(super) fn notify(&self, severity: Severity, state: SqlState, message: String) {
-        let _ = self.notices.try_send(Notice {
+        self.send_notice(Notice {
             severity,
             state,
             message,
+            detail: None,
             hint: None,
         });
+    }
+
+    /// As [`Session::notify`].
+    pub(super) fn send_notice(&self, notice: Notice) {
+        let _ = self.notices.try_send(notice);
     }
 
     /// The transaction state for ReadyForQuery.

@@ -76,7 +76,12 @@ impl Session {
         }
         let schema = self.subscription_schema(subscribe).await?;
         let (id, temporary) = match &subscribe.input {
-            RelationOrQuery::Relation(name) => (self.catalog().resolve(name.name())?.id(), None),
+            RelationOrQuery::Relation(name) => {
+                let catalog = self.catalog();
+                let object = catalog.resolve(name.name())?;
+                self.shared().check_ready(object)?;
+                (object.id(), None)
+            }
             RelationOrQuery::Query(query) => {
                 if subscribe.as_of.is_some() {
                     return Err(Error::unsupported("AS OF needs a view")

@@ -117,11 +117,14 @@ impl Session {
                 view: catalog
                     .get(*id)
                     .map_or_else(String::new, |object| object.name().to_string()),
-                phase: "reading".to_string(),
+                phase: match progress.failure() {
+                    None => "reading".to_string(),
+                    Some(_) => "failed".to_string(),
+                },
                 records_done: progress.records_done.get(),
                 records_total: (total > 0).then_some(total),
                 started_at: EventTime(progress.started_micros()),
-                error: None,
+                error: progress.failure().map(|cause| cause.message().to_string()),
             }
         };
         progress.iter().map(row).collect()

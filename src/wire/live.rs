@@ -289,6 +289,7 @@ async fn notices_arrive_while_a_statement_works() {
         severity: Severity::Notice,
         state: SqlState::INTERNAL_ERROR,
         message: "half way".into(),
+        detail: None,
         hint: None,
     };
     peer.notices.send(notice).await.unwrap();

@@ -133,6 +133,7 @@ impl Outbound {
     pub(super) fn notice(&mut self, notice: &Notice) {
         let severity = notice.severity.to_string();
         let mut fields = fields(&severity, notice.state, &notice.message);
+        fields.extend(notice.detail.iter().map(|detail| (b'D', detail.clone())));
         fields.extend(notice.hint.iter().map(|hint| (b'H', hint.clone())));
         self.send(PgWireBackendMessage::NoticeResponse(NoticeResponse::new(
             clean(fields),
