@@ -7,6 +7,7 @@ use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 
 use crate::base::EventTime;
 use crate::catalog::ObjectKind;
+use crate::engine::ddl::kind_of;
 use crate::engine::define;
 use crate::engine::response::{Response, RowsTag};
 use crate::engine::session::Session;
@@ -95,7 +96,10 @@ impl Session {
                 Some(progress.records_total.get().to_string()),
             ]
         };
-        progress.iter().map(job).collect()
+        let running = progress
+            .iter()
+            .filter(|(_, progress)| progress.failure().is_none());
+        running.map(job).collect()
     }
 
     async fn list_watermarks(&self) -> Result<Vec<Vec<Option<String>>>> {
@@ -129,7 +133,7 @@ impl Session {
     pub(super) fn show_create(&self, show: &ShowCreate) -> Result<Response> {
         let catalog = self.catalog();
         let object = catalog
-            .resolve(show.name.name())
+            .resolve_kind(show.name.name(), kind_of(show.kind)?)
             .map_err(|e| show.name.position().mark(e))?;
         let columns: Vec<ArrayRef> = vec![
             Arc::new(StringArray::from(vec![object.name()])),
