@@ -1,7 +1,7 @@
 //! Views that are being built: their names are taken, their rows are not there yet.
 //!
 //! ```text
-//!   CREATE ─ lock ─► name, plan, catalog in memory ─ unlock ─ … building … ─ lock ─► disk ─► answer
+//!   CREATE ─ lock ─► name, plan, catalog in memory ─ unlock ─ … building … ─ lock ─► disk, answer
 //!                        │                                        │
 //!   others:     CREATE same name: 42P07              SELECT: 55000 with progress
 //!               DROP of its input: 2BP01             DROP of it: cancels it

@@ -1,9 +1,9 @@
 //! CREATE, DROP and COMMENT: one at a time, durable before they answer.
 //!
-//! An object's definition is made durable last: first its text is planned, then what must run for it
-//! runs (a view catches up and its state is checkpointed). A crash before that leaves nothing that
-//! the next start would not sweep. The lock of definitions is held for moments only: a broker is
-//! asked before it is taken, and a view is built between two holds of it (see `build`).
+//! An object's definition is made durable last: first its text is planned, then what must run for
+//! it runs (a view catches up and its state is checkpointed). A crash before that leaves nothing
+//! that the next start would not sweep. The lock of definitions is held for moments only: a broker
+//! is asked before it is taken, and a view is built between two holds of it (see `build`).
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
