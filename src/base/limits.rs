@@ -369,3 +369,22 @@ pub const PARSE_STACK_BYTES: usize = 32 << 20;
 /// Bytes of stack of the threads that plan and run statements, whose trees are as deep as the text:
 /// only what is used of it becomes memory.
 pub const THREAD_STACK_BYTES: usize = 16 << 20;
+
+/// Seconds that the bench waits for what should take a moment: a start, a flush, an answer.
+pub const BENCH_START_SECONDS_MAX: u64 = 60;
+
+/// Seconds that the bench waits for the rows of a run: the largest runs take minutes.
+pub const BENCH_RUN_SECONDS_MAX: u64 = 3_600;
+
+/// How often the bench's producer sends what has happened since: below a step's shortest length,
+/// so that it adds less than a millisecond to what is measured.
+pub const BENCH_PRODUCER_PAUSE: std::time::Duration = std::time::Duration::from_millis(1);
+
+/// How often the bench looks whether a run has taken all rows: one part in hundreds of a run.
+pub const BENCH_LOOK_PAUSE: std::time::Duration = std::time::Duration::from_millis(20);
+
+/// How often the bench's reader asks for the newest row.
+pub const BENCH_READ_PAUSE: std::time::Duration = std::time::Duration::from_millis(100);
+
+/// How long before the first row of a run its view has to be there: nothing is to be caught up.
+pub const BENCH_LEAD: std::time::Duration = std::time::Duration::from_secs(2);

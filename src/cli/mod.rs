@@ -1,5 +1,7 @@
 //! The command line: `tidemill serve` and its relatives.
 
+mod bench;
+
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
@@ -30,6 +32,8 @@ struct Arguments {
 enum Command {
     /// Serve Postgres clients (what plain `tidemill` does)
     Serve(ServeOptions),
+    /// Measure a server of its own, with its answers checked
+    Bench(bench::BenchOptions),
 }
 
 /// Runs the program.
@@ -47,11 +51,12 @@ pub fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    let options = match arguments.command {
-        Some(Command::Serve(options)) => options,
-        None => arguments.serve,
+    let done = match arguments.command {
+        Some(Command::Serve(options)) => runtime.block_on(serve(&options)),
+        Some(Command::Bench(options)) => runtime.block_on(bench::bench(&options)),
+        None => runtime.block_on(serve(&arguments.serve)),
     };
-    match runtime.block_on(serve(&options)) {
+    match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("tidemill: {error}");

@@ -5,6 +5,7 @@
 //! | `rows` (`number.of.rows`) | endless | number of rows in all |
 //! | `rate` (`rows.per.second`) | none: at once | rows a second that become readable |
 //! | `event_rate` | `rate`, else 1000 | rows in a second of a time sequence |
+//! | `starts_at` | the first reader | wall clock before which no row is readable |
 //! | `start_time` | 2024-01-01T00:00:00Z | where time sequences begin |
 //! | `seed` | 0 | |
 //! | `partitions` | 1 | row n is in partition n modulo this |
@@ -76,6 +77,7 @@ impl DatagenConnector {
             rate => rate,
         };
         let event_rate = options.count("event_rate", GENERATOR_RATE_MAX)?.or(rate);
+        let starts_at = options.time("starts_at")?;
         let times = Times {
             start_micros: options.time("start_time")?.unwrap_or(START_MICROS),
             rate: event_rate.unwrap_or(EVENT_RATE),
@@ -100,7 +102,7 @@ impl DatagenConnector {
             .map_err(|_| Error::internal("the bound on partitions is above 32 bits"))?;
         let events = end.unwrap_or(GENERATOR_EVENTS_MAX);
         let timeline = Arc::new(Timeline::new(partitions, 1, 0..1, events));
-        let pace = Arc::new(Pace::new(clock, rate, timeline.partitions()));
+        let pace = Arc::new(Pace::new(clock, rate, starts_at, timeline.partitions()));
         let generated = Generated {
             timeline,
             pace,

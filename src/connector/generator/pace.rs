@@ -1,4 +1,5 @@
-//! When a made-up event has happened: at `rate` events a second, or at once.
+//! When a made-up event has happened: at `rate` events a second, or at once; from the first reader
+//! on, or from a moment that was set.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -12,6 +13,9 @@ pub(in crate::connector) struct Pace {
     clock: Clock,
     /// Events a second, of every kind and partition; `None`: all have happened from the start.
     rate: Option<u64>,
+    /// Wall clock, microseconds, of the moment before which nothing has happened; `None`: the first
+    /// reader decides.
+    starts_at: Option<i64>,
     /// A mutex because readers on several threads set it: rarely, and for a few instructions.
     state: Mutex<State>,
 }
@@ -26,14 +30,15 @@ struct State {
 }
 
 impl Pace {
-    pub fn new(clock: Clock, rate: Option<u64>, partitions: usize) -> Self {
+    pub fn new(clock: Clock, rate: Option<u64>, starts_at: Option<i64>, partitions: usize) -> Self {
         let state = State {
-            anchor: None,
+            anchor: starts_at.map(|start| (start, 0)),
             handed_out: vec![0; partitions],
         };
         Pace {
             clock,
             rate,
+            starts_at,
             state: Mutex::new(state),
         }
     }
@@ -43,8 +48,12 @@ impl Pace {
     }
 
     /// Says that the events below `number` are known to have happened, by the offsets that a
-    /// reader begins with: after a restart the pace goes on where it was.
+    /// reader begins with: after a restart the pace goes on where it was. A start that was set
+    /// decides alone.
     pub fn begin(&self, number: u64) {
+        if self.starts_at.is_some() {
+            return;
+        }
         let now = self.now_micros();
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let happened = state.anchor.map(|anchor| self.happened_since(anchor, now));
@@ -55,10 +64,11 @@ impl Pace {
 
     /// The number of events that have happened, at most `events`.
     pub fn happened(&self, events: u64) -> u64 {
-        if self.rate.is_none() {
-            return events;
-        }
         let now = self.now_micros();
+        if self.rate.is_none() {
+            let has_begun = self.starts_at.is_none_or(|start| start <= now);
+            return if has_begun { events } else { 0 };
+        }
         let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         state
             .anchor
@@ -75,8 +85,12 @@ impl Pace {
         number.saturating_add(u64::try_from(more).unwrap_or(u64::MAX))
     }
 
-    /// How long it is until the event `number` has happened; `None`: it has, or no rate is set.
+    /// How long it is until the event `number` has happened; `None`: it has.
     pub fn wait_for(&self, number: u64) -> Option<Duration> {
+        let until_start = self.starts_at.map_or(0, |start| start - self.now_micros());
+        if let Some(micros) = u64::try_from(until_start).ok().filter(|&micros| micros > 0) {
+            return Some(Duration::from_micros(micros));
+        }
         let rate = self.rate?;
         let happened = self.happened(u64::MAX);
         let missing = number
@@ -119,7 +133,7 @@ mod tests {
     #[test]
     fn events_happen_at_their_rate() {
         let clock = Clock::manual(0);
-        let pace = Pace::new(clock.clone(), Some(1_000), 1);
+        let pace = Pace::new(clock.clone(), Some(1_000), None, 1);
         assert_eq!(
             pace.happened(u64::MAX),
             0,
@@ -146,7 +160,7 @@ mod tests {
 
     #[test]
     fn without_a_rate_all_has_happened() {
-        let pace = Pace::new(Clock::manual(0), None, 2);
+        let pace = Pace::new(Clock::manual(0), None, None, 2);
         let timeline = Timeline::new(2, 1, 0..1, 100);
         assert_eq!(pace.happened(100), 100);
         assert_eq!(pace.end(&timeline, 1, false), 100);
@@ -154,5 +168,21 @@ mod tests {
         assert_eq!(pace.end(&timeline, 0, true), 0);
         pace.hand_out(0, 7);
         assert_eq!(pace.end(&timeline, 0, true), 7);
+    }
+
+    #[test]
+    fn nothing_happens_before_the_start_that_was_set() {
+        let clock = Clock::manual(0);
+        let at_once = Pace::new(clock.clone(), None, Some(1_000_000), 1);
+        let paced = Pace::new(clock.clone(), Some(10), Some(1_000_000), 1);
+        for pace in [&at_once, &paced] {
+            pace.begin(5);
+            assert_eq!(pace.happened(100), 0);
+            assert_eq!(pace.wait_for(0), Some(Duration::from_secs(1)));
+        }
+        clock.set_micros(2_000_000);
+        assert_eq!(at_once.happened(100), 100);
+        assert_eq!(at_once.wait_for(99), None);
+        assert_eq!(paced.happened(100), 10);
     }
 }

@@ -40,7 +40,7 @@ mod rows;
 pub use config::{Isolation, KafkaConfig, OnGap, Startup};
 pub use connector::KafkaConnector;
 pub use metadata::{MetadataColumn, MetadataField};
-pub use producer::{Codec, NewTopic, Producer, ProducerConfig, Record, create_topic};
+pub use producer::{Codec, NewTopic, Producer, ProducerConfig, Record, create_topic, delete_topic};
 pub use rows::{DecoderFactory, RowLayout};
 
 #[cfg(test)]

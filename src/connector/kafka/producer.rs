@@ -232,29 +232,53 @@ pub struct NewTopic<'a> {
 /// Creates a topic with one replica. A topic that exists is an error, 42710.
 pub fn create_topic(servers: &str, topic: NewTopic<'_>) -> Result<()> {
     let config = KafkaConfig::new(topic.name, servers);
-    let client: AdminClient<DefaultClientContext> = ClientConfig::new()
-        .set("bootstrap.servers", servers)
-        .create()
-        .map_err(|error| failure::refused(&error))?;
+    let (client, options) = admin(servers)?;
     let mut native = NativeTopic::new(topic.name, topic.partitions, TopicReplication::Fixed(1));
     for (name, value) in topic.settings {
         native = native.set(name, value);
     }
+    let created = futures::executor::block_on(client.create_topics([&native], &options));
+    match outcome(created) {
+        None => Ok(()),
+        Some(RDKafkaErrorCode::TopicAlreadyExists) => {
+            let message = format!("topic \"{}\" already exists on {servers}", topic.name);
+            Err(Error::new(SqlState::DUPLICATE_OBJECT, message))
+        }
+        Some(code) => Err(failure::describe(code, "create", &config, None)),
+    }
+}
+
+/// Deletes a topic; one that does not exist is no error.
+pub fn delete_topic(servers: &str, topic: &str) -> Result<()> {
+    let config = KafkaConfig::new(topic, servers);
+    let (client, options) = admin(servers)?;
+    let deleted = futures::executor::block_on(client.delete_topics(&[topic], &options));
+    match outcome(deleted) {
+        None | Some(RDKafkaErrorCode::UnknownTopicOrPartition) => Ok(()),
+        Some(code) => Err(failure::describe(code, "delete", &config, None)),
+    }
+}
+
+fn admin(servers: &str) -> Result<(AdminClient<DefaultClientContext>, AdminOptions)> {
+    let client = ClientConfig::new()
+        .set("bootstrap.servers", servers)
+        .create()
+        .map_err(|error| failure::refused(&error))?;
     let timeout = Duration::from_secs(KAFKA_REQUEST_SECONDS_MAX);
     let options = AdminOptions::new()
         .request_timeout(Some(timeout))
         .operation_timeout(Some(timeout));
-    let created = futures::executor::block_on(client.create_topics([&native], &options));
-    let code = match created {
-        Ok(results) => match results.into_iter().next() {
-            Some(Err((_, code))) => code,
-            Some(Ok(_)) | None => return Ok(()),
-        },
-        Err(error) => error.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::Fail),
-    };
-    if code == RDKafkaErrorCode::TopicAlreadyExists {
-        let message = format!("topic \"{}\" already exists on {servers}", topic.name);
-        return Err(Error::new(SqlState::DUPLICATE_OBJECT, message));
+    Ok((client, options))
+}
+
+/// What a request for one topic failed with.
+fn outcome(
+    result: std::result::Result<Vec<rdkafka::admin::TopicResult>, KafkaError>,
+) -> Option<RDKafkaErrorCode> {
+    match result {
+        Ok(results) => results
+            .into_iter()
+            .find_map(|result| result.err().map(|(_, code)| code)),
+        Err(error) => Some(error.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::Fail)),
     }
-    Err(failure::describe(code, "create", &config, None))
 }

@@ -14,10 +14,12 @@
 //! | `events` | endless | number of events in all, of every type |
 //! | `rate` | none: at once | events a second that become readable, of every type |
 //! | `event_rate` | `rate`, else 10000 | events in a second of event time |
+//! | `starts_at` | the first reader | wall clock before which no event is readable |
 //! | `start_time` | 2024-01-01T00:00:00Z | event time of event 0 |
 //! | `disorder_ms` | 0 | an event's time is up to so much earlier than its place says |
 //! | `seed` | 0 | |
 //! | `partitions` | 1 | event n is in partition n modulo this |
+//! | `all_columns` | false | make every column, wanted or not: the work of an input in a benchmark |
 //!
 //! Columns are matched by name without regard to case and underscores: see [`field`]. Three sources
 //! of the three types with equal options are the three tables of one auction site.
@@ -165,6 +167,8 @@ pub struct NexmarkConnector {
     events: Events,
     generated: Generated,
     columns: Vec<ColumnSource>,
+    /// Whether a reader makes also the columns that nobody asked it for.
+    makes_all: bool,
 }
 
 impl NexmarkConnector {
@@ -195,12 +199,16 @@ impl NexmarkConnector {
         let end = options.count("events", GENERATOR_EVENTS_MAX)?;
         let rate = options.count("rate", GENERATOR_RATE_MAX)?;
         let event_rate = options.count("event_rate", GENERATOR_RATE_MAX)?.or(rate);
+        let starts_at = options.time("starts_at")?;
         let start_micros = options.time("start_time")?;
         let disorder_ms = options.parsed("disorder_ms", "a number of milliseconds")?;
         let seed = options.parsed("seed", "a whole number")?;
         let partitions = options
             .count("partitions", GENERATOR_PARTITIONS_MAX)?
             .unwrap_or(1);
+        let makes_all = options
+            .parsed("all_columns", "true or false")?
+            .unwrap_or(false);
         options.finish()?;
 
         let default = NexmarkOptions::default();
@@ -220,7 +228,7 @@ impl NexmarkConnector {
             kind.places(),
             end.unwrap_or(GENERATOR_EVENTS_MAX),
         ));
-        let pace = Arc::new(Pace::new(clock, rate, timeline.partitions()));
+        let pace = Arc::new(Pace::new(clock, rate, starts_at, timeline.partitions()));
         let fingerprint = events.fingerprint(kind);
         let generated = Generated {
             timeline,
@@ -232,6 +240,7 @@ impl NexmarkConnector {
             events,
             generated,
             columns,
+            makes_all,
         })
     }
 }
@@ -250,19 +259,23 @@ impl SourceConnector for NexmarkConnector {
     }
 
     fn reader(&self, ranges: Vec<ReadRange>, columns: &[usize]) -> Result<Box<dyn Reader>> {
-        let columns: Vec<_> = columns
+        let wanted: Vec<_> = columns
             .iter()
             .map(|&column| self.columns[column].clone())
             .collect();
-        let fields: Vec<_> = columns
+        let unwanted = (0..self.columns.len())
+            .filter(|column| self.makes_all && !columns.contains(column))
+            .map(|column| self.columns[column].clone())
+            .collect();
+        let fields: Vec<_> = wanted
             .iter()
             .map(|column| Arc::clone(&column.field))
             .collect();
-        let schema = Arc::new(Schema::new(fields));
         let rows = Rows {
             events: self.events.clone(),
-            columns,
-            schema,
+            columns: wanted,
+            schema: Arc::new(Schema::new(fields)),
+            unwanted,
         };
         self.generated.reader(ranges, Box::new(rows))
     }

@@ -1,0 +1,176 @@
+//! What is measured: some queries of the Nexmark suite, and the ones a user starts with.
+
+/// A kind of rows that a query reads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Feed {
+    /// Nexmark's bids, 46 of 50 events.
+    Bids,
+    /// Nexmark's auctions, 3 of 50 events.
+    Auctions,
+    /// Nexmark's persons, 1 of 50 events.
+    Persons,
+    /// A bigint key out of a million, and a number.
+    Keyed,
+}
+
+impl Feed {
+    /// The name of the source, and of its topic's end.
+    pub fn name(self) -> &'static str {
+        match self {
+            Feed::Bids => "bids",
+            Feed::Auctions => "auctions",
+            Feed::Persons => "persons",
+            Feed::Keyed => "events",
+        }
+    }
+
+    /// The declared columns: all that the generator and the JSON records have.
+    pub fn columns(self) -> &'static str {
+        match self {
+            Feed::Bids => {
+                "auction BIGINT, bidder BIGINT, price BIGINT, channel VARCHAR, url VARCHAR, \
+                 ts TIMESTAMPTZ, extra VARCHAR, \
+                 WATERMARK FOR ts AS ts - INTERVAL '4 seconds'"
+            }
+            Feed::Auctions => {
+                "id BIGINT, itemname VARCHAR, description VARCHAR, initialbid BIGINT, \
+                 reserve BIGINT, ts TIMESTAMPTZ, expires TIMESTAMPTZ, seller BIGINT, \
+                 category BIGINT, extra VARCHAR, \
+                 WATERMARK FOR ts AS ts - INTERVAL '4 seconds'"
+            }
+            Feed::Persons => {
+                "id BIGINT, name VARCHAR, emailaddress VARCHAR, creditcard VARCHAR, city VARCHAR, \
+                 state VARCHAR, ts TIMESTAMPTZ, extra VARCHAR, \
+                 WATERMARK FOR ts AS ts - INTERVAL '4 seconds'"
+            }
+            Feed::Keyed => {
+                "key BIGINT, value BIGINT, ts TIMESTAMPTZ, \
+                 WATERMARK FOR ts AS ts - INTERVAL '4 seconds'"
+            }
+        }
+    }
+}
+
+/// One benchmark.
+#[derive(Debug)]
+pub(super) struct Query {
+    pub name: &'static str,
+    pub about: &'static str,
+    /// The sources; the first is the main one, whose rows are counted by `--rows`.
+    pub feeds: &'static [Feed],
+    /// For each feed the columns that the query and the watermark use: what has to be decoded.
+    pub columns: &'static [&'static [&'static str]],
+    /// The view, as SELECT.
+    pub select: &'static str,
+    /// A column of the view whose values a reader looks up, one at a time.
+    pub lookup: &'static str,
+}
+
+/// All of them, in the order in which they run.
+pub(super) const QUERIES: &[Query] = &[
+    Query {
+        name: "q0",
+        about: "every bid as it is",
+        feeds: &[Feed::Bids],
+        columns: &[&["auction", "bidder", "price", "ts", "extra"]],
+        select: "SELECT auction, bidder, price, ts, extra FROM bids",
+        lookup: "auction",
+    },
+    Query {
+        name: "q1",
+        about: "every bid with its price in another currency",
+        feeds: &[Feed::Bids],
+        columns: &[&["auction", "bidder", "price", "ts", "extra"]],
+        select: "SELECT auction, bidder, 0.908 * price AS price, ts, extra FROM bids",
+        lookup: "auction",
+    },
+    Query {
+        name: "q2",
+        about: "the bids on some auctions",
+        feeds: &[Feed::Bids],
+        columns: &[&["auction", "price", "ts"]],
+        select: "SELECT auction, price FROM bids WHERE auction % 123 = 0",
+        lookup: "auction",
+    },
+    Query {
+        name: "q5",
+        about: "the auctions with the most bids in 10 s, every 2 s (HOP, join)",
+        feeds: &[Feed::Bids],
+        columns: &[&["auction", "ts"]],
+        select: "\
+SELECT a.auction, a.num, a.window_start, a.window_end
+FROM (SELECT auction, count(*) AS num, window_start, window_end
+      FROM HOP(bids, ts, INTERVAL '2 seconds', INTERVAL '10 seconds')
+      GROUP BY auction, window_start, window_end) a
+JOIN (SELECT max(num) AS most, window_start, window_end
+      FROM (SELECT auction, count(*) AS num, window_start, window_end
+            FROM HOP(bids, ts, INTERVAL '2 seconds', INTERVAL '10 seconds')
+            GROUP BY auction, window_start, window_end) c
+      GROUP BY window_start, window_end) m
+ON a.window_start = m.window_start AND a.window_end = m.window_end AND a.num = m.most",
+        lookup: "auction",
+    },
+    Query {
+        name: "q7",
+        about: "the highest bid of every 10 s (TUMBLE, max, join)",
+        feeds: &[Feed::Bids],
+        columns: &[&["auction", "bidder", "price", "ts"]],
+        select: "\
+SELECT b.auction, b.price, b.bidder, b.ts, b.window_end
+FROM TUMBLE(bids, ts, INTERVAL '10 seconds') b
+JOIN (SELECT max(price) AS highest, window_start, window_end
+      FROM TUMBLE(bids, ts, INTERVAL '10 seconds')
+      GROUP BY window_start, window_end) m
+ON b.price = m.highest AND b.window_start = m.window_start AND b.window_end = m.window_end",
+        lookup: "auction",
+    },
+    Query {
+        name: "q8",
+        about: "persons who open an auction in the 10 s in which they register (window join)",
+        feeds: &[Feed::Auctions, Feed::Persons],
+        columns: &[&["seller", "ts"], &["id", "name", "ts"]],
+        select: "\
+SELECT p.id, p.name, p.window_start, p.window_end
+FROM (SELECT id, name, window_start, window_end
+      FROM TUMBLE(persons, ts, INTERVAL '10 seconds')
+      GROUP BY id, name, window_start, window_end) p
+JOIN (SELECT seller, window_start, window_end
+      FROM TUMBLE(auctions, ts, INTERVAL '10 seconds')
+      GROUP BY seller, window_start, window_end) a
+ON p.id = a.seller AND p.window_start = a.window_start AND p.window_end = a.window_end",
+        lookup: "id",
+    },
+    Query {
+        name: "tumble",
+        about: "bids per auction and 10 s: count, sum and max",
+        feeds: &[Feed::Bids],
+        columns: &[&["auction", "price", "ts"]],
+        select: "\
+SELECT auction, window_start, window_end,
+       count(*) AS bids, sum(price) AS total, max(price) AS top
+FROM TUMBLE(bids, ts, INTERVAL '10 seconds')
+GROUP BY auction, window_start, window_end",
+        lookup: "auction",
+    },
+    Query {
+        name: "group",
+        about: "a million keys without windows: count, sum and max",
+        feeds: &[Feed::Keyed],
+        columns: &[&["key", "value", "ts"]],
+        select: "SELECT key, count(*) AS n, sum(value) AS total, max(value) AS top \
+                 FROM events GROUP BY key",
+        lookup: "key",
+    },
+    Query {
+        name: "join",
+        about: "every bid with its auction",
+        feeds: &[Feed::Bids, Feed::Auctions],
+        columns: &[
+            &["auction", "bidder", "price", "ts"],
+            &["id", "seller", "category", "ts"],
+        ],
+        select: "SELECT b.auction, b.bidder, b.price, a.seller, a.category \
+                 FROM bids b JOIN auctions a ON b.auction = a.id",
+        lookup: "auction",
+    },
+];
