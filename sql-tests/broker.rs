@@ -18,7 +18,7 @@ const ARRIVAL_TIMEOUT: Duration = Duration::from_secs(60);
 const AUCTIONS: i64 = 7;
 
 /// The broker's address; None, with a line that says so, where there is none.
-fn broker() -> Option<String> {
+pub fn broker() -> Option<String> {
     let address = std::env::var("TIDEMILL_TEST_KAFKA")
         .ok()
         .filter(|address| !address.is_empty());

@@ -15,11 +15,13 @@
 //! | `lifetime` | views that are cancelled, made in the background, dropped under a reader |
 //! | `input` | large, broken and hostile input |
 //! | `program` | psql and psycopg |
+//! | `bench` | the benchmark command, on small inputs |
 //! | `broker` | a real Kafka broker |
 //!
 //! `TIDEMILL_TEST_REWRITE=1` writes the answers of the server into the scripts; the difference is
 //! then to be read.
 
+mod bench;
 mod broker;
 mod client;
 mod consistency;

@@ -35,6 +35,10 @@ use crate::plan::literal::sql_type;
 use crate::plan::numbers::{FloatsWin, floats_win};
 use crate::plan::window::WindowPlanner;
 
+/// DataFusion's rule that turns an inner join into a semi join where the other side's columns are
+/// not used: a join that a view can maintain would become one that it cannot.
+const JOIN_RULE: &str = "eliminate_join";
+
 /// Finds a relation by name: `Ok(None)` where there is none.
 pub type TableResolver<'a> =
     dyn Fn(&TableReference) -> Result<Option<Arc<dyn TableSource>>> + Sync + 'a;
@@ -57,7 +61,9 @@ pub fn session_state() -> SessionState {
     // It stacks two aggregates where a multiset per group is enough, and takes sums apart as if
     // they
     // had DataFusion's types.
-    let is_kept = |rule: &Arc<dyn OptimizerRule + Send + Sync>| rule.name() != STACKING_RULE;
+    let is_kept = |rule: &Arc<dyn OptimizerRule + Send + Sync>| {
+        rule.name() != STACKING_RULE && rule.name() != JOIN_RULE
+    };
     let rules = datafusion::optimizer::Optimizer::new().rules;
     let mut analysis = datafusion::optimizer::Analyzer::new().rules;
     // Before types are made to fit: there is nothing left to fit then.
