@@ -34,11 +34,21 @@ fn every_query_from_the_generator_gives_the_batch_answer() {
 
 #[test]
 fn a_paced_run_measures_freshness() {
-    let arguments = ["tumble", "--rows", "1000", "--rate", "1000", "--seconds", "3"];
+    let arguments = [
+        "tumble",
+        "--rows",
+        "1000",
+        "--rate",
+        "1000",
+        "--seconds",
+        "3",
+    ];
     let (output, lines) = bench(&arguments);
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{lines:#?}\n{said}");
-    let line = lines.iter().find(|line| line.contains("freshness p50, p99"));
+    let line = lines
+        .iter()
+        .find(|line| line.contains("freshness p50, p99"));
     let line = line.unwrap_or_else(|| panic!("{lines:#?}"));
     assert!(!line.contains("NaN"), "{line}");
 }
@@ -57,10 +67,20 @@ fn queries_from_a_real_broker_give_the_batch_answer() {
     let Some(address) = broker::broker() else {
         return;
     };
-    let arguments = ["tumble", "q8", "group", "--kafka", &address, "--rows", "5000"];
+    let arguments = [
+        "tumble", "q8", "group", "--kafka", &address, "--rows", "5000",
+    ];
     let arguments: Vec<&str> = arguments
         .into_iter()
-        .chain(["--rate", "1000", "--seconds", "2", "--partitions", "2", "--json"])
+        .chain([
+            "--rate",
+            "1000",
+            "--seconds",
+            "2",
+            "--partitions",
+            "2",
+            "--json",
+        ])
         .collect();
     assert_right(&arguments, 3);
 }

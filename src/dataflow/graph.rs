@@ -18,7 +18,7 @@ use arrow::datatypes::DataType;
 
 use crate::base::limits::PARALLEL_ROWS_MIN;
 use crate::base::{Epoch, ObjectId};
-use crate::delta::{DeltaBatch, KeyBatch, KeyTable, concat, consolidate};
+use crate::delta::{DeltaBatch, KeyBatch, KeyTable, cancel_pairs, concat, consolidate};
 use crate::error::{Error, Result};
 use crate::operator::TableChange;
 use crate::operator::aggregate::Aggregate;
@@ -48,9 +48,39 @@ pub struct DataflowOutput {
     pub counts: Counts,
 }
 
+/// How the rows that a step puts out stand to each other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Order {
+    /// No two are equal.
+    Distinct,
+    /// Equal ones can only be a removal and the insertion behind it.
+    Paired,
+    Any,
+}
+
+impl Order {
+    /// That of a plan's output. An aggregate puts −old +new of each group next to each other, and
+    /// what maps its rows one by one leaves them so; as long as the group's key is among the
+    /// columns, which a view with a key says, rows of different groups differ.
+    fn of(plan: &StreamPlan) -> Order {
+        let mut node = plan.nodes.len() - 1;
+        let mut order = Order::Distinct;
+        while matches!(plan.nodes[node].operation, Operation::Map(_)) {
+            order = Order::Paired;
+            node = plan.nodes[node].inputs[0];
+        }
+        let is_aggregate = matches!(plan.nodes[node].operation, Operation::Aggregate(_));
+        match is_aggregate && plan.key.is_some() {
+            true => order,
+            false => Order::Any,
+        }
+    }
+}
+
 /// The operators of one view.
 pub struct Dataflow {
     plan: StreamPlan,
+    order: Order,
     levels: Vec<usize>,
     shards: Vec<Shard>,
     /// Whether the rows that are there from the beginning have been put out.
@@ -100,6 +130,7 @@ impl Dataflow {
             .collect::<Result<Vec<_>>>()?;
         let width = plan.schema.fields().len();
         Ok(Dataflow {
+            order: Order::of(&plan),
             plan,
             levels,
             shards,
@@ -267,9 +298,11 @@ impl Dataflow {
         self.bounds = bounds.expect("at least one shard");
         if !deltas.is_empty() {
             let delta = concat(&self.plan.schema, &deltas)?;
-            let delta = match delta.is_append_only() {
-                true => delta,
-                false => consolidate(&delta)?,
+            let delta = match self.order {
+                Order::Distinct => delta,
+                Order::Paired => cancel_pairs(&delta)?,
+                Order::Any if delta.is_append_only() => delta,
+                Order::Any => consolidate(&delta)?,
             };
             out.delta = (!delta.is_empty()).then_some(delta);
         }

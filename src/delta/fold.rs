@@ -1,8 +1,9 @@
 //! Adding batches up: one after another, and row by equal row.
 
-use arrow::array::{Array, RecordBatch, UInt32Array};
-use arrow::buffer::ScalarBuffer;
-use arrow::compute::concat_batches;
+use arrow::array::{Array, ArrayRef, RecordBatch, UInt32Array, make_comparator};
+use arrow::buffer::{BooleanBuffer, ScalarBuffer};
+use arrow::compute::kernels::cmp;
+use arrow::compute::{SortOptions, concat_batches};
 use arrow::datatypes::SchemaRef;
 
 use crate::delta::batch::arrow_error;
@@ -81,6 +82,48 @@ pub fn consolidate(batch: &DeltaBatch) -> Result<DeltaBatch> {
         rows.rows().clone(),
         Weights::Each(weights.into()),
     ))
+}
+
+/// What [`consolidate`] gives for a change in which each row is unlike all others but, at most, the
+/// one next to it: a removal followed by the insertion of the same row is gone. Changes of groups
+/// come like this, −old +new; looking at neighbours is a tenth of the work of hashing all rows.
+pub fn cancel_pairs(batch: &DeltaBatch) -> Result<DeltaBatch> {
+    let Weights::Each(weights) = batch.weights() else {
+        return Ok(batch.clone());
+    };
+    let pairs = batch.len().saturating_sub(1);
+    let mut cancels =
+        BooleanBuffer::collect_bool(pairs, |row| weights[row] == -1 && weights[row + 1] == 1);
+    for column in batch.rows().columns() {
+        if cancels.count_set_bits() == 0 {
+            return Ok(batch.clone());
+        }
+        let equal = not_distinct(&column.slice(0, pairs), &column.slice(1, pairs))?;
+        cancels = &cancels & &equal;
+    }
+    if cancels.count_set_bits() == 0 {
+        return Ok(batch.clone());
+    }
+    let mut kept = vec![true; batch.len()];
+    for row in cancels.set_indices() {
+        kept[row] = false;
+        kept[row + 1] = false;
+    }
+    batch.filter(&kept.into())
+}
+
+/// Row by row whether the values are the same; NULL is equal to NULL, NaN to NaN.
+///
+/// # Errors
+/// Internal, when the columns are not of one type and length.
+pub fn not_distinct(one: &ArrayRef, other: &ArrayRef) -> Result<BooleanBuffer> {
+    if one.data_type().is_nested() {
+        let compare = make_comparator(one, other, SortOptions::default()).map_err(arrow_error)?;
+        let is_equal = |row| compare(row, row).is_eq();
+        return Ok(BooleanBuffer::collect_bool(one.len(), is_equal));
+    }
+    let is_equal = cmp::not_distinct(one, other).map_err(arrow_error)?;
+    Ok(is_equal.values().clone())
 }
 
 /// Rows without columns are all equal: one row carries the sum.

@@ -102,6 +102,23 @@ impl KeyBatch {
         self.hashes.is_empty()
     }
 
+    /// Whether the key is that of the row before.
+    #[inline]
+    fn is_as_before(&self, row: usize) -> bool {
+        if self.hashes[row] != self.hashes[row - 1] {
+            return false;
+        }
+        match &self.keys {
+            Keys::Words { words, masks } => {
+                let stride = words.len() / self.hashes.len();
+                let key = |row: usize| &words[row * stride..][..stride];
+                let mask = |row: usize| masks.as_ref().map_or(0, |masks| masks[row]);
+                key(row) == key(row - 1) && mask(row) == mask(row - 1)
+            }
+            Keys::Bytes(rows) => rows.row(row) == rows.row(row - 1),
+        }
+    }
+
     /// One hash per row, the same for equal keys in every table, run and machine.
     pub fn hashes(&self) -> &[u64] {
         &self.hashes
@@ -202,6 +219,11 @@ impl KeyTable {
         slots.reserve(keys.len());
         let mut fresh = Vec::new();
         for row in 0..keys.len() {
+            // Changes often come as -old +new of one key next to each other.
+            if row > 0 && keys.is_as_before(row) {
+                slots.push(slots[row - 1]);
+                continue;
+            }
             let hash = short(keys.hashes[row]);
             let store = &self.store;
             let found = self.table.find(spread(hash), |entry| {

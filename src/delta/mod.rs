@@ -22,5 +22,5 @@ pub mod notation;
 
 pub use arena::Arena;
 pub use batch::{DeltaBatch, Weights, arrow_error};
-pub use fold::{concat, consolidate};
+pub use fold::{cancel_pairs, concat, consolidate, not_distinct};
 pub use keys::{KeyBatch, KeyTable, NO_SLOT};

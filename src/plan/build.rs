@@ -23,6 +23,7 @@ use crate::operator::window::WindowSpec;
 use crate::plan::aggregate::aggregate_calls;
 use crate::plan::context::{PlannedTable, Planner};
 use crate::plan::failure::from_datafusion;
+use crate::plan::lengths::shorten_intervals;
 use crate::plan::names::{display_names, unique_names};
 use crate::plan::stream::{Node, Operation, Scan, StreamPlan};
 use crate::plan::window::{WINDOW_END, WindowNode};
@@ -240,10 +241,12 @@ impl Build<'_> {
     }
 
     fn compile(&self, expr: &Expr, schema: &DFSchema) -> Result<Arc<dyn PhysicalExpr>> {
-        self.planner
+        let made = self
+            .planner
             .state()
             .create_physical_expr(expr.clone(), schema)
-            .map_err(from_datafusion)
+            .map_err(from_datafusion)?;
+        shorten_intervals(made, schema.as_arrow())
     }
 
     fn extension(&mut self, extension: &Extension) -> Result<usize> {

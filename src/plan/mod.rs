@@ -24,6 +24,7 @@ pub mod compatibility;
 mod context;
 mod explain;
 mod failure;
+mod lengths;
 mod literal;
 mod names;
 mod numbers;

@@ -159,29 +159,40 @@ impl Store {
             let batch = KeyBatch::new(index, keys)?;
             index.insert(&batch, &mut slots);
         }
-        // A key's weights must end at 0 or 1; its row is the one that was added last.
-        let highest = slots.iter().max().map_or(0, |&slot| slot as usize + 1);
-        self.grow(highest);
-        let mut written = Vec::new();
-        let mut sources = Vec::new();
-        for (row, &slot) in slots.iter().enumerate() {
-            let weight = delta.weights().get(row);
-            self.add_weight(slot, weight);
-            if weight > 0 {
-                written.push(slot);
-                sources.push(slot_number(row));
-            }
-        }
-        self.write(&written, delta, &sources)?;
+        self.grow(highest(&slots));
         let mut freed = Vec::new();
-        for &slot in &slots {
-            match self.weight(slot) {
-                1 => {}
-                0 => freed.push(slot),
-                weight => {
-                    return Err(Error::internal(format!(
-                        "a key of the view has {weight} rows after the step"
-                    )));
+        let (mut places, mut sources) = (Vec::new(), Vec::new());
+        for (number, rows) in &by_chunk(&slots) {
+            let chunk = Arc::make_mut(&mut self.chunks[number]);
+            places.clear();
+            sources.clear();
+            for &row in rows {
+                let slot = slots[row as usize];
+                let weight = delta.weights().get(row as usize);
+                let (_, at) = place(slot);
+                // Between a row's removal and its return within a step the sum may be below zero.
+                self.rows = self.rows.wrapping_add_signed(weight);
+                chunk.weights[at] += weight;
+                self.dirty[slot as usize / 64] |= 1 << (slot % 64);
+                // A key's row is the one that was added last.
+                if weight > 0 {
+                    places.push(slot_number(at));
+                    sources.push(row);
+                }
+            }
+            chunk
+                .arena
+                .write(&places, delta.rows().columns(), &sources)?;
+            for &row in rows {
+                let slot = slots[row as usize];
+                match chunk.weights[place(slot).1] {
+                    1 => {}
+                    0 => freed.push(slot),
+                    weight => {
+                        return Err(Error::internal(format!(
+                            "a key of the view has {weight} rows after the step"
+                        )));
+                    }
                 }
             }
         }
@@ -204,8 +215,7 @@ impl Store {
             }
         }
         fresh.sort_unstable();
-        let highest = slots.iter().max().map_or(0, |&slot| slot as usize + 1);
-        self.grow(highest);
+        self.grow(highest(&slots));
         let mut written = Vec::new();
         let mut sources = Vec::new();
         for (row, &slot) in slots.iter().enumerate() {
@@ -282,21 +292,15 @@ impl Store {
         self.dirty.resize(self.chunks.len() * CHUNK_SLOTS / 64, 0);
     }
 
-    /// Writes rows into slots, chunk by chunk.
+    /// Writes row `rows[i]` into slot `slots[i]`, chunk by chunk; of two rows for one slot the later
+    /// one stays.
     fn write(&mut self, slots: &[u32], delta: &DeltaBatch, rows: &[u32]) -> Result<()> {
-        let highest = slots.iter().max().map_or(0, |&slot| slot as usize + 1);
-        self.grow(highest);
-        let mut order: Vec<usize> = (0..slots.len()).collect();
-        // Stable: of two rows for one slot the later one is written last.
-        order.sort_by_key(|&at| slots[at] as usize / CHUNK_SLOTS);
-        for group in order.chunk_by(|&a, &b| place(slots[a]).0 == place(slots[b]).0) {
-            let (chunk, _) = place(slots[group[0]]);
-            let places: Vec<u32> = group
-                .iter()
-                .map(|&at| slot_number(place(slots[at]).1))
-                .collect();
-            let sources: Vec<u32> = group.iter().map(|&at| rows[at]).collect();
-            let chunk = Arc::make_mut(&mut self.chunks[chunk]);
+        self.grow(highest(slots));
+        for (number, group) in &by_chunk(slots) {
+            let at = |&at: &u32| slot_number(place(slots[at as usize]).1);
+            let places: Vec<u32> = group.iter().map(at).collect();
+            let sources: Vec<u32> = group.iter().map(|&at| rows[at as usize]).collect();
+            let chunk = Arc::make_mut(&mut self.chunks[number]);
             chunk
                 .arena
                 .write(&places, delta.rows().columns(), &sources)?;
@@ -599,6 +603,52 @@ impl Snapshot {
 impl std::fmt::Debug for Snapshot {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Snapshot({} rows)", self.rows)
+    }
+}
+
+/// How many slots there must be for the highest of these.
+fn highest(slots: &[u32]) -> usize {
+    slots.iter().max().map_or(0, |&slot| slot as usize + 1)
+}
+
+/// Positions of slots, those of one chunk together and in their order.
+struct ByChunk {
+    order: Vec<u32>,
+    /// For each chunk that occurs, rising: its number and where its positions end.
+    ends: Vec<(usize, usize)>,
+}
+
+fn by_chunk(slots: &[u32]) -> ByChunk {
+    // A counting sort: the chunks are few and their order is all that is wanted.
+    let mut next = vec![0usize; highest(slots).div_ceil(CHUNK_SLOTS)];
+    slots.iter().for_each(|&slot| next[place(slot).0] += 1);
+    let mut ends = Vec::new();
+    let mut begin = 0;
+    for (number, count) in next.iter_mut().enumerate() {
+        let end = begin + *count;
+        if *count > 0 {
+            ends.push((number, end));
+        }
+        *count = begin;
+        begin = end;
+    }
+    let mut order = vec![0; slots.len()];
+    for (at, &slot) in slots.iter().enumerate() {
+        let place = &mut next[place(slot).0];
+        order[*place] = slot_number(at);
+        *place += 1;
+    }
+    ByChunk { order, ends }
+}
+
+impl<'a> IntoIterator for &'a ByChunk {
+    type Item = (usize, &'a [u32]);
+    type IntoIter = Box<dyn Iterator<Item = Self::Item> + 'a>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        let begins = std::iter::once(0).chain(self.ends.iter().map(|&(_, end)| end));
+        let both = self.ends.iter().zip(begins);
+        Box::new(both.map(|(&(number, end), begin)| (number, &self.order[begin..end])))
     }
 }
 

@@ -14,15 +14,12 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use arrow::array::{
-    Array, ArrayRef, Int64Array, RecordBatch, RecordBatchOptions, UInt32Array, make_comparator,
-};
+use arrow::array::{Array, ArrayRef, Int64Array, RecordBatch, RecordBatchOptions, UInt32Array};
 use arrow::buffer::BooleanBuffer;
-use arrow::compute::kernels::cmp::not_distinct;
-use arrow::compute::{SortOptions, interleave, take};
+use arrow::compute::{interleave, take};
 use arrow::datatypes::Schema;
 
-use crate::delta::{DeltaBatch, Weights, arrow_error};
+use crate::delta::{DeltaBatch, Weights, arrow_error, not_distinct};
 use crate::error::{Error, Result};
 use crate::operator::Output;
 use crate::operator::aggregate::grouped::{Aggregate, Group};
@@ -283,7 +280,7 @@ fn drop_unchanged(outcomes: &mut Vec<Outcome>, old: &[ArrayRef], new: &[ArrayRef
         }
         let old = pick(old, &old_rows)?;
         let new = pick(new, &new_rows)?;
-        is_equal = &is_equal & &equal(&old, &new)?;
+        is_equal = &is_equal & &not_distinct(&old, &new)?;
     }
     let mut is_equal = is_equal.iter();
     outcomes.retain(|outcome| {
@@ -299,15 +296,4 @@ fn pick(column: &ArrayRef, rows: &UInt32Array) -> Result<ArrayRef> {
         true => Ok(column.clone()),
         false => take(column, rows, None).map_err(arrow_error),
     }
-}
-
-/// Row by row whether the values are the same; NULL is equal to NULL, NaN to NaN.
-fn equal(old: &ArrayRef, new: &ArrayRef) -> Result<BooleanBuffer> {
-    if old.data_type().is_nested() {
-        let compare = make_comparator(old, new, SortOptions::default()).map_err(arrow_error)?;
-        let is_equal = |row| compare(row, row).is_eq();
-        return Ok(BooleanBuffer::collect_bool(old.len(), is_equal));
-    }
-    let is_equal = not_distinct(old, new).map_err(arrow_error)?;
-    Ok(is_equal.values().clone())
 }

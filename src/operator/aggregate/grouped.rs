@@ -416,7 +416,10 @@ impl Operator for Aggregate {
         for selected in &mut self.stores {
             selected.store.settle(&self.dirty)?;
         }
-        let dirty = std::mem::take(&mut self.dirty);
+        let mut dirty = std::mem::take(&mut self.dirty);
+        // In the order of their state in memory: with a million groups that halves the misses of
+        // everything from here to the view's rows, which are in much the same order.
+        dirty.sort_unstable();
         let dead = self.close_step(&dirty)?;
         let bound = self.end_bound(step);
         match self.closing(&dirty, bound) {
