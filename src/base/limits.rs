@@ -106,6 +106,10 @@ pub const CATALOG_ID_BLOCK: u64 = 64;
 /// a block is held in memory while it is written or restored.
 pub const CHECKPOINT_BLOCK_BYTES_MAX: usize = 256 << 20;
 
+/// Rows of one block of a checkpoint: some megabytes, so that the bytes of a large state are never
+/// all in memory a second time.
+pub const CHECKPOINT_BLOCK_ROWS: usize = 32 * 1024;
+
 /// Bytes at which the merging of checkpoint blocks starts a new block.
 pub const CHECKPOINT_MERGED_BLOCK_BYTES: usize = 4 << 20;
 
@@ -381,7 +385,7 @@ pub const BENCH_RUN_SECONDS_MAX: u64 = 3_600;
 pub const BENCH_PRODUCER_PAUSE: std::time::Duration = std::time::Duration::from_millis(1);
 
 /// How often the bench looks whether a run has taken all rows: one part in hundreds of a run.
-pub const BENCH_LOOK_PAUSE: std::time::Duration = std::time::Duration::from_millis(20);
+pub const BENCH_LOOK_PAUSE: std::time::Duration = std::time::Duration::from_millis(50);
 
 /// How often the bench's reader asks for the newest row.
 pub const BENCH_READ_PAUSE: std::time::Duration = std::time::Duration::from_millis(100);

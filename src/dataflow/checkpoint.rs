@@ -16,7 +16,7 @@ use std::thread::JoinHandle;
 use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 
-use crate::base::limits::CHECKPOINT_MERGE_BYTES;
+use crate::base::limits::{CHECKPOINT_BLOCK_ROWS, CHECKPOINT_MERGE_BYTES};
 use crate::base::{Epoch, EventTime, ObjectId, PartitionId, task};
 use crate::dataflow::catch_up::Progress;
 use crate::dataflow::history::HistoryEntry;
@@ -28,6 +28,7 @@ use crate::plan::StreamPlan;
 use crate::storage::{
     Address, BlockKind, Changes, CheckpointStore, CheckpointWriter, HistoryStore, Merging,
 };
+use crate::view::Frozen;
 
 /// The operator number under which a view's or table's rows are kept.
 pub(super) const STORE: u32 = u32::MAX;
@@ -112,6 +113,8 @@ impl Waiting {
 /// Everything that a checkpoint writes.
 struct Collected {
     entries: Vec<Entry>,
+    /// The rows of views and tables.
+    stores: Vec<(ObjectId, BlockKind, Frozen)>,
     histories: Vec<HistoryEntry>,
 }
 
@@ -282,7 +285,10 @@ impl Stepper {
             let mut histories = histories.lock().unwrap_or_else(PoisonError::into_inner);
             let work = AssertUnwindSafe(|| {
                 write_histories(&mut histories, &collected.histories, &dropped)?;
-                write(&store, epoch, &collected.entries, &dropped, &meta)
+                let Collected {
+                    entries, stores, ..
+                } = collected;
+                write(&store, epoch, entries, stores, &dropped, &meta)
             });
             let result = catch_unwind(work)
                 .unwrap_or_else(|_| Err(Error::internal("writing the checkpoint panicked")))
@@ -295,6 +301,7 @@ impl Stepper {
     fn collect(&mut self) -> Result<Collected> {
         let mut entries = Vec::new();
         let mut histories = Vec::new();
+        let mut stores = Vec::new();
         let mut scopes = BTreeMap::new();
         for id in self.views.keys().chain(self.tables.keys()) {
             let is_known = self.checkpointer.known.contains(id);
@@ -327,24 +334,16 @@ impl Stepper {
                 let Some(store) = change.store(*id) else {
                     continue;
                 };
-                for change in store.changes(*scope)? {
-                    let address = Address {
-                        dataflow: *id,
-                        operator: STORE,
-                        shard: 0,
-                        table: change.table,
-                    };
-                    entries.push(Entry {
-                        address,
-                        kind: kind(*scope),
-                        change,
-                    });
-                }
+                stores.push((*id, kind(*scope), store.freeze(*scope)));
             }
             Ok(())
         })?;
         self.checkpointer.known.extend(scopes.keys().copied());
-        Ok(Collected { entries, histories })
+        Ok(Collected {
+            entries,
+            stores,
+            histories,
+        })
     }
 
     fn meta(&self) -> Meta {
@@ -395,10 +394,13 @@ fn write_histories(
     entries.iter().try_for_each(|entry| entry.write(store))
 }
 
+/// Writes and publishes a checkpoint. What has been written is let go at once, so that it is not
+/// held in memory twice.
 fn write(
     store: &CheckpointStore,
     epoch: Epoch,
-    entries: &[Entry],
+    entries: Vec<Entry>,
+    stores: Vec<(ObjectId, BlockKind, Frozen)>,
     dropped: &BTreeSet<ObjectId>,
     meta: &Meta,
 ) -> Result<()> {
@@ -411,10 +413,14 @@ fn write(
         writer.remove_dataflow(*id);
     }
     // What is written whole replaces everything that was there, tables that are empty now included.
-    let whole: BTreeSet<ObjectId> = entries
+    let operators = entries
         .iter()
-        .filter(|entry| entry.kind == BlockKind::Full)
-        .map(|entry| entry.address.dataflow)
+        .map(|entry| (entry.address.dataflow, entry.kind));
+    let rows = stores.iter().map(|(id, kind, _)| (*id, *kind));
+    let whole: BTreeSet<ObjectId> = operators
+        .chain(rows)
+        .filter(|(_, kind)| *kind == BlockKind::Full)
+        .map(|(id, _)| id)
         .collect();
     for id in whole {
         writer.remove_dataflow(id);
@@ -425,10 +431,43 @@ fn write(
         change,
     } in entries
     {
-        writer.write_block(*address, *kind, &change.slots, &change.rows, &change.freed)?;
+        write_change(&mut writer, address, kind, &change)?;
+    }
+    for (dataflow, kind, frozen) in stores {
+        for change in frozen.changes() {
+            let change = change?;
+            let address = Address {
+                dataflow,
+                operator: STORE,
+                shard: 0,
+                table: change.table,
+            };
+            write_change(&mut writer, address, kind, &change)?;
+        }
     }
     let meta = serde_json::to_value(meta)
         .map_err(|error| Error::internal(format!("a checkpoint's description: {error}")))?;
     let _manifest: Arc<_> = writer.publish(meta)?;
     Ok(())
+}
+
+/// Writes a change in blocks of bounded size; the freed slots go with the first.
+fn write_change(
+    writer: &mut CheckpointWriter,
+    address: Address,
+    kind: BlockKind,
+    change: &TableChange,
+) -> Result<()> {
+    let mut freed = change.freed.as_slice();
+    let mut begin = 0;
+    loop {
+        let rows = (change.slots.len() - begin).min(CHECKPOINT_BLOCK_ROWS);
+        let slots = &change.slots[begin..begin + rows];
+        writer.write_block(address, kind, slots, &change.rows.slice(begin, rows), freed)?;
+        begin += rows;
+        freed = &[];
+        if begin == change.slots.len() {
+            return Ok(());
+        }
+    }
 }

@@ -15,6 +15,7 @@
 //! keys is compacted when more than half of it is garbage.
 
 use std::hash::BuildHasher;
+use std::ops::Range;
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayData, ArrayRef, AsArray, make_array};
@@ -30,6 +31,10 @@ use crate::error::Result;
 
 /// What a lookup gives for a key that is not in the table.
 pub const NO_SLOT: u32 = u32::MAX;
+
+/// Rows whose lookups are under way at the same time: more than a core keeps apart, few enough to
+/// stay in its nearest cache.
+const PROBES_AHEAD: usize = 64;
 
 /// Most key columns that are kept as words; a fourth would make the key longer than most row-format
 /// keys.
@@ -218,51 +223,79 @@ impl KeyTable {
         slots.clear();
         slots.reserve(keys.len());
         let mut fresh = Vec::new();
-        for row in 0..keys.len() {
-            // Changes often come as -old +new of one key next to each other.
-            if row > 0 && keys.is_as_before(row) {
-                slots.push(slots[row - 1]);
-                continue;
-            }
-            let hash = short(keys.hashes[row]);
-            let store = &self.store;
-            let found = self.table.find(spread(hash), |entry| {
-                entry.hash == hash && store.equals(entry.slot, keys, row)
-            });
-            let slot = match found {
-                Some(entry) => entry.slot,
-                None => {
-                    let slot = self.free.pop().unwrap_or_else(|| {
-                        let slot = u32::try_from(self.slots).expect("fewer than 2^32 keys");
-                        assert!(slot != NO_SLOT, "fewer than 2^32 - 1 keys");
-                        self.slots += 1;
-                        slot
-                    });
-                    self.store.put(slot, keys, row);
-                    self.table
-                        .insert_unique(spread(hash), Entry { hash, slot }, |entry| {
-                            spread(entry.hash)
-                        });
-                    fresh.push(slot);
-                    slot
+        let mut guesses = [NO_SLOT; PROBES_AHEAD];
+        for begin in (0..keys.len()).step_by(PROBES_AHEAD) {
+            let rows = begin..keys.len().min(begin + PROBES_AHEAD);
+            self.guess(keys, rows.clone(), &mut guesses);
+            for (row, &guess) in rows.zip(&guesses) {
+                // Changes often come as -old +new of one key next to each other.
+                if row > 0 && keys.is_as_before(row) {
+                    slots.push(slots[row - 1]);
+                } else if guess != NO_SLOT && self.store.equals(guess, keys, row) {
+                    slots.push(guess);
+                } else {
+                    slots.push(self.insert_one(keys, row, &mut fresh));
                 }
-            };
-            slots.push(slot);
+            }
         }
         fresh
+    }
+
+    /// For each row the slot of a key with the same half hash: almost always the row's own key. In
+    /// a table larger than the caches nearly all of a lookup is waiting for memory; lookups without
+    /// a comparison do not wait for each other.
+    fn guess(&self, keys: &KeyBatch, rows: Range<usize>, guesses: &mut [u32; PROBES_AHEAD]) {
+        for (row, guess) in rows.zip(guesses) {
+            let hash = short(keys.hashes[row]);
+            let found = self.table.find(spread(hash), |entry| entry.hash == hash);
+            *guess = found.map_or(NO_SLOT, |entry| entry.slot);
+        }
+    }
+
+    fn insert_one(&mut self, keys: &KeyBatch, row: usize, fresh: &mut Vec<u32>) -> u32 {
+        let hash = short(keys.hashes[row]);
+        let store = &self.store;
+        let found = self.table.find(spread(hash), |entry| {
+            entry.hash == hash && store.equals(entry.slot, keys, row)
+        });
+        if let Some(entry) = found {
+            return entry.slot;
+        }
+        let slot = self.free.pop().unwrap_or_else(|| {
+            let slot = u32::try_from(self.slots).expect("fewer than 2^32 keys");
+            assert!(slot != NO_SLOT, "fewer than 2^32 - 1 keys");
+            self.slots += 1;
+            slot
+        });
+        self.store.put(slot, keys, row);
+        self.table
+            .insert_unique(spread(hash), Entry { hash, slot }, |entry| {
+                spread(entry.hash)
+            });
+        fresh.push(slot);
+        slot
     }
 
     /// Puts each row's slot, or [`NO_SLOT`], into `slots` (cleared first).
     pub fn lookup(&self, keys: &KeyBatch, slots: &mut Vec<u32>) {
         slots.clear();
-        slots.extend((0..keys.len()).map(|row| {
-            let hash = short(keys.hashes[row]);
-            self.table
-                .find(spread(hash), |entry| {
+        slots.reserve(keys.len());
+        let mut guesses = [NO_SLOT; PROBES_AHEAD];
+        for begin in (0..keys.len()).step_by(PROBES_AHEAD) {
+            let rows = begin..keys.len().min(begin + PROBES_AHEAD);
+            self.guess(keys, rows.clone(), &mut guesses);
+            for (row, &guess) in rows.zip(&guesses) {
+                if guess == NO_SLOT || self.store.equals(guess, keys, row) {
+                    slots.push(guess);
+                    continue;
+                }
+                let hash = short(keys.hashes[row]);
+                let found = self.table.find(spread(hash), |entry| {
                     entry.hash == hash && self.store.equals(entry.slot, keys, row)
-                })
-                .map_or(NO_SLOT, |entry| entry.slot)
-        }));
+                });
+                slots.push(found.map_or(NO_SLOT, |entry| entry.slot));
+            }
+        }
     }
 
     /// Takes a key out; its slot may be given to another key by the next insert.

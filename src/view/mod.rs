@@ -22,4 +22,4 @@ mod history;
 mod store;
 
 pub use history::{ChangeSet, History};
-pub use store::{Identity, Snapshot, Store};
+pub use store::{Frozen, Identity, Snapshot, Store};

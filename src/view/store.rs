@@ -432,44 +432,26 @@ impl Store {
     }
 
     /// The slots changed since the last call, for a checkpoint; [`Scope::All`]: all that are there.
-    /// The rows carry the weight as their last column.
     pub fn changes(&mut self, scope: Scope) -> Result<Vec<TableChange>> {
-        let mut changes = Vec::new();
-        for number in 0..self.chunks.len() {
+        self.freeze(scope).changes().collect()
+    }
+
+    /// Holds on to what changed since the last call. Costs next to nothing: chunks are shared until
+    /// a later step writes to them.
+    pub fn freeze(&mut self, scope: Scope) -> Frozen {
+        let mut parts = Vec::new();
+        for (number, chunk) in self.chunks.iter().enumerate() {
             let words = &self.dirty[number * CHUNK_SLOTS / 64..][..CHUNK_SLOTS / 64];
-            if scope == Scope::Changed && words.iter().all(|&word| word == 0) {
-                continue;
+            if scope == Scope::All || words.iter().any(|&word| word != 0) {
+                parts.push((number, Arc::clone(chunk), words.to_vec()));
             }
-            let chunk = &self.chunks[number];
-            let is_wanted =
-                |place: usize| scope == Scope::All || words[place / 64] & (1 << (place % 64)) != 0;
-            let wanted = (0..chunk.weights.len()).filter(|&place| is_wanted(place));
-            let (live, free): (Vec<usize>, Vec<usize>) =
-                wanted.partition(|&place| chunk.weights[place] != 0);
-            let first = number * CHUNK_SLOTS;
-            let places: Vec<u32> = live.iter().map(|&place| slot_number(place)).collect();
-            let mut columns = chunk.arena.gather(&places)?;
-            let weights: Vec<i64> = live.iter().map(|&place| chunk.weights[place]).collect();
-            columns.push(Arc::new(arrow::array::Int64Array::from(weights)));
-            let freed = match scope {
-                Scope::All => Vec::new(),
-                Scope::Changed => free
-                    .iter()
-                    .map(|place| slot_number(first + place))
-                    .collect(),
-            };
-            changes.push(TableChange {
-                table: 0,
-                slots: live
-                    .iter()
-                    .map(|place| slot_number(first + place))
-                    .collect(),
-                rows: batch_of(&weighted(&self.schema), columns, live.len())?,
-                freed,
-            });
         }
         self.dirty.fill(0);
-        Ok(changes)
+        Frozen {
+            schema: weighted(&self.schema),
+            scope,
+            parts,
+        }
     }
 
     /// Puts back blocks that [`Store::changes`] gave, in their order, into a new store.
@@ -546,6 +528,63 @@ impl Store {
         let batch = KeyBatch::new(index, &keys)?;
         index.restore(&batch, &live);
         Ok(())
+    }
+}
+
+/// What changed in a store up to a moment, to be written while later steps go on.
+pub struct Frozen {
+    schema: SchemaRef,
+    scope: Scope,
+    /// Chunks by number, each with the slots that changed, a bit each.
+    parts: Vec<(usize, Arc<Chunk>, Vec<u64>)>,
+}
+
+impl Frozen {
+    /// The changes, a chunk at a time; the rows carry the weight as their last column. What has
+    /// been given is let go.
+    pub fn changes(self) -> impl Iterator<Item = Result<TableChange>> {
+        let Frozen {
+            schema,
+            scope,
+            parts,
+        } = self;
+        parts
+            .into_iter()
+            .map(move |(number, chunk, dirty)| chunk.change(number, &dirty, scope, &schema))
+    }
+}
+
+impl Chunk {
+    fn change(
+        &self,
+        number: usize,
+        dirty: &[u64],
+        scope: Scope,
+        schema: &SchemaRef,
+    ) -> Result<TableChange> {
+        let is_wanted =
+            |place: usize| scope == Scope::All || dirty[place / 64] & (1 << (place % 64)) != 0;
+        let wanted = (0..self.weights.len()).filter(|&place| is_wanted(place));
+        let (live, free): (Vec<usize>, Vec<usize>) =
+            wanted.partition(|&place| self.weights[place] != 0);
+        let first = number * CHUNK_SLOTS;
+        let slots = |places: &[usize]| -> Vec<u32> {
+            let slot = |place: &usize| slot_number(first + place);
+            places.iter().map(slot).collect()
+        };
+        let places: Vec<u32> = live.iter().map(|&place| slot_number(place)).collect();
+        let mut columns = self.arena.gather(&places)?;
+        let weights: Vec<i64> = live.iter().map(|&place| self.weights[place]).collect();
+        columns.push(Arc::new(arrow::array::Int64Array::from(weights)));
+        Ok(TableChange {
+            table: 0,
+            slots: slots(&live),
+            rows: batch_of(schema, columns, live.len())?,
+            freed: match scope {
+                Scope::All => Vec::new(),
+                Scope::Changed => slots(&free),
+            },
+        })
     }
 }
 

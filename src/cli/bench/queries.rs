@@ -62,8 +62,8 @@ pub(super) struct Query {
     pub columns: &'static [&'static [&'static str]],
     /// The view, as SELECT.
     pub select: &'static str,
-    /// A column of the view whose values a reader looks up, one at a time.
-    pub lookup: &'static str,
+    /// The view's key, by which a reader looks up single rows; empty where it has none.
+    pub key: &'static [&'static str],
 }
 
 /// All of them, in the order in which they run.
@@ -74,7 +74,7 @@ pub(super) const QUERIES: &[Query] = &[
         feeds: &[Feed::Bids],
         columns: &[&["auction", "bidder", "price", "ts", "extra"]],
         select: "SELECT auction, bidder, price, ts, extra FROM bids",
-        lookup: "auction",
+        key: &[],
     },
     Query {
         name: "q1",
@@ -82,7 +82,7 @@ pub(super) const QUERIES: &[Query] = &[
         feeds: &[Feed::Bids],
         columns: &[&["auction", "bidder", "price", "ts", "extra"]],
         select: "SELECT auction, bidder, 0.908 * price AS price, ts, extra FROM bids",
-        lookup: "auction",
+        key: &[],
     },
     Query {
         name: "q2",
@@ -90,7 +90,7 @@ pub(super) const QUERIES: &[Query] = &[
         feeds: &[Feed::Bids],
         columns: &[&["auction", "price", "ts"]],
         select: "SELECT auction, price FROM bids WHERE auction % 123 = 0",
-        lookup: "auction",
+        key: &[],
     },
     Query {
         name: "q5",
@@ -108,7 +108,7 @@ JOIN (SELECT max(num) AS most, window_start, window_end
             GROUP BY auction, window_start, window_end) c
       GROUP BY window_start, window_end) m
 ON a.window_start = m.window_start AND a.window_end = m.window_end AND a.num = m.most",
-        lookup: "auction",
+        key: &[],
     },
     Query {
         name: "q7",
@@ -122,7 +122,7 @@ JOIN (SELECT max(price) AS highest, window_start, window_end
       FROM TUMBLE(bids, ts, INTERVAL '10 seconds')
       GROUP BY window_start, window_end) m
 ON b.price = m.highest AND b.window_start = m.window_start AND b.window_end = m.window_end",
-        lookup: "auction",
+        key: &[],
     },
     Query {
         name: "q8",
@@ -138,7 +138,7 @@ JOIN (SELECT seller, window_start, window_end
       FROM TUMBLE(auctions, ts, INTERVAL '10 seconds')
       GROUP BY seller, window_start, window_end) a
 ON p.id = a.seller AND p.window_start = a.window_start AND p.window_end = a.window_end",
-        lookup: "id",
+        key: &["id", "window_start", "window_end"],
     },
     Query {
         name: "tumble",
@@ -150,7 +150,7 @@ SELECT auction, window_start, window_end,
        count(*) AS bids, sum(price) AS total, max(price) AS top
 FROM TUMBLE(bids, ts, INTERVAL '10 seconds')
 GROUP BY auction, window_start, window_end",
-        lookup: "auction",
+        key: &["auction", "window_start", "window_end"],
     },
     Query {
         name: "group",
@@ -159,7 +159,7 @@ GROUP BY auction, window_start, window_end",
         columns: &[&["key", "value", "ts"]],
         select: "SELECT key, count(*) AS n, sum(value) AS total, max(value) AS top \
                  FROM events GROUP BY key",
-        lookup: "key",
+        key: &["key"],
     },
     Query {
         name: "join",
@@ -171,6 +171,6 @@ GROUP BY auction, window_start, window_end",
         ],
         select: "SELECT b.auction, b.bidder, b.price, a.seller, a.category \
                  FROM bids b JOIN auctions a ON b.auction = a.id",
-        lookup: "auction",
+        key: &[],
     },
 ];

@@ -142,7 +142,9 @@ fn lines(figures: &Figures) -> Vec<(&'static str, String)> {
             )
         };
         lines.push(("freshness p50, p99", both(&paced.freshness)));
-        lines.push(("SELECT by key p50, p99", both(&paced.lookup)));
+        if !paced.lookup.is_empty() {
+            lines.push(("SELECT by key p50, p99", both(&paced.lookup)));
+        }
     }
     lines
 }

@@ -221,19 +221,12 @@ async fn read_along(
         if let Some(ts) = value.filter(|_| now > from + 1_000_000) {
             latencies.freshness.push(millis(now - ts));
         }
-        if keys.is_empty() {
-            let lookup = query.lookup;
-            let some = format!("SELECT DISTINCT {lookup} FROM answer LIMIT 100");
-            let rows = query_rows(client, &some).await?;
-            keys = rows.into_iter().map(|mut row| row.remove(0)).collect();
-        } else {
-            let key = &keys[fastrand::usize(..keys.len())];
-            let one = format!(
-                "SELECT * FROM answer WHERE {} = {key} LIMIT 100",
-                query.lookup
-            );
+        if keys.is_empty() && !query.key.is_empty() {
+            keys = some_keys(query, client).await?;
+        } else if !keys.is_empty() {
+            let one = &keys[fastrand::usize(..keys.len())];
             let begun = Instant::now();
-            query_rows(client, &one).await?;
+            query_rows(client, one).await?;
             latencies
                 .lookup
                 .push(begun.elapsed().as_secs_f64() * 1_000.0);
@@ -243,6 +236,20 @@ async fn read_along(
     latencies.freshness.sort_by(f64::total_cmp);
     latencies.lookup.sort_by(f64::total_cmp);
     Ok(latencies)
+}
+
+/// Statements that each read one row of the view by its key.
+async fn some_keys(query: &Query, client: &Client) -> Result<Vec<String>> {
+    let some = format!("SELECT {} FROM answer LIMIT 100", query.key.join(", "));
+    let statement = |row: Vec<String>| {
+        let both = query.key.iter().zip(row);
+        let equal: Vec<String> = both
+            .map(|(name, value)| format!("{name} = '{value}'"))
+            .collect();
+        format!("SELECT * FROM answer WHERE {}", equal.join(" AND "))
+    };
+    let rows = query_rows(client, &some).await?;
+    Ok(rows.into_iter().map(statement).collect())
 }
 
 #[expect(clippy::cast_precision_loss, reason = "a latency has few digits")]

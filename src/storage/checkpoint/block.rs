@@ -7,7 +7,7 @@
 //! ```
 //! Slots and columns have checksums of their own, because merging first reads slots alone.
 
-use arrow::array::RecordBatch;
+use arrow::array::{Array, ArrayRef, RecordBatch};
 use serde::{Deserialize, Serialize};
 
 use crate::base::ObjectId;
@@ -75,7 +75,10 @@ pub fn encode_block(
     if slots.len() != batch.num_rows() {
         return Err(Error::internal("a checkpoint block has one slot per row"));
     }
-    let mut out = vec![0; BLOCK_HEADER_BYTES];
+    let slot_bytes = 4 * (slots.len() + freed.len());
+    let estimate = BLOCK_HEADER_BYTES + slot_bytes + batch_bytes(batch) + STREAM_BYTES;
+    let mut out = Vec::with_capacity(estimate);
+    out.resize(BLOCK_HEADER_BYTES, 0);
     for slot in slots.iter().chain(freed) {
         out.extend_from_slice(&slot.to_le_bytes());
     }
@@ -108,6 +111,15 @@ pub fn encode_block(
     out[..4].copy_from_slice(&crc32fast::hash(&header).to_le_bytes());
     out[4..BLOCK_HEADER_BYTES].copy_from_slice(&header);
     Ok(out)
+}
+
+/// Room for what an Arrow stream has beside its buffers; more is found when it is needed.
+const STREAM_BYTES: usize = 4096;
+
+/// The bytes of the columns' rows, which for a slice are less than what its columns hold.
+fn batch_bytes(batch: &RecordBatch) -> usize {
+    let bytes = |column: &ArrayRef| column.to_data().get_slice_memory_size().unwrap_or_default();
+    batch.columns().iter().map(bytes).sum()
 }
 
 /// A block's slots and freed slots.
