@@ -321,6 +321,9 @@ pub const GENERATOR_RATE_MAX: u64 = 1_000_000_000;
 /// Partitions of a generator: enough to look like a large topic; each costs a few entries.
 pub const GENERATOR_PARTITIONS_MAX: u64 = 1_024;
 
+/// How long a generator that makes rows at a rate waits for more of them at the least.
+pub const GENERATOR_PAUSE: std::time::Duration = std::time::Duration::from_millis(1);
+
 /// Letters or bytes of a text that datagen makes up: a chunk of the longest stays below 100 MB.
 pub const DATAGEN_LENGTH_MAX: u64 = 10_000;
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 
-use crate::base::limits::CHUNK_ROWS_MAX;
+use crate::base::limits::{CHUNK_ROWS_MAX, GENERATOR_PAUSE};
 use crate::base::{Offset, PartitionId};
 use crate::connector::generator::pace::Pace;
 use crate::connector::generator::timeline::Timeline;
@@ -167,7 +167,9 @@ impl Reader for GeneratedReader {
         if let Some(polled) = self.advance()? {
             return Ok(polled);
         }
-        let next = self.next_event().map_or(timeout, |wait| wait.min(timeout));
+        // A pause gathers what happens in it: rows one by one would cost more than they are worth.
+        let pause = |wait: Duration| wait.max(GENERATOR_PAUSE).min(timeout);
+        let next = self.next_event().map_or(timeout, pause);
         if self.waker.wait(next) {
             return Ok(Polled::Nothing);
         }
