@@ -10,9 +10,10 @@ pub const STEP_ROWS_MAX: usize = 256 * 1024;
 /// Bytes of decoded batches a step takes at most; wide rows reach it before the row bound.
 pub const STEP_BYTES_MAX: usize = 64 << 20;
 
-/// Decoded bytes that one source's readers queue ahead of the step before they pause: two full
-/// steps, so that the engine never waits for a reader that could have been ahead.
-pub const SOURCE_QUEUE_BYTES_MAX: usize = 64 << 20;
+/// Decoded bytes that one source's readers queue ahead of the step before they pause: several
+/// steps of what a core decodes, so that the engine never waits for a reader that could have been
+/// ahead.
+pub const SOURCE_QUEUE_BYTES_MAX: usize = 16 << 20;
 
 /// Rows of one decoded chunk: large enough for vectorised work, small enough for a cut to be fair.
 pub const CHUNK_ROWS_MAX: usize = 8 * 1024;
@@ -283,6 +284,10 @@ pub const STEP_TIME_MAX: std::time::Duration = std::time::Duration::from_millis(
 /// Rows that a view may still be behind when it joins the running ones: the stepper takes them in
 /// some milliseconds.
 pub const CATCH_UP_JOIN_ROWS_MAX: usize = 32 * 1024;
+
+/// Decoded bytes of one source that are kept for a view that catches up on it, while it reads what
+/// was before: some seconds of a fast source. Beyond it the view reads them again by itself.
+pub const CATCH_UP_TEE_BYTES_MAX: usize = 64 << 20;
 
 /// Rows a view that catches up takes in one step: nobody waits for its steps, so they are long.
 pub const CATCH_UP_STEP_ROWS: usize = 256 * 1024;

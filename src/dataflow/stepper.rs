@@ -21,7 +21,8 @@ use arrow::datatypes::SchemaRef;
 use tokio::sync::oneshot;
 
 use crate::base::limits::{
-    COMMANDS_MAX, HISTORY_BYTES_MAX, STEP_BYTES_MAX, STEP_ROWS_MAX, STEP_ROWS_MIN, STEP_TIME_MAX,
+    CATCH_UP_TEE_BYTES_MAX, COMMANDS_MAX, HISTORY_BYTES_MAX, STEP_BYTES_MAX, STEP_ROWS_MAX,
+    STEP_ROWS_MIN, STEP_TIME_MAX,
 };
 use crate::base::{Clock, Epoch, ObjectId, PartitionId, task};
 use crate::connector::Chunk;
@@ -850,7 +851,7 @@ impl Tee {
             return;
         }
         self.bytes += chunk.rows.get_array_memory_size();
-        if self.bytes > crate::base::limits::SOURCE_QUEUE_BYTES_MAX {
+        if self.bytes > CATCH_UP_TEE_BYTES_MAX {
             self.has_overflowed = true;
             self.chunks.clear();
             return;

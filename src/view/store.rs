@@ -292,8 +292,8 @@ impl Store {
         self.dirty.resize(self.chunks.len() * CHUNK_SLOTS / 64, 0);
     }
 
-    /// Writes row `rows[i]` into slot `slots[i]`, chunk by chunk; of two rows for one slot the later
-    /// one stays.
+    /// Writes row `rows[i]` into slot `slots[i]`, chunk by chunk; of two rows for one slot the
+    /// later one stays.
     fn write(&mut self, slots: &[u32], delta: &DeltaBatch, rows: &[u32]) -> Result<()> {
         self.grow(highest(slots));
         for (number, group) in &by_chunk(slots) {

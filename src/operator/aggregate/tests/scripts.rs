@@ -45,7 +45,7 @@ fn an_update_is_a_retraction_and_an_insertion_next_to_each_other() {
     let text = run(&mut runner, "+ 7 10 a true\n+ 8 5 a true\n+ 7 20 a true");
     assert_eq!(text, "+ 7 2 20\n+ 8 1 5\n");
     let text = run(&mut runner, "+ 8 6 a true\n- 7 20 a true\n+ 9 1 a true");
-    assert_eq!(text, "- 8 1 5\n+ 8 2 6\n- 7 2 20\n+ 7 1 10\n+ 9 1 1\n");
+    assert_eq!(text, "- 7 2 20\n+ 7 1 10\n- 8 1 5\n+ 8 2 6\n+ 9 1 1\n");
 }
 
 #[test]
