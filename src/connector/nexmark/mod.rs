@@ -19,7 +19,7 @@
 //! | `disorder_ms` | 0 | an event's time is up to so much earlier than its place says |
 //! | `seed` | 0 | |
 //! | `partitions` | 1 | event n is in partition n modulo this |
-//! | `all_columns` | false | make every column, wanted or not: what an input costs, in a benchmark |
+//! | `all_columns` | false | make every column, wanted or not: what an input costs in benches |
 //!
 //! Columns are matched by name without regard to case and underscores: see [`field`]. Three sources
 //! of the three types with equal options are the three tables of one auction site.
