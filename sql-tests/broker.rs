@@ -13,7 +13,7 @@ use tokio_postgres::Client;
 use crate::server::{Server, block_on};
 
 /// How long a view may take to hold what is in the topic.
-const ARRIVAL_TIMEOUT: Duration = Duration::from_secs(60);
+pub const ARRIVAL_TIMEOUT: Duration = Duration::from_secs(60);
 
 const AUCTIONS: i64 = 7;
 
@@ -30,13 +30,13 @@ pub fn broker() -> Option<String> {
     address
 }
 
-struct Topic {
-    broker: String,
-    name: String,
+pub struct Topic {
+    pub broker: String,
+    pub name: String,
 }
 
 impl Topic {
-    fn create(broker: &str, purpose: &str, partitions: i32) -> Topic {
+    pub fn create(broker: &str, purpose: &str, partitions: i32) -> Topic {
         let name = format!("sql-tests-{purpose}-{:016x}", fastrand::u64(..));
         create_topic(
             broker,
@@ -54,7 +54,7 @@ impl Topic {
     }
 
     /// Writes records in order and waits until the broker has them.
-    fn produce(&self, codec: Codec, payloads: &[String]) {
+    pub fn produce(&self, codec: Codec, payloads: &[String]) {
         let mut config = ProducerConfig::new(self.broker.as_str());
         config.codec = codec;
         let producer = Producer::new(&config).unwrap();
@@ -68,13 +68,21 @@ impl Topic {
         producer.flush(ARRIVAL_TIMEOUT).unwrap();
     }
 
+    /// What stands behind the columns of a source.
+    pub fn with(&self) -> String {
+        format!(
+            "WITH (connector = 'kafka', topic = '{}', properties.bootstrap.server = '{}')
+             FORMAT PLAIN ENCODE JSON",
+            self.name, self.broker
+        )
+    }
+
     fn create_source(&self, delay: &str) -> String {
         format!(
             "CREATE SOURCE bids (auction BIGINT, bidder BIGINT, price BIGINT, channel VARCHAR,
                url VARCHAR, ts TIMESTAMPTZ, WATERMARK FOR ts AS ts - INTERVAL '{delay}')
-             WITH (connector = 'kafka', topic = '{}', properties.bootstrap.server = '{}')
-             FORMAT PLAIN ENCODE JSON",
-            self.name, self.broker
+             {}",
+            self.with()
         )
     }
 }

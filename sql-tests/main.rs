@@ -16,7 +16,8 @@
 //! | `input` | large, broken and hostile input |
 //! | `program` | psql and psycopg |
 //! | `bench` | the benchmark command, on small inputs |
-//! | `broker` | a real Kafka broker |
+//! | `broker` | a real Kafka broker: the session of the README |
+//! | `source` | a real Kafka broker: bad values, topics that change |
 //!
 //! `TIDEMILL_TEST_REWRITE=1` writes the answers of the server into the scripts; the difference is
 //! then to be read.
@@ -33,6 +34,7 @@ mod lifetime;
 mod program;
 mod script;
 mod server;
+mod source;
 
 use std::collections::BTreeSet;
 

@@ -30,7 +30,7 @@ use crate::connector::kafka::{
 use crate::connector::nexmark::NexmarkConnector;
 use crate::connector::options::{Options, nearest};
 use crate::connector::topic::{TopicConnector, TopicStartup};
-use crate::connector::{Bounds, Polled, ReadRange, Reader, SourceConnector};
+use crate::connector::{Bounds, Chunk, Polled, ReadRange, Reader, SourceConnector};
 use crate::error::{Error, Result, SqlState};
 use crate::format::json::PathStep;
 use crate::format::{Encode, FormatOptions, OnError, WantedColumn, decoder};
@@ -194,6 +194,8 @@ pub struct SourceConfig {
     pub idle_timeout_micros: i64,
     /// What becomes of records that cannot be decoded.
     pub on_error: OnError,
+    /// Every column that a reader can be asked for, rising.
+    readable: Vec<usize>,
     opening: Opening,
 }
 
@@ -238,6 +240,7 @@ impl SourceRequest {
         let idle_timeout_micros = self.idle_timeout()?;
         self.refuse_coming_options()?;
         let mut on_error = OnError::Skip;
+        let readable = self.readable();
         let opening = match self.kind {
             ConnectorKind::Topic => {
                 let config = topic_config(&mut self.options)?;
@@ -267,8 +270,17 @@ impl SourceRequest {
             kind: self.kind,
             idle_timeout_micros,
             on_error,
+            readable,
             opening,
         })
+    }
+
+    fn readable(&self) -> Vec<usize> {
+        let decoded = self.decoded.iter().map(|decoded| decoded.column);
+        let included = self.metadata.iter().map(|included| included.column);
+        let mut columns: Vec<usize> = decoded.chain(included).collect();
+        columns.sort_unstable();
+        columns
     }
 
     fn idle_timeout(&mut self) -> Result<i64> {
@@ -331,6 +343,7 @@ impl SourceRequest {
             (decoded.column, WantedColumn { field, place, path })
         };
         let all: Vec<(usize, WantedColumn)> = self.decoded.iter().enumerate().map(wanted).collect();
+        let on_error = options.on_error;
         let factory: DecoderFactory = Arc::new(move |columns: &[usize]| {
             let chosen = all.iter().filter(|(column, _)| columns.contains(column));
             let chosen: Vec<_> = chosen.map(|(_, wanted)| wanted.clone()).collect();
@@ -345,6 +358,7 @@ impl SourceRequest {
             schema: Arc::clone(&self.schema),
             metadata: self.metadata.clone(),
             decoder: factory,
+            on_error,
         })
     }
 
@@ -426,7 +440,7 @@ impl SourceConfig {
         };
         Ok(match self.on_error {
             OnError::Skip | OnError::Null => connector,
-            OnError::Fail => strict(connector),
+            OnError::Fail => strict(connector, self.readable.clone()),
         })
     }
 }
@@ -514,42 +528,60 @@ impl SourceConnector for Placed {
     }
 }
 
-/// `on_error = 'fail'`: reading ends at the first record that cannot be decoded. The chunk that
-/// holds it is not handed on, so reading begins before it again once the cause is removed.
-pub(super) fn strict(connector: Arc<dyn SourceConnector>) -> Arc<dyn SourceConnector> {
-    Arc::new(Strict(connector))
+/// `on_error = 'fail'`: reading ends at the first record with something wrong in any column, so that
+/// where it ends does not depend on who reads. The chunk that holds it is not handed on, so reading
+/// begins before it again once the cause is removed. `readable`: the columns there are.
+pub(super) fn strict(
+    connector: Arc<dyn SourceConnector>,
+    readable: Vec<usize>,
+) -> Arc<dyn SourceConnector> {
+    Arc::new(Strict {
+        connector,
+        readable,
+    })
 }
 
-struct Strict(Arc<dyn SourceConnector>);
+struct Strict {
+    connector: Arc<dyn SourceConnector>,
+    readable: Vec<usize>,
+}
 
 impl SourceConnector for Strict {
     fn partitions(&self) -> Result<Vec<PartitionId>> {
-        self.0.partitions()
+        self.connector.partitions()
     }
 
     fn bounds(&self, partitions: &[PartitionId]) -> Result<Vec<Bounds>> {
-        self.0.bounds(partitions)
+        self.connector.bounds(partitions)
     }
 
     fn startup(&self, partitions: &[PartitionId]) -> Result<Vec<Offset>> {
-        self.0.startup(partitions)
+        self.connector.startup(partitions)
     }
 
     fn reader(&self, ranges: Vec<ReadRange>, columns: &[usize]) -> Result<Box<dyn Reader>> {
-        let reader = self.0.reader(ranges, columns)?;
+        let place = |column: &usize| {
+            let place = self.readable.binary_search(column);
+            place.map_err(|_| Error::internal(format!("column {column} is not to be read")))
+        };
+        let places = columns.iter().map(place).collect::<Result<Vec<_>>>()?;
         Ok(Box::new(StrictReader {
-            reader,
+            reader: self.connector.reader(ranges, &self.readable)?,
+            places,
             failure: None,
         }))
     }
 
     fn identity(&self) -> Result<Option<String>> {
-        self.0.identity()
+        self.connector.identity()
     }
 }
 
 struct StrictReader {
+    /// Of every column.
     reader: Box<dyn Reader>,
+    /// The columns asked for, among those.
+    places: Vec<usize>,
     failure: Option<Error>,
 }
 
@@ -558,25 +590,44 @@ impl Reader for StrictReader {
         if let Some(error) = &self.failure {
             return Err(error.clone());
         }
-        let polled = self.reader.poll(timeout)?;
-        if let Polled::Chunk(chunk) = &polled
-            && let Some(bad) = chunk.bad.first()
-        {
-            let (partition, offset) = (bad.partition, bad.offset);
-            let message = format!("partition {partition}, offset {offset}: {}", bad.reason);
+        let mut chunk = match self.reader.poll(timeout)? {
+            Polled::Chunk(chunk) => chunk,
+            other => return Ok(other),
+        };
+        if let Some((offset, reason)) = first_bad(&chunk) {
+            let message = format!("partition {}, offset {offset}: {reason}", chunk.partition);
             let error = Error::new(SqlState::DATA_EXCEPTION, message)
                 .hint("with on_error = 'skip' such records go to the errors relation instead");
             self.failure = Some(error.clone());
             return Err(error);
         }
-        Ok(polled)
+        let rows = chunk.rows.project(&self.places);
+        chunk.rows =
+            rows.map_err(|error| Error::internal(format!("columns of a reader: {error}")))?;
+        Ok(Polled::Chunk(chunk))
     }
 
     fn schema(&self) -> SchemaRef {
-        self.reader.schema()
+        let schema = self.reader.schema();
+        let project = schema.project(&self.places);
+        Arc::new(project.expect("the places are those of columns"))
     }
 
     fn waker(&self) -> Arc<dyn Fn() + Send + Sync> {
         self.reader.waker()
     }
+}
+
+/// Where the first record of the chunk is that something is wrong with, and what.
+fn first_bad(chunk: &Chunk) -> Option<(Offset, &str)> {
+    let record = chunk.bad.first();
+    let record = record.map(|bad| (bad.offset, bad.reason.as_str()));
+    let value = chunk.bad_rows.first().and_then(|bad| {
+        let (_, reason) = bad.values.first()?;
+        Some((chunk.offset_of(bad.row), reason.as_str()))
+    });
+    record
+        .into_iter()
+        .chain(value)
+        .min_by_key(|(offset, _)| *offset)
 }

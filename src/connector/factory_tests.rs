@@ -435,6 +435,7 @@ impl Reader for HalfReader {
             offset: Offset(self.0),
             raw: b"x".to_vec(),
             reason: "not a JSON object".to_string(),
+            columns: Vec::new(),
         };
         let bad = if self.0 == 0 { Vec::new() } else { vec![bad] };
         self.0 += 1;
@@ -443,8 +444,10 @@ impl Reader for HalfReader {
             from: Offset(self.0 - 1),
             to: Offset(self.0),
             rows: RecordBatch::new_empty(self.schema()),
+            jumps: Vec::new(),
             weights: None,
             bad,
+            bad_rows: Vec::new(),
             skipped: 0,
             checksum: 0,
             bytes: 0,
@@ -459,7 +462,7 @@ impl Reader for HalfReader {
 
 #[test]
 fn a_strict_source_ends_before_the_first_bad_record() {
-    let strict = factory::strict(Arc::new(Half));
+    let strict = factory::strict(Arc::new(Half), Vec::new());
     assert_eq!(strict.partitions().unwrap(), [PartitionId(0)]);
     let mut reader = strict.reader(Vec::new(), &[]).unwrap();
     assert!(matches!(

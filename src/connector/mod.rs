@@ -8,11 +8,10 @@
 //!
 //! Invariants:
 //! - A reader decodes: a [`Chunk`] is a run of one partition, already columns, with the records
-//!   that
-//!   could not be decoded beside it. What a chunk holds depends only on the partition's content,
-//!   the
-//!   range and the columns asked for, never on timing; so a replay of the same range gives the same
-//!   rows and the same checksum.
+//!   that are no rows beside it and the values that could not be converted marked. What a chunk
+//!   holds depends only on the partition's content, the range and the columns asked for, never on
+//!   timing; so a replay of the same range gives the same rows and the same checksum. Which records
+//!   are rows does not depend on the columns either.
 //! - A reader that is given boundaries ends a chunk at each of them, so that a replay can cut
 //!   exactly where the journal says the first run was cut.
 //! - Nothing here knows operators, views or SQL text. Calls block; they run on named threads.
@@ -131,11 +130,17 @@ pub struct Chunk {
     pub from: Offset,
     /// One past the last offset covered.
     pub to: Offset,
-    /// The good rows in offset order; may be empty.
+    /// The rows in offset order; may be empty.
     pub rows: RecordBatch,
+    /// The rows whose offset is not the one after their predecessor's, with their offsets; the first
+    /// row's predecessor is before `from`.
+    pub jumps: Vec<(u32, Offset)>,
     /// Weights of the rows where the input retracts (tables, changelogs); `None` = all +1.
     pub weights: Option<Arc<[i64]>>,
+    /// Records that are no rows.
     pub bad: Vec<BadRecord>,
+    /// Rows with values that could not be converted, in their order.
+    pub bad_rows: Vec<BadRow>,
     /// Records that carried nothing to decode (NULL payload under PLAIN).
     pub skipped: u64,
     /// CRC-32 of the payloads in order (or of what stands for them): equal input, equal number.
@@ -146,7 +151,69 @@ pub struct Chunk {
     pub arrived_micros: i64,
 }
 
-/// A record that could not become a row, for the errors relation.
+impl Chunk {
+    /// The offset of a row.
+    pub fn offset_of(&self, row: u32) -> Offset {
+        let jumps = self.jumps.partition_point(|(at, _)| *at <= row);
+        let (at, offset) = match jumps.checked_sub(1) {
+            Some(last) => self.jumps[last],
+            None => (0, self.from),
+        };
+        Offset(offset.0 + u64::from(row - at))
+    }
+}
+
+/// Notes for rows that are added one by one where their offsets jump.
+#[derive(Debug)]
+pub struct Jumps {
+    next: u64,
+    rows: u32,
+    jumps: Vec<(u32, Offset)>,
+}
+
+impl Jumps {
+    /// For a chunk that begins at an offset.
+    pub fn from(offset: Offset) -> Jumps {
+        Jumps {
+            next: offset.0,
+            rows: 0,
+            jumps: Vec::new(),
+        }
+    }
+
+    /// The next row has this offset.
+    #[inline]
+    pub fn push(&mut self, offset: u64) {
+        if offset != self.next {
+            self.jumps.push((self.rows, Offset(offset)));
+        }
+        self.next = offset + 1;
+        self.rows += 1;
+    }
+
+    /// How many rows there are.
+    pub fn rows(&self) -> u32 {
+        self.rows
+    }
+
+    /// What the chunk keeps; the next one begins at an offset.
+    pub fn finish(&mut self, next: Offset) -> Vec<(u32, Offset)> {
+        std::mem::replace(self, Jumps::from(next)).jumps
+    }
+}
+
+/// A row of a chunk with values that could not be converted. In their places are NULLs or, in NOT
+/// NULL columns, values that stand for none: whoever uses one of the columns does without the row.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BadRow {
+    pub row: u32,
+    /// The raw bytes, cut at `ERROR_RECORD_BYTES_MAX`.
+    pub raw: Vec<u8>,
+    /// The columns, of the source's full schema and rising, each with what is wrong with its value.
+    pub values: Vec<(usize, String)>,
+}
+
+/// A record that something is wrong with, for the errors relation.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BadRecord {
     pub partition: PartitionId,
@@ -155,4 +222,7 @@ pub struct BadRecord {
     pub raw: Vec<u8>,
     /// What was wrong, with the column where there is one: `column "price": "abc" is not a bigint`.
     pub reason: String,
+    /// The columns that have bad values, rising; none where the record is no row at all, whoever
+    /// reads it.
+    pub columns: Vec<usize>,
 }

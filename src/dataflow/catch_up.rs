@@ -302,23 +302,14 @@ impl CatchUp {
     }
 
     /// One step of the dataflow over the given changes; the others' bounds come along.
-    fn step(
-        &mut self,
-        mut deltas: BTreeMap<ObjectId, (Vec<usize>, Vec<DeltaBatch>)>,
-    ) -> Result<()> {
+    fn step(&mut self, mut deltas: BTreeMap<ObjectId, CollectionDelta>) -> Result<()> {
         self.steps += 1;
         let mut inputs = BTreeMap::new();
         for (id, source) in &self.sources {
-            let wanted = source.wanted().to_vec();
-            let (columns, deltas) = deltas.remove(id).unwrap_or_else(|| (wanted, Vec::new()));
-            inputs.insert(
-                *id,
-                CollectionDelta {
-                    deltas,
-                    columns,
-                    bounds: source.bounds(),
-                },
-            );
+            let nothing = || CollectionDelta::new(source.wanted().to_vec(), source.bounds());
+            let input = deltas.remove(id).unwrap_or_else(nothing);
+            let bounds = source.bounds();
+            inputs.insert(*id, CollectionDelta { bounds, ..input });
         }
         for id in self.relations.keys() {
             let scans = || self.start.plan.scans().filter(|scan| scan.object == *id);
@@ -326,18 +317,10 @@ impl CatchUp {
                 .flat_map(|scan| scan.columns.iter())
                 .max()
                 .map_or(0, |n| n + 1);
-            let (columns, deltas) = deltas
-                .remove(id)
-                .unwrap_or_else(|| ((0..width).collect(), Vec::new()));
-            let width = width.max(columns.len());
-            inputs.insert(
-                *id,
-                CollectionDelta {
-                    deltas,
-                    columns,
-                    bounds: Bounds::unknown(width),
-                },
-            );
+            let nothing = || CollectionDelta::new((0..width).collect(), Bounds::unknown(width));
+            let input = deltas.remove(id).unwrap_or_else(nothing);
+            let bounds = Bounds::unknown(width.max(input.columns.len()));
+            inputs.insert(*id, CollectionDelta { bounds, ..input });
         }
         let input = |object: ObjectId| inputs[&object].clone();
         // A catch-up's steps have no place in time: processing-time operators see the epoch of
@@ -370,7 +353,7 @@ impl CatchUp {
                 self.start.progress.check()?;
                 let delta = delta?;
                 self.start.progress.rows_done.add(delta.len() as u64);
-                self.step(BTreeMap::from([(*id, ((0..width).collect(), vec![delta]))]))?;
+                self.step(BTreeMap::from([(*id, whole(width, delta))]))?;
             }
         }
         // Also over nothing there is an answer: count(*) is 0.
@@ -442,24 +425,23 @@ impl CatchUp {
 
     fn feed(&mut self, chunks: Vec<(ObjectId, Chunk)>) -> Result<()> {
         let clock_micros = self.start.clock.now_micros();
-        let mut deltas: BTreeMap<ObjectId, (Vec<usize>, Vec<DeltaBatch>)> = BTreeMap::new();
+        let mut deltas: BTreeMap<ObjectId, CollectionDelta> = BTreeMap::new();
         for (id, chunk) in &chunks {
             let Some(source) = self.sources.get_mut(id) else {
                 continue;
             };
-            let (delta, failed) = source.take(chunk, clock_micros)?;
-            let bad = chunk.bad.iter().chain(&failed);
-            let rows = bad.map(|bad| error_row(bad, clock_micros));
+            let taken = source.take(chunk, clock_micros)?;
+            let rows = taken.bad.iter().map(|bad| error_row(bad, clock_micros));
             self.errors.entry(*id).or_default().extend(rows);
-            self.start.progress.rows_done.add(delta.len() as u64);
+            self.start.progress.rows_done.add(taken.delta.len() as u64);
             self.start
                 .progress
                 .records_done
                 .add(chunk.to.0 - chunk.from.0);
             let entry = deltas
                 .entry(*id)
-                .or_insert_with(|| (source.wanted().to_vec(), Vec::new()));
-            entry.1.push(delta);
+                .or_insert_with(|| CollectionDelta::new(source.wanted().to_vec(), source.bounds()));
+            entry.push(taken.delta, taken.bad_cells);
         }
         self.step(deltas)
     }
@@ -505,15 +487,19 @@ impl CatchUp {
             {
                 let width = change.delta.rows().num_columns();
                 rows += change.delta.len();
-                self.step(BTreeMap::from([(
-                    id,
-                    ((0..width).collect(), vec![change.delta]),
-                )]))?;
+                self.step(BTreeMap::from([(id, whole(width, change.delta))]))?;
             }
             self.relations.insert(id, until);
         }
         Ok(rows)
     }
+}
+
+/// A change of a relation with all its columns.
+fn whole(width: usize, delta: DeltaBatch) -> CollectionDelta {
+    let mut whole = CollectionDelta::new((0..width).collect(), Bounds::unknown(width));
+    whole.push(delta, Vec::new());
+    whole
 }
 
 /// Where to read to.

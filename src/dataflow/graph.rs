@@ -13,11 +13,14 @@
 //!                               exchange
 //! ```
 
+use std::collections::BTreeMap;
+
 use arrow::array::{ArrayRef, UInt32Array};
 use arrow::datatypes::DataType;
 
 use crate::base::limits::PARALLEL_ROWS_MIN;
 use crate::base::{Epoch, ObjectId};
+use crate::dataflow::bad_rows::{BadCells, tightened, usable};
 use crate::delta::{DeltaBatch, KeyBatch, KeyTable, cancel_pairs, concat, consolidate};
 use crate::error::{Error, Result};
 use crate::operator::TableChange;
@@ -37,6 +40,31 @@ pub struct CollectionDelta {
     pub columns: Vec<usize>,
     /// For each column of the collection the bound after the step.
     pub bounds: Bounds,
+    /// Rows that not every scan may take, by the number of their delta.
+    pub bad_cells: BTreeMap<usize, Vec<BadCells>>,
+}
+
+impl CollectionDelta {
+    /// No change yet of a collection.
+    pub fn new(columns: Vec<usize>, bounds: Bounds) -> CollectionDelta {
+        CollectionDelta {
+            deltas: Vec::new(),
+            columns,
+            bounds,
+            bad_cells: BTreeMap::new(),
+        }
+    }
+
+    /// Adds what came of a source's chunk.
+    pub fn push(&mut self, delta: DeltaBatch, bad_cells: Vec<BadCells>) {
+        if delta.is_empty() {
+            return;
+        }
+        if !bad_cells.is_empty() {
+            self.bad_cells.insert(self.deltas.len(), bad_cells);
+        }
+        self.deltas.push(delta);
+    }
 }
 
 /// What a step made of it.
@@ -199,8 +227,16 @@ impl Dataflow {
                         Error::internal(format!("\"{}\" lacks a column it reads", scan.name))
                     })?;
                     for (number, delta) in collection.deltas.into_iter().enumerate() {
+                        let bad = collection.bad_cells.get(&number);
+                        let delta = match bad {
+                            None => delta,
+                            Some(bad) => usable(delta, bad, &scan.columns)?,
+                        };
                         let rows = delta.rows().project(&places);
-                        let rows = rows.map_err(crate::delta::arrow_error)?;
+                        let mut rows = rows.map_err(crate::delta::arrow_error)?;
+                        if bad.is_some() {
+                            rows = tightened(&rows, &node.schema)?;
+                        }
                         let rows = rows.with_schema(node.schema.clone());
                         let rows = rows.map_err(crate::delta::arrow_error)?;
                         self.shards[number % count].outputs[id].push(delta.with_rows(rows));

@@ -17,9 +17,10 @@
 //!   on.
 //!
 //! Reading order: [`graph`] (one dataflow), `source` (how rows come in and what time it is there),
-//! `published` (what readers see), `stepper` (the loop), `catch_up` (how a new view gets there),
-//! `checkpoint`, `history` and `recovery`.
+//! `bad_rows` (who does without which), `published` (what readers see), `stepper` (the loop),
+//! `catch_up` (how a new view gets there), `checkpoint`, `history` and `recovery`.
 
+mod bad_rows;
 mod catch_up;
 mod checkpoint;
 mod graph;
@@ -33,9 +34,10 @@ mod source;
 mod stepper;
 mod writes;
 
+pub use bad_rows::{BadCells, tightened, usable};
 pub use catch_up::Progress;
 pub use graph::{CollectionDelta, Dataflow, DataflowOutput, StateChange};
 pub use published::{CollectionStatus, ErrorRow, Published, Statistics};
 pub use recovery::{Objects, RecoveredView};
-pub use source::{PartitionState, SourceSpec, SourceState, SourceStatus};
+pub use source::{PartitionState, SourceSpec, SourceState, SourceStatus, Taken};
 pub use stepper::{Command, NewView, Runtime, RuntimeOptions, TableSpec, Write};

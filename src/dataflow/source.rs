@@ -16,17 +16,16 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
-use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatch};
+use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
 use arrow::buffer::ScalarBuffer;
-use arrow::datatypes::{DataType, SchemaRef, TimestampMicrosecondType};
+use arrow::datatypes::{SchemaRef, TimestampMicrosecondType};
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_expr::utils::{collect_columns, reassign_expr_columns};
 
-use crate::base::limits::{
-    ERROR_RECORD_BYTES_MAX, READER_POLL, READER_RETRY, SOURCE_QUEUE_BYTES_MAX,
-};
+use crate::base::limits::{READER_POLL, READER_RETRY, SOURCE_QUEUE_BYTES_MAX};
 use crate::base::{EventTime, ObjectId, Offset, PartitionId, task};
 use crate::connector::{BadRecord, Chunk, Polled, ReadRange, SourceConnector};
+use crate::dataflow::bad_rows::{BadCells, Cells, merged, nullable, record_of, records, without};
 use crate::delta::{DeltaBatch, Weights};
 use crate::error::{Error, Result};
 use crate::operator::Bounds;
@@ -74,10 +73,7 @@ impl SourceSpec {
     /// The columns to decode so that `wanted` can be had and time be told, rising.
     pub fn decoded(&self, wanted: &[usize]) -> Vec<usize> {
         let mut columns = Vec::new();
-        let mut add = |column: usize| match &self.computed[column] {
-            None => columns.push(column),
-            Some(expr) => columns.extend(collect_columns(expr).iter().map(|column| column.index())),
-        };
+        let mut add = |column: usize| columns.extend(self.decoded_for(column));
         wanted.iter().copied().for_each(&mut add);
         if let Some((column, expr)) = &self.watermark {
             add(*column);
@@ -89,6 +85,17 @@ impl SourceSpec {
         columns.dedup();
         columns
     }
+
+    /// The columns to decode for one column.
+    fn decoded_for(&self, column: usize) -> Vec<usize> {
+        match &self.computed[column] {
+            None => vec![column],
+            Some(expr) => collect_columns(expr)
+                .iter()
+                .map(|column| column.index())
+                .collect(),
+        }
+    }
 }
 
 /// Turns chunks of a source into deltas and keeps its clock. One for the running source, one for
@@ -99,8 +106,11 @@ pub struct SourceState {
     /// The columns that views use, rising; what the deltas have.
     wanted: Vec<usize>,
     schema: SchemaRef,
-    computed: Vec<Option<Arc<dyn PhysicalExpr>>>,
+    /// For each wanted column how it is made, if it is generated.
+    computed: Vec<Option<Computed>>,
     watermark_expr: Option<Arc<dyn PhysicalExpr>>,
+    /// The decoded columns that time is told by.
+    time_inputs: Vec<usize>,
     pub partitions: BTreeMap<PartitionId, PartitionState>,
     watermark: EventTime,
     /// The watermark does not pass this: that of the running source while a view catches up on it.
@@ -131,56 +141,22 @@ impl PartitionState {
     }
 }
 
-/// What expressions made of a chunk's rows.
-struct Computed {
-    /// For each wanted column its values, if it is computed.
-    columns: Vec<Option<ArrayRef>>,
-    times: Option<ArrayRef>,
-    /// Rows without a value, with the reason.
-    failures: BTreeMap<u32, String>,
+/// What a chunk came to.
+pub struct Taken {
+    /// The rows of the chunk, less those without a time.
+    pub delta: DeltaBatch,
+    /// The rows that some scans must do without, rising.
+    pub bad_cells: Vec<BadCells>,
+    /// The records that something is wrong with, by offset.
+    pub bad: Vec<BadRecord>,
 }
 
-/// The chunk without some rows, and those as bad records.
-fn without(chunk: &Chunk, failures: &BTreeMap<u32, String>) -> Result<(Chunk, Vec<BadRecord>)> {
-    let row_number = |row: usize| u32::try_from(row).expect("a chunk has fewer than 2^32 rows");
-    let keep: BooleanArray = (0..chunk.rows.num_rows())
-        .map(|row| Some(!failures.contains_key(&row_number(row))))
-        .collect();
-    let rows = arrow::compute::filter_record_batch(&chunk.rows, &keep);
-    let rows = rows.map_err(crate::delta::arrow_error)?;
-    let weights = chunk.weights.as_ref().map(|weights| {
-        let kept = weights
-            .iter()
-            .zip(keep.values().iter())
-            .filter(|(_, keep)| *keep);
-        kept.map(|(weight, _)| *weight).collect()
-    });
-    let bad = failures.iter().map(|(row, reason)| {
-        let row = *row as usize;
-        let text = |column: &ArrayRef| {
-            arrow::util::display::array_value_to_string(column, row).unwrap_or_default()
-        };
-        let texts: Vec<String> = chunk.rows.columns().iter().map(text).collect();
-        let mut raw = texts.join(", ").into_bytes();
-        raw.truncate(ERROR_RECORD_BYTES_MAX);
-        BadRecord {
-            partition: chunk.partition,
-            // Rows and offsets do not match one by one; the run is what can be named.
-            offset: chunk.from,
-            raw,
-            reason: reason.clone(),
-        }
-    });
-    let bad = bad.collect();
-    Ok((
-        Chunk {
-            rows,
-            weights,
-            bad: Vec::new(),
-            ..chunk.clone()
-        },
-        bad,
-    ))
+/// How a generated column is made.
+struct Computed {
+    /// Over the decoded columns.
+    expr: Arc<dyn PhysicalExpr>,
+    /// The columns that it is made of.
+    inputs: Vec<usize>,
 }
 
 /// A partition for the system relations.
@@ -201,6 +177,7 @@ impl SourceState {
             schema: spec.schema.clone(),
             computed: Vec::new(),
             watermark_expr: None,
+            time_inputs: spec.decoded(&[]),
             wanted: Vec::new(),
             partitions: spec.unread(),
             watermark: EventTime::MIN,
@@ -262,10 +239,12 @@ impl SourceState {
         self.computed = wanted
             .iter()
             .map(|&column| {
-                self.spec.computed[column]
-                    .as_ref()
-                    .map(|e| place(e, &narrow))
-                    .transpose()
+                let Some(expr) = &self.spec.computed[column] else {
+                    return Ok(None);
+                };
+                let inputs = self.spec.decoded_for(column);
+                let expr = place(expr, &narrow)?;
+                Ok(Some(Computed { expr, inputs }))
             })
             .collect::<Result<_>>()?;
         self.schema = Arc::new(
@@ -323,21 +302,19 @@ impl SourceState {
     }
 
     /// The rows of a chunk as a delta of the wanted columns, and the clock moved by them. The chunk
-    /// has the decoded columns, and may have more. Rows that a computed column or the watermark
-    /// fails on are left out and returned as bad records.
-    pub fn take(
-        &mut self,
-        chunk: &Chunk,
-        clock_micros: i64,
-    ) -> Result<(DeltaBatch, Vec<BadRecord>)> {
+    /// has the decoded columns, and may have more.
+    pub fn take(&mut self, chunk: &Chunk, clock_micros: i64) -> Result<Taken> {
         let narrowed = self.narrow(chunk)?;
         let chunk = narrowed.as_ref().unwrap_or(chunk);
-        let computed = self.compute(&chunk.rows)?;
-        if !computed.failures.is_empty() {
-            let (good, bad) = without(chunk, &computed.failures)?;
-            let (delta, more) = self.take(&good, clock_micros)?;
-            return Ok((delta, bad.into_iter().chain(more).collect()));
+        let (times, timeless) = self.times(chunk)?;
+        if !timeless.is_empty() {
+            return self.take(&without(chunk, timeless)?, clock_micros);
         }
+        let (batch, cells) = self.columns(chunk)?;
+        let bad = match cells.is_empty() {
+            true => chunk.bad.clone(),
+            false => merged(chunk.bad.clone(), records(chunk, &cells)),
+        };
         let state = self
             .partitions
             .entry(chunk.partition)
@@ -346,52 +323,48 @@ impl SourceState {
         state.rows += chunk.rows.num_rows() as u64;
         if chunk.rows.num_rows() > 0 || !chunk.bad.is_empty() {
             state.row_at_micros = clock_micros;
-            state.is_idle = false;
         }
-        let watermarks = self.advance(chunk.partition, computed.times.as_ref());
-        let batch = self.columns(&chunk.rows, &computed.columns)?;
+        state.is_idle &= chunk.rows.num_rows() == 0;
+        let watermarks = self.advance(chunk.partition, times.as_ref());
         let weights = match &chunk.weights {
             None => Weights::Ones,
             Some(weights) => Weights::Each(weights.to_vec().into()),
         };
-        let delta = DeltaBatch::new(batch, weights).with_watermarks(watermarks);
-        Ok((delta, Vec::new()))
+        let bad_cells = cells.into_iter().map(|(row, columns)| BadCells {
+            row,
+            columns: columns.into_keys().collect(),
+        });
+        Ok(Taken {
+            delta: DeltaBatch::new(batch, weights).with_watermarks(watermarks),
+            bad_cells: bad_cells.collect(),
+            bad,
+        })
     }
 
-    /// The computed columns and the watermark's times of the rows, or which rows have none.
-    fn compute(&self, rows: &RecordBatch) -> Result<Computed> {
-        let mut computed = Computed {
-            columns: Vec::new(),
-            times: None,
-            failures: BTreeMap::new(),
-        };
-        let mut evaluated = |expr: &Arc<dyn PhysicalExpr>, data_type: &DataType| {
-            let result = evaluate(expr, data_type, rows)?;
-            for failure in result.failures {
-                computed
-                    .failures
-                    .entry(failure.row)
-                    .or_insert(failure.reason);
+    /// The watermark's times of the rows; and the rows that have none because a value that time is
+    /// told by is bad.
+    fn times(&self, chunk: &Chunk) -> Result<(Option<ArrayRef>, BTreeMap<u32, BadRecord>)> {
+        let mut timeless = BTreeMap::new();
+        for bad in &chunk.bad_rows {
+            let is_told_by = |(column, _): &(usize, String)| self.time_inputs.contains(column);
+            if bad.values.iter().any(is_told_by) {
+                let reasons: Vec<&str> = bad.values.iter().map(|(_, why)| why.as_str()).collect();
+                let record = record_of(chunk, bad.row, reasons.join("; "));
+                timeless.insert(bad.row, record);
             }
-            Ok::<ArrayRef, Error>(result.values)
+        }
+        let (Some(expr), Some((column, _))) = (&self.watermark_expr, &self.spec.watermark) else {
+            return Ok((None, timeless));
         };
-        let mut columns = Vec::with_capacity(self.computed.len());
-        for (&column, expr) in self.wanted.iter().zip(&self.computed) {
-            let data_type = self.spec.schema.field(column).data_type();
-            columns.push(
-                expr.as_ref()
-                    .map(|expr| evaluated(expr, data_type))
-                    .transpose()?,
-            );
+        let data_type = self.spec.schema.field(*column).data_type();
+        let times = evaluate(expr, data_type, &chunk.rows)?;
+        for failure in times.failures {
+            let reason = format!("watermark: {}", failure.reason);
+            timeless
+                .entry(failure.row)
+                .or_insert_with(|| record_of(chunk, failure.row, reason));
         }
-        let mut times = None;
-        if let (Some(expr), Some((column, _))) = (&self.watermark_expr, &self.spec.watermark) {
-            let data_type = self.spec.schema.field(*column).data_type();
-            times = Some(evaluated(expr, data_type)?);
-        }
-        computed.columns = columns;
-        computed.times = times;
-        Ok(computed)
+        Ok((Some(times.values), timeless))
     }
 
     /// The chunk with only the decoded columns, if it has more: it was read for other views too.
@@ -410,31 +383,77 @@ impl SourceState {
             .rows
             .project(&places)
             .map_err(crate::delta::arrow_error)?;
+        let mut bad_rows = chunk.bad_rows.clone();
+        for bad in &mut bad_rows {
+            bad.values
+                .retain(|(column, _)| decoded.binary_search(column).is_ok());
+        }
+        bad_rows.retain(|bad| !bad.values.is_empty());
         Ok(Some(Chunk {
             rows,
+            bad_rows,
             ..chunk.clone()
         }))
     }
 
-    fn columns(&self, rows: &RecordBatch, computed: &[Option<ArrayRef>]) -> Result<RecordBatch> {
-        let decoded = rows.schema();
-        let columns = self
-            .wanted
-            .iter()
-            .zip(computed)
-            .map(|(&column, computed)| match computed {
-                Some(values) => Ok(values.clone()),
-                None => {
-                    let name = self.spec.schema.field(column).name();
-                    let index = decoded.index_of(name).map_err(crate::delta::arrow_error)?;
-                    Ok(rows.column(index).clone())
-                }
-            })
-            .collect::<Result<Vec<_>>>()?;
-        let count = Some(rows.num_rows());
+    /// The wanted columns, and which of their values are bad. Where some are, every column can be
+    /// NULL.
+    fn columns(&self, chunk: &Chunk) -> Result<(RecordBatch, Cells)> {
+        let decoded = chunk.rows.schema();
+        let mut cells = self.marked(chunk);
+        let mut columns = Vec::with_capacity(self.wanted.len());
+        for (&column, computed) in self.wanted.iter().zip(&self.computed) {
+            let field = self.spec.schema.field(column);
+            let Some(Computed { expr, .. }) = computed else {
+                let index = decoded.index_of(field.name());
+                let index = index.map_err(crate::delta::arrow_error)?;
+                columns.push(chunk.rows.column(index).clone());
+                continue;
+            };
+            let computed = evaluate(expr, field.data_type(), &chunk.rows)?;
+            let mut note = |row: u32, reason: &str| {
+                let reason = format!("column \"{}\": {reason}", field.name());
+                let row = cells.entry(row).or_default();
+                row.entry(column).or_insert(Some(reason));
+            };
+            for failure in &computed.failures {
+                note(failure.row, &failure.reason);
+            }
+            if !field.is_nullable() && computed.values.null_count() > 0 {
+                let rows = (0..).zip(computed.values.nulls().into_iter().flatten());
+                let rows = rows.filter(|(_, is_valid)| !is_valid);
+                rows.for_each(|(row, _)| note(row, "NULL, but the column is NOT NULL"));
+            }
+            columns.push(computed.values);
+        }
+        let count = Some(chunk.rows.num_rows());
         let options = arrow::array::RecordBatchOptions::new().with_row_count(count);
-        RecordBatch::try_new_with_options(self.schema.clone(), columns, &options)
-            .map_err(crate::delta::arrow_error)
+        let schema = match cells.is_empty() {
+            true => self.schema.clone(),
+            false => nullable(&self.schema),
+        };
+        let batch = RecordBatch::try_new_with_options(schema, columns, &options);
+        Ok((batch.map_err(crate::delta::arrow_error)?, cells))
+    }
+
+    /// What the reader says is bad, and the generated columns that are made of it.
+    fn marked(&self, chunk: &Chunk) -> Cells {
+        let mut cells = Cells::new();
+        for bad in &chunk.bad_rows {
+            let row = cells.entry(bad.row).or_default();
+            for (column, reason) in &bad.values {
+                row.insert(*column, Some(reason.clone()));
+            }
+            for (column, computed) in self.wanted.iter().zip(&self.computed) {
+                let is_bad = |input: &usize| bad.values.iter().any(|(column, _)| column == input);
+                if let Some(Computed { inputs, .. }) = computed
+                    && inputs.iter().any(is_bad)
+                {
+                    row.insert(*column, None);
+                }
+            }
+        }
+        cells
     }
 
     /// Moves the watermark row by row; returns what it was before each.
@@ -463,8 +482,9 @@ impl SourceState {
             before.push(source);
             if times.is_valid(row) {
                 own = own.max(times.value(row));
-                source = source.max(own.min(held));
             }
+            // Also by a row without a time, which may have made its partition the only active one.
+            source = source.max(own.min(held));
         }
         state.watermark = EventTime(own);
         self.watermark = EventTime(source);
@@ -652,8 +672,11 @@ impl Shared {
     }
 }
 
-fn size(chunk: &Chunk) -> usize {
-    chunk.rows.get_array_memory_size() + chunk.bad.iter().map(|bad| bad.raw.len()).sum::<usize>()
+/// The bytes that a chunk holds.
+pub(super) fn size(chunk: &Chunk) -> usize {
+    let bad: usize = chunk.bad.iter().map(|bad| bad.raw.len()).sum();
+    let rows: usize = chunk.bad_rows.iter().map(|bad| bad.raw.len()).sum();
+    chunk.rows.get_array_memory_size() + bad + rows
 }
 
 /// A bad record as the errors relation keeps it.

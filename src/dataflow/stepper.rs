@@ -686,11 +686,7 @@ impl Stepper {
     ) -> Result<BTreeMap<ObjectId, CollectionDelta>> {
         let mut inputs = BTreeMap::new();
         for (id, source) in &self.sources {
-            let input = CollectionDelta {
-                deltas: Vec::new(),
-                columns: source.state.wanted().to_vec(),
-                bounds: Bounds::unknown(0),
-            };
+            let input = CollectionDelta::new(source.state.wanted().to_vec(), Bounds::unknown(0));
             inputs.insert(*id, input);
         }
         for (id, chunk) in &cut.chunks {
@@ -701,14 +697,12 @@ impl Stepper {
             for tee in source.tees.values_mut() {
                 tee.push(chunk);
             }
-            let (delta, failed) = source.state.take(chunk, cut.clock_micros)?;
+            let taken = source.state.take(chunk, cut.clock_micros)?;
             let input = inputs.get_mut(id).expect("every source has an input");
-            if !delta.is_empty() {
-                input.deltas.push(delta);
-            }
-            if !chunk.bad.is_empty() || !failed.is_empty() {
-                let bad = chunk.bad.iter().chain(&failed);
-                let rows = bad.map(|bad| error_row(bad, cut.clock_micros));
+            input.push(taken.delta, taken.bad_cells);
+            if !taken.bad.is_empty() {
+                let rows = taken.bad.iter();
+                let rows = rows.map(|bad| error_row(bad, cut.clock_micros));
                 changes.errors.push((*id, rows.collect()));
             }
         }
@@ -729,11 +723,7 @@ impl Stepper {
     ) -> Result<()> {
         for (id, table) in &self.tables {
             let width = table.schema.fields().len();
-            let input = CollectionDelta {
-                deltas: Vec::new(),
-                columns: (0..width).collect(),
-                bounds: Bounds::unknown(width),
-            };
+            let input = CollectionDelta::new((0..width).collect(), Bounds::unknown(width));
             inputs.insert(*id, input);
         }
         let mut deltas: BTreeMap<ObjectId, Vec<DeltaBatch>> = BTreeMap::new();
@@ -785,11 +775,8 @@ impl Stepper {
         match result {
             Ok(output) => {
                 let width = view.plan().schema.fields().len();
-                let input = CollectionDelta {
-                    deltas: output.delta.iter().cloned().collect(),
-                    columns: (0..width).collect(),
-                    bounds: view.bounds().clone(),
-                };
+                let mut input = CollectionDelta::new((0..width).collect(), view.bounds().clone());
+                input.deltas.extend(output.delta.clone());
                 inputs.insert(id, input);
                 let bytes = view.state_bytes();
                 changes.outputs.push((id, output, bytes));
@@ -850,7 +837,7 @@ impl Tee {
         if self.has_overflowed {
             return;
         }
-        self.bytes += chunk.rows.get_array_memory_size();
+        self.bytes += crate::dataflow::source::size(chunk);
         if self.bytes > CATCH_UP_TEE_BYTES_MAX {
             self.has_overflowed = true;
             self.chunks.clear();

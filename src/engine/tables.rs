@@ -23,7 +23,7 @@ use crate::base::limits::{CHUNK_ROWS_MAX, READER_POLL};
 use crate::base::{Epoch, ObjectId};
 use crate::catalog::{Object, ObjectKind};
 use crate::connector::{Polled, ReadRange};
-use crate::dataflow::{Published, SourceSpec};
+use crate::dataflow::{Published, SourceSpec, tightened, usable};
 use crate::delta::{DeltaBatch, concat, consolidate};
 use crate::error::{Error, Result};
 use crate::view::{Identity, Snapshot};
@@ -410,8 +410,9 @@ fn read_source(
     while open > 0 && limit.is_none_or(|limit| rows < limit) {
         match reader.poll(READER_POLL)? {
             Polled::Chunk(chunk) => {
-                let (delta, _) = state.take(&chunk, 0)?;
-                let batch = delta.rows().clone();
+                let taken = state.take(&chunk, 0)?;
+                let delta = usable(taken.delta, &taken.bad_cells, state.wanted())?;
+                let batch = tightened(delta.rows(), state.schema())?;
                 for start in (0..batch.num_rows()).step_by(CHUNK_ROWS_MAX) {
                     let length = CHUNK_ROWS_MAX.min(batch.num_rows() - start);
                     rows += length;

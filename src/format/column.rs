@@ -194,6 +194,22 @@ impl Column {
         self.valid.append_null();
     }
 
+    /// Appends what stands in the place of a bad value: NULL, or an empty value where the field is
+    /// NOT NULL, since a finished array must be one of its field.
+    pub fn push_stand_in(&mut self) {
+        if self.push_null().is_ok() {
+            return;
+        }
+        match &mut self.values {
+            Values::Struct(members) => members.iter_mut().for_each(Column::push_stand_in),
+            _ => {
+                self.pad();
+                self.valid.truncate(self.valid.len() - 1);
+            }
+        }
+        self.valid.append_non_null();
+    }
+
     /// Takes back everything behind the first `rows` rows, unfinished values included.
     pub fn truncate(&mut self, rows: usize) {
         self.valid.truncate(rows);

@@ -19,7 +19,7 @@ use crate::error::{Error, Result, SqlState};
 use crate::format::column::{Column, Reject};
 use crate::format::json::push_json_text;
 use crate::format::text::{describe, push_text};
-use crate::format::{Decoder, OnError, TimestampUnit};
+use crate::format::{BadValue, Decoder, OnError, TimestampUnit};
 use crate::types::SqlType;
 
 /// A column to decode.
@@ -185,7 +185,8 @@ impl CsvDecoder {
         })
     }
 
-    fn push_columns(&mut self, record: &[u8]) -> std::result::Result<(), String> {
+    /// Appends the record's values; returns the bad ones.
+    fn push_columns(&mut self, record: &[u8]) -> Vec<BadValue> {
         let CsvDecoder {
             columns,
             places,
@@ -195,7 +196,8 @@ impl CsvDecoder {
             rows,
             ..
         } = self;
-        for (column, &place) in columns.iter_mut().zip(places.iter()) {
+        let mut bad = Vec::new();
+        for (number, (column, &place)) in columns.iter_mut().zip(places.iter()).enumerate() {
             let (value, is_quoted) = match parts.get(place) {
                 None => (options.null.as_bytes(), false),
                 Some(Part {
@@ -210,19 +212,21 @@ impl CsvDecoder {
                 push_field(column, value, options.timestamp_unit)
             };
             let Err(reject) = result else { continue };
-            if options.on_error == OnError::Null {
-                column.truncate(*rows);
-                if column.push_null().is_ok() {
-                    continue;
-                }
+            column.truncate(*rows);
+            if options.on_error == OnError::Null && column.push_null().is_ok() {
+                continue;
             }
+            column.push_stand_in();
             let shown = [b"\"", value, b"\""].concat();
-            return Err(describe(column, &shown, &reject));
+            bad.push(BadValue {
+                column: number,
+                reason: describe(column, &shown, &reject),
+            });
         }
-        Ok(())
+        bad
     }
 
-    fn push_record(&mut self, payload: &[u8]) -> std::result::Result<(), String> {
+    fn push_record(&mut self, payload: &[u8]) -> std::result::Result<Vec<BadValue>, String> {
         let record = payload.strip_suffix(b"\n").unwrap_or(payload);
         let record = record.strip_suffix(b"\r").unwrap_or(record);
         if let Err(error) = std::str::from_utf8(record) {
@@ -230,7 +234,7 @@ impl CsvDecoder {
             return Err(format!("malformed CSV at byte {at}: not valid UTF-8"));
         }
         self.split(record)?;
-        self.push_columns(record)
+        Ok(self.push_columns(record))
     }
 }
 
@@ -265,15 +269,10 @@ fn check_characters(options: &CsvOptions) -> Result<()> {
 }
 
 impl Decoder for CsvDecoder {
-    fn push(&mut self, payload: &[u8]) -> std::result::Result<(), String> {
-        if let Err(reason) = self.push_record(payload) {
-            for column in &mut self.columns {
-                column.truncate(self.rows);
-            }
-            return Err(reason);
-        }
+    fn push(&mut self, payload: &[u8]) -> std::result::Result<Vec<BadValue>, String> {
+        let bad = self.push_record(payload)?;
         self.rows += 1;
-        Ok(())
+        Ok(bad)
     }
 
     fn rows(&self) -> usize {
@@ -341,7 +340,7 @@ mod tests {
             "3,x,\"\"\n",
             "4,x,",
         ] {
-            assert_eq!(csv.push(record.as_bytes()), Ok(()), "{record}");
+            assert_eq!(csv.push(record.as_bytes()), Ok(vec![]), "{record}");
         }
         let expected = "\
 +----+--------+--------+
@@ -365,7 +364,7 @@ mod tests {
     }
 
     #[test]
-    fn bad_records_say_why_and_leave_nothing() {
+    fn bad_values_say_why_and_leave_the_others() {
         let types = [("name", "text", 1), ("id", "bigint", 0)];
         let mut csv = decoder(&types, OnError::Skip);
         for (record, reason) in [
@@ -375,7 +374,22 @@ mod tests {
                 b"99999999999999999999,y",
                 "column \"id\": \"99999999999999999999\" is out of range for a bigint",
             ),
-            (b"1,\"y", "malformed CSV: a quoted field does not end"),
+        ] {
+            let reason = reason.to_string();
+            assert_eq!(csv.push(record), Ok(vec![BadValue { column: 1, reason }]));
+        }
+        assert_eq!(csv.push(b"1,good"), Ok(vec![]));
+        let shown = show(&mut csv);
+        assert_eq!(shown.matches("| y    | 0  |").count(), 3, "{shown}");
+        assert!(shown.contains("| good | 1  |"), "{shown}");
+    }
+
+    #[test]
+    fn bad_records_say_why_and_leave_nothing() {
+        let types = [("name", "text", 1), ("id", "bigint", 0)];
+        let mut csv = decoder(&types, OnError::Skip);
+        for (record, reason) in [
+            (&b"1,\"y"[..], "malformed CSV: a quoted field does not end"),
             (b"1,\"y\"z", "malformed CSV at byte 6: text after a quote"),
             (b"1,y\"z", "malformed CSV at byte 4: a quote inside a field"),
             (b"1\n2", "malformed CSV at byte 2: a second line"),
@@ -384,7 +398,7 @@ mod tests {
         ] {
             assert_eq!(csv.push(record), Err(reason.to_string()));
         }
-        assert_eq!(csv.push(b"1,good"), Ok(()));
+        assert_eq!(csv.push(b"1,good"), Ok(vec![]));
         assert_eq!(csv.rows(), 1);
         assert!(show(&mut csv).contains("| good | 1  |"));
     }
@@ -393,9 +407,9 @@ mod tests {
     fn on_error_null_keeps_the_row() {
         let types = [("id", "bigint", 0), ("price", "integer", 1)];
         let mut csv = decoder(&types, OnError::Null);
-        assert_eq!(csv.push(b"1,abc"), Ok(()));
+        assert_eq!(csv.push(b"1,abc"), Ok(vec![]));
         assert_eq!(csv.finish().unwrap().column(1).null_count(), 1);
-        assert!(csv.push(b"abc,1").is_err());
+        assert_eq!(csv.push(b"abc,1").unwrap()[0].column, 0);
     }
 
     #[test]

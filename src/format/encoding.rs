@@ -21,12 +21,12 @@ pub enum Encode {
 /// encoding at all is bad whatever this says.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum OnError {
-    /// The record is bad and goes to the errors relation.
+    /// The value is bad: whoever uses the column does without the row.
     #[default]
     Skip,
-    /// The column is NULL; where it is NOT NULL the record is bad.
+    /// The column is NULL; where it is NOT NULL the value is bad.
     Null,
-    /// The record is bad and whoever reads the source stops. A decoder does the same as for
+    /// The value is bad and whoever reads the source stops. A decoder does the same as for
     /// [`OnError::Skip`]: stopping is the reader's.
     Fail,
 }
@@ -180,7 +180,7 @@ pub fn decoder(
         Encode::Csv => Ok(Box::new(csv_decoder(columns, options)?)),
         Encode::Bytes => {
             let fields = columns.into_iter().map(|column| column.field).collect();
-            Ok(Box::new(BytesDecoder::new(fields)?))
+            Ok(Box::new(BytesDecoder::new(fields, options.on_error)?))
         }
     }
 }

@@ -8,8 +8,9 @@
 //!   ENCODE JSON | CSV | BYTES ─► encoding ─► json | csv | raw ─► text, number ─► column ─► batch
 //! ```
 //!
-//! Invariants: a payload adds one row or none; a value is converted exactly or the record is bad,
-//! never a silent NULL; no bytes make a decoder panic.
+//! Invariants: a payload adds one row or none, whichever columns are wanted: none where it is not of
+//! its encoding. A value is converted exactly or reported as bad, never a silent NULL. No bytes make
+//! a decoder panic.
 //!
 //! Reading order: [`encoding`] makes decoders from options; [`json`] is the one that must be fast;
 //! `text` says what a text means to each type, `column` collects values.
@@ -30,11 +31,21 @@ use arrow::datatypes::SchemaRef;
 
 use crate::error::Result;
 
+/// A value of a row that could not be converted. The row has NULL in its place or, where the column
+/// is NOT NULL, a value that stands for none: nobody may use it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BadValue {
+    /// Of the columns that the decoder makes, counted from 0.
+    pub column: usize,
+    /// What is wrong with it: `column "price": "abc" is not a bigint`.
+    pub reason: String,
+}
+
 /// Builds columns from payloads.
 pub trait Decoder: Send {
-    /// Adds the payload's row. On `Err(reason)` nothing was added: the record is bad, and the text
-    /// says what was wrong with it, naming the column. Never panics, whatever the bytes.
-    fn push(&mut self, payload: &[u8]) -> std::result::Result<(), String>;
+    /// Adds the payload's row; returns its bad values, by column. On `Err(reason)` nothing was
+    /// added: the payload is not of its encoding. Never panics, whatever the bytes.
+    fn push(&mut self, payload: &[u8]) -> std::result::Result<Vec<BadValue>, String>;
 
     /// Rows added since the last [`Decoder::finish`].
     fn rows(&self) -> usize;

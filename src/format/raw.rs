@@ -6,14 +6,15 @@ use arrow::array::{RecordBatch, RecordBatchOptions};
 use arrow::datatypes::{Field, Schema, SchemaRef};
 
 use crate::error::{Error, Result, SqlState};
-use crate::format::Decoder;
 use crate::format::column::{Column, Reject};
 use crate::format::text::{check_length, describe, push_bytes};
+use crate::format::{BadValue, Decoder, OnError};
 use crate::types::SqlType;
 
 /// Takes payloads as they are; with no column it only counts them.
 pub struct BytesDecoder {
     schema: SchemaRef,
+    on_error: OnError,
     column: Option<Column>,
     rows: usize,
 }
@@ -21,7 +22,7 @@ pub struct BytesDecoder {
 impl BytesDecoder {
     /// # Errors
     /// 42P16 when there is more than one column or it is neither `bytea` nor text.
-    pub fn new(fields: Vec<Field>) -> Result<BytesDecoder> {
+    pub fn new(fields: Vec<Field>, on_error: OnError) -> Result<BytesDecoder> {
         let fields: Vec<_> = fields.into_iter().map(Arc::new).collect();
         let column = match &fields[..] {
             [] => None,
@@ -38,6 +39,7 @@ impl BytesDecoder {
         }
         Ok(BytesDecoder {
             schema: Arc::new(Schema::new(fields)),
+            on_error,
             column,
             rows: 0,
         })
@@ -70,15 +72,20 @@ fn push_payload(column: &mut Column, payload: &[u8]) -> std::result::Result<(), 
 }
 
 impl Decoder for BytesDecoder {
-    fn push(&mut self, payload: &[u8]) -> std::result::Result<(), String> {
+    fn push(&mut self, payload: &[u8]) -> std::result::Result<Vec<BadValue>, String> {
+        let mut bad = Vec::new();
         if let Some(column) = &mut self.column
             && let Err(reject) = push_payload(column, payload)
         {
             column.truncate(self.rows);
-            return Err(describe(column, payload, &reject));
+            if self.on_error != OnError::Null || column.push_null().is_err() {
+                column.push_stand_in();
+                let reason = describe(column, payload, &reject);
+                bad.push(BadValue { column: 0, reason });
+            }
         }
         self.rows += 1;
-        Ok(())
+        Ok(bad)
     }
 
     fn rows(&self) -> usize {
@@ -104,14 +111,13 @@ impl Decoder for BytesDecoder {
 
 #[cfg(test)]
 mod tests {
-    use arrow::array::AsArray;
+    use arrow::array::{Array, AsArray};
 
     use super::*;
 
     fn decoder(sql_type: &str) -> Result<BytesDecoder> {
-        BytesDecoder::new(vec![
-            SqlType::parse(sql_type).unwrap().to_field("data", true),
-        ])
+        let field = SqlType::parse(sql_type).unwrap().to_field("data", true);
+        BytesDecoder::new(vec![field], OnError::Skip)
     }
 
     #[test]
@@ -129,13 +135,12 @@ mod tests {
         );
         let mut text = decoder("text").unwrap();
         let reason = "column \"data\": \u{fffd} is not valid UTF-8".to_string();
-        assert_eq!(text.push(b"\xff"), Err(reason));
-        assert!(text.push(b"a\0").is_err());
-        text.push("grün".as_bytes()).unwrap();
-        assert_eq!(
-            text.finish().unwrap().column(0).as_string::<i32>().value(0),
-            "grün"
-        );
+        assert_eq!(text.push(b"\xff"), Ok(vec![BadValue { column: 0, reason }]));
+        assert_eq!(text.push(b"a\0").unwrap().len(), 1);
+        assert_eq!(text.push("grün".as_bytes()), Ok(vec![]));
+        let rows = text.finish().unwrap();
+        assert_eq!(rows.column(0).null_count(), 2);
+        assert_eq!(rows.column(0).as_string::<i32>().value(2), "grün");
     }
 
     #[test]
@@ -145,8 +150,8 @@ mod tests {
             SqlState::INVALID_TABLE_DEFINITION
         );
         let field = SqlType::Text.to_field("a", true);
-        assert!(BytesDecoder::new(vec![field.clone(), field]).is_err());
-        let mut none = BytesDecoder::new(Vec::new()).unwrap();
+        assert!(BytesDecoder::new(vec![field.clone(), field], OnError::Skip).is_err());
+        let mut none = BytesDecoder::new(Vec::new(), OnError::Skip).unwrap();
         none.push(b"x").unwrap();
         assert_eq!(none.finish().unwrap().num_rows(), 1);
     }

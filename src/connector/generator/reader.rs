@@ -11,7 +11,7 @@ use crate::base::limits::{CHUNK_ROWS_MAX, GENERATOR_PAUSE};
 use crate::base::{Offset, PartitionId};
 use crate::connector::generator::pace::Pace;
 use crate::connector::generator::timeline::Timeline;
-use crate::connector::{Bounds, Chunk, Polled, ReadRange, Reader};
+use crate::connector::{Bounds, Chunk, Jumps, Polled, ReadRange, Reader};
 use crate::error::{Error, Result};
 
 /// Makes the rows of events, of some columns of a source.
@@ -238,6 +238,8 @@ impl GeneratedReader {
         let from = std::mem::replace(&mut progress.at, to);
         progress.has_reported_end = false;
         self.source.pace.hand_out(progress.place, to);
+        let mut jumps = Jumps::from(Offset(from));
+        self.numbers.iter().for_each(|number| jumps.push(*number));
         let is_replay = to <= progress.replayed_to;
         let arrived_micros = if is_replay {
             0
@@ -250,8 +252,10 @@ impl GeneratedReader {
             to: Offset(to),
             bytes: rows.get_array_memory_size(),
             rows,
+            jumps: jumps.finish(Offset(to)),
             weights: None,
             bad: Vec::new(),
+            bad_rows: Vec::new(),
             skipped: 0,
             checksum: self.source.checksum(from, to),
             arrived_micros,

@@ -12,7 +12,7 @@ use crate::connector::kafka::checksum::Checksum;
 use crate::connector::kafka::native::Message;
 use crate::connector::kafka::progress::{Cut, Progress};
 use crate::connector::kafka::rows::RowBuilder;
-use crate::connector::{BadRecord, Chunk, Polled, ReadRange};
+use crate::connector::{BadRecord, BadRow, Chunk, Jumps, Polled, ReadRange};
 use crate::error::{Error, Result};
 
 pub(super) struct Intake {
@@ -20,7 +20,10 @@ pub(super) struct Intake {
     partitions: BTreeMap<i32, Progress>,
     /// The partition of the open chunk; its progress is in `partitions`.
     open: Option<i32>,
+    /// The offsets of the open chunk's rows.
+    jumps: Jumps,
     bad: Vec<BadRecord>,
+    bad_rows: Vec<BadRow>,
     records: usize,
     skipped: u64,
     checksum: Checksum,
@@ -48,7 +51,9 @@ impl Intake {
             rows,
             partitions,
             open: None,
+            jumps: Jumps::from(Offset(0)),
             bad: Vec::new(),
+            bad_rows: Vec::new(),
             records: 0,
             skipped: 0,
             checksum: Checksum::default(),
@@ -155,9 +160,10 @@ impl Intake {
     fn turn_to(&mut self, partition: i32) -> Result<Option<&mut Progress>> {
         if self.open != Some(partition) {
             self.close()?;
-            if !self.partitions.contains_key(&partition) {
+            let Some(progress) = self.partitions.get(&partition) else {
                 return Ok(None);
-            }
+            };
+            self.jumps = Jumps::from(Offset(progress.position()));
             self.open = Some(partition);
         }
         Ok(Some(self.progress()))
@@ -178,15 +184,28 @@ impl Intake {
             self.skipped += 1;
             return;
         };
-        if let Err(reason) = self.rows.push(record, payload) {
-            let raw = payload[..payload.len().min(ERROR_RECORD_BYTES_MAX)].to_vec();
-            let partition = self.progress().partition;
-            self.bad.push(BadRecord {
-                partition,
-                offset: Offset(offset),
-                raw,
-                reason,
-            });
+        let raw = || payload[..payload.len().min(ERROR_RECORD_BYTES_MAX)].to_vec();
+        match self.rows.push(record, payload) {
+            Ok(values) => {
+                if !values.is_empty() {
+                    self.bad_rows.push(BadRow {
+                        row: self.jumps.rows(),
+                        raw: raw(),
+                        values,
+                    });
+                }
+                self.jumps.push(offset);
+            }
+            Err(reason) => {
+                let record = BadRecord {
+                    partition: self.progress().partition,
+                    offset: Offset(offset),
+                    raw: raw(),
+                    reason,
+                    columns: Vec::new(),
+                };
+                self.bad.push(record);
+            }
         }
     }
 
@@ -237,8 +256,10 @@ impl Intake {
             from: cut.from,
             to: cut.to,
             rows: self.rows.finish()?,
+            jumps: self.jumps.finish(cut.to),
             weights: None,
             bad: std::mem::take(&mut self.bad),
+            bad_rows: std::mem::take(&mut self.bad_rows),
             skipped: std::mem::take(&mut self.skipped),
             checksum,
             bytes,

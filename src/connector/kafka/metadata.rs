@@ -129,6 +129,7 @@ pub(super) fn check(columns: &[MetadataColumn], schema: &Schema) -> Result<()> {
 
 /// Builds one metadata column.
 pub(super) struct MetadataBuilder {
+    place: usize,
     name: String,
     data_type: DataType,
     values: Values,
@@ -144,8 +145,8 @@ enum Values {
 }
 
 impl MetadataBuilder {
-    pub(super) fn new(field: MetadataField, column: &Field) -> Self {
-        let values = match (field, column.data_type()) {
+    pub(super) fn new(included: MetadataColumn, column: &Field) -> Self {
+        let values = match (included.field, column.data_type()) {
             (MetadataField::Key, DataType::Utf8) => Values::KeyText(StringBuilder::new()),
             (MetadataField::Key, _) => Values::KeyBytes(BinaryBuilder::new()),
             (MetadataField::Partition, _) => Values::Partition(Int32Builder::new()),
@@ -163,13 +164,19 @@ impl MetadataBuilder {
         };
         let (name, data_type) = (column.name().clone(), column.data_type().clone());
         MetadataBuilder {
+            place: included.column,
             name,
             data_type,
             values,
         }
     }
 
-    /// What in the record cannot be shown by this column; asked before anything is appended.
+    /// The column's place in the source's full schema.
+    pub(super) fn place(&self) -> usize {
+        self.place
+    }
+
+    /// What in the record cannot be shown by this column.
     pub(super) fn objection(&self, record: &Message<'_>) -> Option<String> {
         let is_bad = match &self.values {
             Values::KeyText(_) => record.key().is_some_and(|key| str::from_utf8(key).is_err()),
@@ -185,7 +192,7 @@ impl MetadataBuilder {
         is_bad.then(|| format!("column \"{}\": the record's bytes are not UTF-8", self.name))
     }
 
-    /// Appends what [`MetadataBuilder::objection`] had nothing against.
+    /// Appends the record's value; NULL stands for what [`MetadataBuilder::objection`] is against.
     pub(super) fn append(&mut self, record: &Message<'_>) {
         match &mut self.values {
             Values::KeyBytes(keys) => keys.append_option(record.key()),

@@ -16,7 +16,7 @@ use arrow::datatypes::SchemaRef;
 use crate::connector::kafka::metadata::{MetadataBuilder, MetadataColumn, check};
 use crate::connector::kafka::native::Message;
 use crate::error::{Error, Result};
-use crate::format::Decoder;
+use crate::format::{Decoder, OnError};
 
 /// Makes a decoder for the payload columns with the given indices of the source's full schema, in
 /// rising order; called once per reader.
@@ -30,6 +30,8 @@ pub struct RowLayout {
     /// Those that do not come from the payload.
     pub metadata: Vec<MetadataColumn>,
     pub decoder: DecoderFactory,
+    /// What becomes of metadata that a column cannot show; the decoder knows it for its own.
+    pub on_error: OnError,
 }
 
 impl RowLayout {
@@ -45,7 +47,10 @@ pub(super) struct RowBuilder {
     /// For each column of `schema`, where it comes from.
     places: Vec<Place>,
     decoder: Box<dyn Decoder>,
+    /// The decoder's columns, as the source's full schema numbers them.
+    payload: Vec<usize>,
     metadata: Vec<MetadataBuilder>,
+    on_error: OnError,
 }
 
 enum Place {
@@ -69,7 +74,7 @@ impl RowBuilder {
                 Some(included) => {
                     places.push(Place::Metadata(metadata.len()));
                     let field = layout.schema.field(*column);
-                    metadata.push(MetadataBuilder::new(included.field, field));
+                    metadata.push(MetadataBuilder::new(*included, field));
                 }
                 None => {
                     places.push(Place::Payload(payload.len()));
@@ -82,7 +87,9 @@ impl RowBuilder {
             schema: Arc::new(schema),
             places,
             decoder,
+            payload,
             metadata,
+            on_error: layout.on_error,
         })
     }
 
@@ -90,20 +97,30 @@ impl RowBuilder {
         Arc::clone(&self.schema)
     }
 
-    /// Adds a record whose payload is not NULL; on `Err` nothing was added.
-    pub(super) fn push(&mut self, record: &Message<'_>, payload: &[u8]) -> Result<(), String> {
-        if let Some(reason) = self
-            .metadata
-            .iter()
-            .find_map(|column| column.objection(record))
-        {
-            return Err(reason);
+    /// Adds a record whose payload is not NULL; returns the columns with bad values, rising, each
+    /// with what is wrong with it. On `Err` nothing was added.
+    pub(super) fn push(
+        &mut self,
+        record: &Message<'_>,
+        payload: &[u8],
+    ) -> Result<Vec<(usize, String)>, String> {
+        let values = self.decoder.push(payload)?;
+        let mut bad = Vec::new();
+        for value in values {
+            bad.push((self.payload[value.column], value.reason));
         }
-        self.decoder.push(payload)?;
         for column in &mut self.metadata {
+            if let Some(reason) = column.objection(record)
+                && self.on_error != OnError::Null
+            {
+                bad.push((column.place(), reason));
+            }
             column.append(record);
         }
-        Ok(())
+        if bad.len() > 1 {
+            bad.sort_unstable_by_key(|(column, _)| *column);
+        }
+        Ok(bad)
     }
 
     /// The rows added since the last call.

@@ -15,12 +15,13 @@ use crate::connector::kafka::{
 };
 use crate::connector::{Chunk, Polled, ReadRange, Reader, SourceConnector};
 use crate::error::Result;
-use crate::format::Decoder;
+use crate::format::{BadValue, Decoder, OnError};
 
 /// How long a test waits for something that must come; only a failure takes so long.
 pub(super) const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Payload `text=number` becomes (text, number); everything else is bad.
+/// Payload `text=number` becomes (text, number); without an equals sign it is bad, and a number
+/// that is none is a bad value.
 struct PairDecoder {
     schema: SchemaRef,
     texts: Option<StringBuilder>,
@@ -29,20 +30,25 @@ struct PairDecoder {
 }
 
 impl Decoder for PairDecoder {
-    fn push(&mut self, payload: &[u8]) -> Result<(), String> {
+    fn push(&mut self, payload: &[u8]) -> Result<Vec<BadValue>, String> {
         let text = str::from_utf8(payload).map_err(|_| "not UTF-8".to_string())?;
         let (text, number) = text.split_once('=').ok_or("no equals sign")?;
-        let number: i64 = number
-            .parse()
-            .map_err(|_| format!("column \"number\": \"{number}\" is not a bigint"))?;
+        let parsed: Option<i64> = number.parse().ok();
+        let mut bad = Vec::new();
+        if self.numbers.is_some() && parsed.is_none() {
+            bad.push(BadValue {
+                column: usize::from(self.texts.is_some()),
+                reason: format!("column \"number\": \"{number}\" is not a bigint"),
+            });
+        }
         self.texts
             .iter_mut()
             .for_each(|texts| texts.append_value(text));
         self.numbers
             .iter_mut()
-            .for_each(|numbers| numbers.append_value(number));
+            .for_each(|numbers| numbers.append_option(parsed));
         self.rows += 1;
-        Ok(())
+        Ok(bad)
     }
 
     fn rows(&self) -> usize {
@@ -115,6 +121,7 @@ pub(super) fn layout() -> RowLayout {
         schema,
         metadata,
         decoder: Arc::new(decoder),
+        on_error: OnError::Skip,
     }
 }
 
@@ -190,6 +197,18 @@ impl Seen {
         self.chunks.iter().map(|chunk| chunk.bad.len()).sum()
     }
 
+    /// The rows with bad values: offset, columns, and what is wrong with the first of them.
+    pub(super) fn bad_rows(&self) -> Vec<(u64, Vec<usize>, String)> {
+        let shown = |chunk: &Chunk| {
+            let rows = chunk.bad_rows.iter().map(|bad| {
+                let columns = bad.values.iter().map(|(column, _)| *column).collect();
+                (chunk.offset_of(bad.row).0, columns, bad.values[0].1.clone())
+            });
+            rows.collect::<Vec<_>>()
+        };
+        self.chunks.iter().flat_map(shown).collect()
+    }
+
     pub(super) fn skipped(&self) -> u64 {
         self.chunks.iter().map(|chunk| chunk.skipped).sum()
     }
@@ -207,7 +226,7 @@ impl Seen {
         let mut all = Vec::new();
         for chunk in &self.chunks {
             let column = chunk.rows.column_by_name("number").unwrap();
-            all.extend_from_slice(column.as_primitive::<Int64Type>().values());
+            all.extend(column.as_primitive::<Int64Type>().iter().flatten());
         }
         all
     }

@@ -9,9 +9,9 @@ use datafusion::scalar::ScalarValue;
 use fastrand::Rng;
 
 use crate::base::{Epoch, EventTime, ObjectId, Offset, PartitionId};
-use crate::connector::Chunk;
+use crate::connector::{BadRow, Chunk};
 use crate::dataflow::oracle::answer::{Multiset, multiset, row_text};
-use crate::dataflow::oracle::model::{self, Late};
+use crate::dataflow::oracle::model::{self, Late, Used};
 use crate::dataflow::oracle::relation::{Relation, Row, World, batch, micros};
 use crate::dataflow::oracle::script::{Change, Item};
 use crate::dataflow::{CollectionDelta, Dataflow, PartitionState, SourceState, StateChange};
@@ -33,6 +33,7 @@ struct Piece {
     partition: u32,
     rows: RecordBatch,
     weights: Vec<i64>,
+    bad_rows: Vec<BadRow>,
 }
 
 /// A source's positions and clock.
@@ -92,6 +93,14 @@ impl<'a> Engine<'a> {
         };
         engine.build();
         engine
+    }
+
+    /// Has the sources make every column, as for views that use them all.
+    pub fn want_all(&mut self) {
+        for source in self.sources.values_mut() {
+            let width = source.spec().schema.fields().len();
+            source.want((0..width).collect()).unwrap();
+        }
     }
 
     /// Everything new and without state.
@@ -181,24 +190,18 @@ impl<'a> Engine<'a> {
                 None => (0..relation.schema.fields().len()).collect(),
             };
             let bounds = Bounds::unknown(relation.schema.fields().len());
-            let input = CollectionDelta {
-                deltas: Vec::new(),
-                columns,
-                bounds,
-            };
-            inputs.insert(relation.id, input);
+            inputs.insert(relation.id, CollectionDelta::new(columns, bounds));
         }
         for (number, piece) in &input.pieces {
             let id = self.world.relations[*number].id;
-            let delta = match self.sources.get_mut(&id) {
-                None => piece.delta(),
+            let input = inputs.get_mut(&id).unwrap();
+            match self.sources.get_mut(&id) {
+                None => input.deltas.push(piece.delta()),
                 Some(source) => {
-                    let (delta, bad) = source.take(&piece.chunk(source), 0).unwrap();
-                    assert!(bad.is_empty(), "{bad:?}");
-                    delta
+                    let taken = source.take(&piece.chunk(source), 0).unwrap();
+                    input.push(taken.delta, taken.bad_cells);
                 }
-            };
-            inputs.get_mut(&id).unwrap().deltas.push(delta);
+            }
         }
         for (id, source) in &self.sources {
             inputs.get_mut(id).unwrap().bounds = source.bounds();
@@ -254,7 +257,7 @@ impl<'a> Engine<'a> {
             let width = relation.schema.fields().len();
             empty.insert(relation.id, nothing(width));
             if relation.time.is_none() {
-                let mut rows = model::rows(items, number);
+                let mut rows = model::rows(items, number, self.world, &Used::new());
                 random.shuffle(&mut rows);
                 for rows in rows.chunks(random.usize(1..20)) {
                     let delta = DeltaBatch::insertions(batch(&relation.schema, rows));
@@ -401,11 +404,10 @@ impl Running {
                 tally.late.push((time, watermarks[row], weight));
             }
         }
-        CollectionDelta {
-            deltas: output.delta.into_iter().collect(),
-            columns: (0..self.dataflow.plan().schema.fields().len()).collect(),
-            bounds: self.dataflow.bounds().clone(),
-        }
+        let columns = (0..self.dataflow.plan().schema.fields().len()).collect();
+        let mut input = CollectionDelta::new(columns, self.dataflow.bounds().clone());
+        input.deltas.extend(output.delta);
+        input
     }
 
     /// A delta says each row once, and nothing below the bounds that were given out.
@@ -437,19 +439,28 @@ impl Running {
 }
 
 fn nothing(width: usize) -> CollectionDelta {
-    CollectionDelta {
-        deltas: Vec::new(),
-        columns: (0..width).collect(),
-        bounds: Bounds::unknown(width),
-    }
+    CollectionDelta::new((0..width).collect(), Bounds::unknown(width))
 }
 
 fn piece(relation: &Relation, changes: &[&Change]) -> Piece {
-    let rows: Vec<Row> = changes.iter().map(|change| change.row.clone()).collect();
+    let rows: Vec<Row> = changes.iter().map(|change| change.decoded()).collect();
+    let bad = (0..)
+        .zip(changes)
+        .filter(|(_, change)| !change.bad.is_empty());
+    let bad_row = |(row, change): (u32, &&Change)| BadRow {
+        row,
+        raw: Vec::new(),
+        values: change
+            .bad
+            .iter()
+            .map(|column| (*column, "bad".to_string()))
+            .collect(),
+    };
     Piece {
         partition: changes[0].partition,
         rows: batch(&relation.schema, &rows),
         weights: changes.iter().map(|change| change.weight).collect(),
+        bad_rows: bad.map(bad_row).collect(),
     }
 }
 
@@ -477,8 +488,10 @@ impl Piece {
             from,
             to: Offset(from.0 + self.rows.num_rows() as u64),
             rows: self.rows.clone(),
+            jumps: Vec::new(),
             weights: (!is_plain).then(|| self.weights.clone().into()),
             bad: Vec::new(),
+            bad_rows: self.bad_rows.clone(),
             skipped: 0,
             checksum: 0,
             bytes: 0,

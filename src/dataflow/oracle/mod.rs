@@ -31,7 +31,7 @@ mod trial;
 
 use crate::dataflow::oracle::relation::World;
 use crate::dataflow::oracle::trial::{
-    Trial, agree_on_many_rows, agree_under_all_cuts, agrees_when_made_late,
+    Trial, agree_on_many_rows, agree_under_all_cuts, agrees_on_bad_values, agrees_when_made_late,
 };
 
 /// Seeds that once failed, by a part of the query that is enough to find it.
@@ -95,6 +95,17 @@ fn one_sequence_has_one_result_however_it_is_cut() {
     let first = number("TIDEMILL_ORACLE_SEED", 1);
     for (case, seed) in query_list::cases().iter().zip(first..) {
         agree_under_all_cuts(&Trial::new(&world, case), seed);
+    }
+}
+
+#[test]
+fn bad_values_are_left_out_by_those_who_read_them() {
+    let world = World::new();
+    let first = number("TIDEMILL_ORACLE_SEED", 1);
+    let rounds = number("TIDEMILL_ORACLE_ROUNDS", 1);
+    for case in query_list::cases() {
+        let trial = Trial::new(&world, &case);
+        (first..first + rounds).for_each(|seed| agrees_on_bad_values(&trial, seed));
     }
 }
 

@@ -9,8 +9,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::dataflow::oracle::answer::text;
-use crate::dataflow::oracle::relation::{Relation, Row, World, micros, timestamp};
-use crate::dataflow::oracle::script::Item;
+use crate::dataflow::oracle::relation::{Row, World, micros, timestamp};
+use crate::dataflow::oracle::script::{Change, Item};
 use crate::operator::Counts;
 
 /// No row has come.
@@ -49,12 +49,27 @@ pub struct Windowed {
     pub counts: Counts,
 }
 
+/// The columns of each relation that a view reads, as the world numbers them: a row that is bad in
+/// one of them is none to it.
+pub type Used = BTreeMap<usize, BTreeSet<usize>>;
+
+/// Whether a view sees the row: nobody does if its time is bad.
+pub fn is_seen(change: &Change, world: &World, used: &Used) -> bool {
+    let time = world.relations[change.relation].time;
+    let is_used = |column: &usize| {
+        let used = used.get(&change.relation);
+        used.is_some_and(|used| used.contains(column)) || time.is_some_and(|t| t.column == *column)
+    };
+    !change.bad.iter().any(is_used)
+}
+
 /// The rows of a relation that are there in the end.
-pub fn rows(items: &[Item], relation: usize) -> Vec<Row> {
+pub fn rows(items: &[Item], relation: usize, world: &World, used: &Used) -> Vec<Row> {
     let mut kept = Kept::default();
     for item in items {
         if let Item::Row(change) = item
             && change.relation == relation
+            && is_seen(change, world, used)
         {
             kept.add(change.row.clone(), change.weight);
         }
@@ -63,8 +78,8 @@ pub fn rows(items: &[Item], relation: usize) -> Vec<Row> {
 }
 
 /// The rows of a source in sequence, each with the watermark before it, and the last watermark.
-pub fn judged(items: &[Item], number: usize, relation: &Relation) -> (Vec<Judged>, i64) {
-    let time = relation.time.expect("a source has a time");
+pub fn judged(items: &[Item], number: usize, world: &World, used: &Used) -> (Vec<Judged>, i64) {
+    let time = world.relations[number].time.expect("a source has a time");
     let mut partitions: BTreeMap<u32, i64> = (0..time.partitions)
         .map(|partition| (partition, NEVER))
         .collect();
@@ -80,11 +95,17 @@ pub fn judged(items: &[Item], number: usize, relation: &Relation) -> (Vec<Judged
                 idle.insert(*partition);
             }
             Item::Row(change) if change.relation == number => {
-                rows.push(Judged {
-                    row: change.row.clone(),
-                    weight: change.weight,
-                    watermark,
-                });
+                // Without a time it is a row to nobody; otherwise it moves time, seen or not.
+                if change.bad.contains(&time.column) {
+                    continue;
+                }
+                if is_seen(change, world, used) {
+                    rows.push(Judged {
+                        row: change.row.clone(),
+                        weight: change.weight,
+                        watermark,
+                    });
+                }
                 idle.remove(&change.partition);
                 if let Some(micros) = micros(&change.row[time.column]) {
                     let own = partitions.get_mut(&change.partition).unwrap();
@@ -115,7 +136,7 @@ impl WindowUse {
         windows
     }
 
-    pub fn assign(&self, items: &[Item], world: &World) -> Windowed {
+    pub fn assign(&self, items: &[Item], world: &World, used: &Used) -> Windowed {
         let number = world.relation(self.relation);
         let relation = &world.relations[number];
         let column = relation.time.expect("a source has a time").column;
@@ -126,7 +147,7 @@ impl WindowUse {
             row,
             weight,
             watermark,
-        } in judged(items, number, relation).0
+        } in judged(items, number, world, used).0
         {
             if self.filter.is_some_and(|filter| !filter(&row)) {
                 continue;

@@ -27,6 +27,19 @@ pub struct Change {
     pub weight: i64,
     /// In one step with the item before it.
     pub is_joined: bool,
+    /// The columns whose values could not be converted, rising.
+    pub bad: Vec<usize>,
+}
+
+impl Change {
+    /// The row as a reader makes it: NULL stands for what is bad.
+    pub fn decoded(&self) -> Row {
+        let value = |(column, value): (usize, &ScalarValue)| match self.bad.contains(&column) {
+            true => ScalarValue::try_from(&value.data_type()).expect("every type has a NULL"),
+            false => value.clone(),
+        };
+        self.row.iter().enumerate().map(value).collect()
+    }
 }
 
 /// Year-long jumps: however far time goes, every window comes out.
@@ -73,6 +86,7 @@ impl<'a> Script<'a> {
             row,
             weight,
             is_joined,
+            bad: Vec::new(),
         }));
     }
 
@@ -222,8 +236,23 @@ impl<'a> Script<'a> {
             row,
             weight: 1,
             is_joined: false,
+            bad: Vec::new(),
         };
         self.items.push(Item::Row(change));
+    }
+
+    /// Makes some values of sources' rows bad, those of the event time among them. What can be taken
+    /// back stays whole: its two records would not be bad alike.
+    pub fn spoil(&mut self) {
+        for item in &mut self.items {
+            let Item::Row(change) = item else { continue };
+            let relation = &self.world.relations[change.relation];
+            if relation.time.is_none() || relation.is_retracting || self.random.u8(..3) > 0 {
+                continue;
+            }
+            let columns = 0..change.row.len();
+            change.bad = columns.filter(|_| self.random.u8(..4) == 0).collect();
+        }
     }
 
     /// Empties every table and carries every source's time far beyond what has come.
@@ -249,6 +278,7 @@ impl<'a> Script<'a> {
                     row,
                     weight: 1,
                     is_joined: false,
+                    bad: Vec::new(),
                 };
                 self.items.push(Item::Row(change));
             }

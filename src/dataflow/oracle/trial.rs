@@ -14,7 +14,7 @@ use crate::catalog::{Object, ObjectKind, Relation};
 use crate::dataflow::oracle::answer::windowed_schema;
 use crate::dataflow::oracle::answer::{Answers, Multiset, difference, multiset, parsed};
 use crate::dataflow::oracle::engine::{Engine, Tally};
-use crate::dataflow::oracle::model::{self, Late, NEVER};
+use crate::dataflow::oracle::model::{self, Late, NEVER, Used};
 use crate::dataflow::oracle::query::{Case, Emits};
 use crate::dataflow::oracle::relation::{World, batch, definition, planned_table};
 use crate::dataflow::oracle::script::{Item, Script, cut};
@@ -37,6 +37,8 @@ pub struct Trial<'a> {
     answers: Answers,
     /// The relations it reads, as the world numbers them.
     reads: Vec<usize>,
+    /// For each of them the columns.
+    used: Used,
 }
 
 impl<'a> Trial<'a> {
@@ -69,12 +71,14 @@ impl<'a> Trial<'a> {
         let reads = numbers
             .filter(|&each| scanned.contains(&world.relations[each].id))
             .collect();
+        let used = used(world, &plans);
         Trial {
             world,
             case,
             plans,
             answers,
             reads,
+            used,
         }
     }
 
@@ -120,7 +124,7 @@ impl<'a> Trial<'a> {
         for &number in &self.reads {
             let relation = &self.world.relations[number];
             if relation.time.is_some() {
-                let (_, watermark) = model::judged(items, number, relation);
+                let (_, watermark) = model::judged(items, number, self.world, &self.used);
                 assert_eq!(
                     engine.watermark(relation.id).0,
                     watermark,
@@ -175,11 +179,11 @@ impl<'a> Trial<'a> {
         let mut late = Vec::new();
         for &number in &self.reads {
             let relation = &self.world.relations[number];
-            let rows = model::rows(items, number);
+            let rows = model::rows(items, number, self.world, &self.used);
             self.answers
                 .fill(relation.name, batch(&relation.schema, &rows));
             if relation.time.is_some() {
-                closed = closed.min(model::judged(items, number, relation).1);
+                closed = closed.min(model::judged(items, number, self.world, &self.used).1);
             }
             if let Some((name, fails)) = self.case.failing
                 && name == relation.name
@@ -188,7 +192,8 @@ impl<'a> Trial<'a> {
                     Item::Row(change) if change.relation == number => Some(change),
                     _ => None,
                 });
-                let failed = changes.filter(|change| fails(&change.row));
+                let seen = changes.filter(|change| model::is_seen(change, self.world, &self.used));
+                let failed = seen.filter(|change| fails(&change.row));
                 counts.rows_failed += failed
                     .map(|change| change.weight.unsigned_abs())
                     .sum::<u64>();
@@ -196,7 +201,7 @@ impl<'a> Trial<'a> {
         }
         for (number, window) in self.case.windows.iter().enumerate() {
             let relation = &self.world.relations[self.world.relation(window.relation)];
-            let windowed = window.assign(items, self.world);
+            let windowed = window.assign(items, self.world, &self.used);
             let schema = windowed_schema(&relation.schema);
             self.answers
                 .fill(&format!("w{number}"), batch(&schema, &windowed.rows));
@@ -272,6 +277,57 @@ pub fn agree_under_all_cuts(trial: &Trial<'_>, seed: u64) {
             assert_eq!(b.errors, d.errors, "errors of v{number}");
         }
     }
+}
+
+/// Bad values: a view is what its query says of the rows without bad ones among the columns it reads,
+/// and it is the same whether the sources make these columns only or, for others, all of them.
+pub fn agrees_on_bad_values(trial: &Trial<'_>, seed: u64) {
+    let scans = trial.plans.iter().flat_map(|(_, plan)| plan.scans());
+    let mut scans: Vec<(ObjectId, &[usize])> = scans
+        .map(|scan| (scan.object, scan.columns.as_slice()))
+        .collect();
+    scans.sort_unstable();
+    scans.dedup();
+    // Two scans of a relation with different columns see different rows; the model knows one table.
+    if scans.windows(2).any(|pair| pair[0].0 == pair[1].0) {
+        return;
+    }
+    let _naming = Naming(format!("bad values: seed {seed}, {}", trial.case.name()));
+    let mut script = Script::new(trial.world, &trial.reads, seed, ITEMS);
+    script.spoil();
+    let run = |cut_seed: u64, length: usize, workers: usize, is_shared: bool| {
+        let mut random = Rng::with_seed(cut_seed);
+        let mut engine = Engine::new(trial.world, &trial.plans, workers);
+        for step in cut(&script.items, &mut random, length) {
+            // Others come and go: they change which columns are decoded, and nothing else.
+            if is_shared && random.bool() {
+                engine.want_all();
+            }
+            engine.step(&script.items, step, &mut random);
+            if random.u8(..8) == 0 {
+                engine.checkpoint(&mut random);
+                engine.crash();
+            }
+        }
+        trial.check(&engine, &script.items);
+    };
+    run(seed, 8, 1, false);
+    run(seed ^ 0x5eed, 5, 3, true);
+}
+
+/// The columns that the views of a case read of each relation.
+fn used(world: &World, plans: &[(ObjectId, StreamPlan)]) -> Used {
+    let mut used = Used::new();
+    for scan in plans.iter().flat_map(|(_, plan)| plan.scans()) {
+        let number = world
+            .relations
+            .iter()
+            .position(|each| each.id == scan.object);
+        if let Some(number) = number {
+            used.entry(number).or_default().extend(&scan.columns);
+        }
+    }
+    used
 }
 
 /// Many rows in one step on several workers against few rows in many steps on one.

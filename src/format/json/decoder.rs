@@ -14,7 +14,7 @@ use crate::format::json::scan::{Fault, Fields, Span, skip_space, string_end, une
 use crate::format::json::value::{Conversion, Scratch};
 use crate::format::json::wish::{Match, PathStep, Wish, add_wish, fulfil, match_field};
 use crate::format::text::{TIMESTAMP_MICROS, describe};
-use crate::format::{Decoder, OnError, TimestampUnit};
+use crate::format::{BadValue, Decoder, OnError, TimestampUnit};
 use crate::types::SqlType;
 
 /// A column to decode.
@@ -175,23 +175,28 @@ impl JsonDecoder {
         conversion.push(&mut self.columns[column].column, span)
     }
 
-    /// The row by the full rules, or the reason why there is none: then columns may hold parts.
-    fn push_full(&mut self, record: &[u8]) -> std::result::Result<(), String> {
+    /// The row by the full rules with its bad values, or the reason why there is no row.
+    fn push_full(&mut self, record: &[u8]) -> std::result::Result<Vec<BadValue>, String> {
         let is_plain = self
             .find_values(record)
             .map_err(|fault| fault.to_string())?;
-        for column in 0..self.columns.len() {
-            self.push_column(record, column)?;
-        }
+        let columns = 0..self.columns.len();
+        let bad = columns
+            .filter_map(|column| {
+                let reason = self.push_column(record, column).err()?;
+                Some(BadValue { column, reason })
+            })
+            .collect();
         if is_plain && self.pause == 0 {
             let absent = self.absent_columns();
             if self.layouts.learn(record, &self.visited, &absent) {
                 self.pause = JSON_LAYOUT_PAUSE_RECORDS;
             }
         }
-        Ok(())
+        Ok(bad)
     }
 
+    /// Appends the column's value, or what stands for it and then the reason why.
     fn push_column(&mut self, record: &[u8], column: usize) -> std::result::Result<(), String> {
         let (result, value) = match self.spans[column] {
             Some(span) => (
@@ -201,14 +206,12 @@ impl JsonDecoder {
             None => (self.columns[column].column.push_null(), &record[..0]),
         };
         let Err(reject) = result else { return Ok(()) };
-        let rows = self.rows;
         let target = &mut self.columns[column].column;
-        if self.options.on_error == OnError::Null {
-            target.truncate(rows);
-            if target.push_null().is_ok() {
-                return Ok(());
-            }
+        target.truncate(self.rows);
+        if self.options.on_error == OnError::Null && target.push_null().is_ok() {
+            return Ok(());
         }
+        target.push_stand_in();
         Err(describe(target, value, &reject))
     }
 
@@ -323,10 +326,13 @@ impl JsonDecoder {
 
     /// The row by the full rules only: what the fast way is measured against.
     #[cfg(test)]
-    pub fn push_by_full_rules(&mut self, record: &[u8]) -> std::result::Result<(), String> {
-        self.push_full(record).inspect_err(|_| self.truncate())?;
+    pub fn push_by_full_rules(
+        &mut self,
+        record: &[u8],
+    ) -> std::result::Result<Vec<BadValue>, String> {
+        let bad = self.push_full(record)?;
         self.rows += 1;
-        Ok(())
+        Ok(bad)
     }
 
     #[cfg(test)]
@@ -346,18 +352,18 @@ impl JsonDecoder {
 }
 
 impl Decoder for JsonDecoder {
-    fn push(&mut self, payload: &[u8]) -> std::result::Result<(), String> {
+    fn push(&mut self, payload: &[u8]) -> std::result::Result<Vec<BadValue>, String> {
         if self.pause > 0 {
             self.pause -= 1;
         } else if self.push_fast(payload).is_some() {
             self.rows += 1;
-            return Ok(());
+            return Ok(Vec::new());
         } else {
             self.truncate();
         }
-        self.push_full(payload).inspect_err(|_| self.truncate())?;
+        let bad = self.push_full(payload)?;
         self.rows += 1;
-        Ok(())
+        Ok(bad)
     }
 
     fn rows(&self) -> usize {

@@ -3,7 +3,7 @@
 use arrow::util::pretty::pretty_format_batches;
 
 use super::{JsonColumn, JsonDecoder, JsonOptions, PathStep};
-use crate::format::{Decoder, OnError, TimestampUnit};
+use crate::format::{BadValue, Decoder, OnError, TimestampUnit};
 use crate::types::{SqlType, StructField};
 
 fn column(name: &str, sql_type: SqlType) -> JsonColumn {
@@ -44,8 +44,11 @@ fn values(sql_type: &str, unit: Option<TimestampUnit>, json: &[&str]) -> Vec<Str
     };
     let mut decoder = JsonDecoder::new(columns, options).unwrap();
     let value = |json: &&str| {
-        decoder.push(format!("{{\"c\":{json}}}").as_bytes())?;
+        let bad = decoder.push(format!("{{\"c\":{json}}}").as_bytes())?;
         let lines = show(&mut decoder);
+        if let Some(BadValue { reason, .. }) = bad.into_iter().next() {
+            return Err(reason);
+        }
         Ok(lines
             .lines()
             .nth(3)
@@ -262,7 +265,7 @@ fn structs_and_lists_take_subtrees() {
         r#"{"c":{}}"#,
         r#"{"c":[[]]}"#,
     ] {
-        assert!(json.push(record.as_bytes()).is_err());
+        assert_eq!(json.push(record.as_bytes()).unwrap().len(), 1);
     }
     assert_eq!(
         show(&mut json),
@@ -272,6 +275,9 @@ fn structs_and_lists_take_subtrees() {
 +--------------------------------------+
 | [{a: 1, b: [x, ]}, , {a: 3, b: [y]}] |
 | []                                   |
+|                                      |
+|                                      |
+|                                      |
 |                                      |
 +--------------------------------------+"
     );
@@ -369,24 +375,57 @@ fn bad_records_say_why_and_leave_nothing() {
             b"{\"must\":1,\"x\":\"\xff\"}",
             "malformed JSON at byte 16: a string is not valid UTF-8",
         ),
-        (
-            b"{\"a\":\"x\"}",
-            "column \"must\": NULL, but the column is NOT NULL",
-        ),
-        (
-            b"{\"must\":null}",
-            "column \"must\": NULL, but the column is NOT NULL",
-        ),
-        (
-            b"{\"a\":\"x\",\"must\":\"abc\"}",
-            "column \"must\": \"abc\" is not a bigint",
-        ),
     ] {
         assert_eq!(json.push(record), Err(reason.to_string()));
     }
     assert_eq!(json.rows(), 0);
     json.push(b" {\"a\":\"x\", \"must\":1}\n").unwrap();
     assert_eq!(json.finish().unwrap().num_rows(), 1);
+}
+
+#[test]
+fn bad_values_say_why_and_leave_the_others() {
+    let mut json = decoder(vec![
+        column("a", SqlType::Text),
+        column("must", SqlType::BigInt),
+        column("flag", SqlType::Boolean),
+    ]);
+    let bad = |column, reason: &str| BadValue {
+        column,
+        reason: format!("column {reason}"),
+    };
+    let missing = || bad(1, "\"must\": NULL, but the column is NOT NULL");
+    for (record, expected) in [
+        (&b"{\"a\":\"x\"}"[..], vec![missing()]),
+        (b"{\"must\":null}", vec![missing()]),
+        (
+            b"{\"a\":\"x\",\"must\":\"abc\"}",
+            vec![bad(1, "\"must\": \"abc\" is not a bigint")],
+        ),
+        (
+            b"{\"a\":\"y\",\"must\":[],\"flag\":7}",
+            vec![
+                bad(1, "\"must\": [] is not a bigint"),
+                bad(2, "\"flag\": 7 is not a boolean"),
+            ],
+        ),
+        (b"{\"a\":\"x\",\"must\":2,\"flag\":true}", vec![]),
+    ] {
+        assert_eq!(json.push(record), Ok(expected));
+    }
+    assert_eq!(
+        show(&mut json),
+        "\
++---+------+------+
+| a | must | flag |
++---+------+------+
+| x | 0    |      |
+|   | 0    |      |
+| x | 0    |      |
+| y | 0    |      |
+| x | 2    | true |
++---+------+------+"
+    );
 }
 
 #[test]
@@ -401,7 +440,8 @@ fn on_error_null_keeps_the_row_where_null_may_be() {
     };
     let mut json = JsonDecoder::new(columns, options).unwrap();
     json.push(br#"{"a":"x","must":1}"#).unwrap();
-    assert!(json.push(br#"{"a":1,"must":"x"}"#).is_err());
+    let bad = json.push(br#"{"a":1,"must":"x"}"#).unwrap();
+    assert_eq!((bad.len(), bad[0].column), (1, 1));
     assert!(
         json.push(br#"{"a":"x","must":1"#).is_err(),
         "malformed stays bad"
@@ -599,7 +639,7 @@ fn the_fast_way_agrees_with_the_full_rules() {
             let theirs = full.push_by_full_rules(&record);
             if fast.push_by_fast_way(&record) {
                 taken += 1;
-                assert_eq!(theirs, Ok(()), "{shown}");
+                assert_eq!(theirs, Ok(Vec::new()), "{shown}");
             } else {
                 assert_eq!(fast.push(&record), theirs, "{shown}");
             }
