@@ -20,7 +20,9 @@ use std::time::Duration;
 
 use arrow::datatypes::{Field, SchemaRef};
 
-use crate::base::limits::{SOURCE_IDLE_TIMEOUT_MICROS, TOPIC_PARTITIONS_MAX};
+use crate::base::limits::{
+    SOURCE_IDLE_TIMEOUT_MICROS, TOPIC_PARTITIONS_MAX, WATCH_INTERVAL_MICROS,
+};
 use crate::base::{Offset, PartitionId};
 use crate::connector::datagen::DatagenConnector;
 use crate::connector::kafka::config::OPTIONS as KAFKA_OPTIONS;
@@ -192,6 +194,8 @@ pub struct SourceConfig {
     pub kind: ConnectorKind,
     /// Microseconds without a row after which a partition at its end is idle; 0 = never.
     pub idle_timeout_micros: i64,
+    /// Microseconds between two looks for new partitions; 0 = they are not looked for.
+    pub watch_interval_micros: i64,
     /// What becomes of records that cannot be decoded.
     pub on_error: OnError,
     /// Every column that a reader can be asked for, rising.
@@ -238,6 +242,7 @@ impl SourceRequest {
             ));
         }
         let idle_timeout_micros = self.idle_timeout()?;
+        let watch_interval_micros = self.watch_interval()?;
         self.refuse_coming_options()?;
         let mut on_error = OnError::Skip;
         let readable = self.readable();
@@ -269,6 +274,7 @@ impl SourceRequest {
             name: self.name,
             kind: self.kind,
             idle_timeout_micros,
+            watch_interval_micros,
             on_error,
             readable,
             opening,
@@ -286,6 +292,15 @@ impl SourceRequest {
     fn idle_timeout(&mut self) -> Result<i64> {
         let given = self.options.take_duration("watermark.idle_timeout")?;
         Ok(given.unwrap_or(SOURCE_IDLE_TIMEOUT_MICROS))
+    }
+
+    /// Only a topic of the outside world gets partitions by itself.
+    fn watch_interval(&mut self) -> Result<i64> {
+        if self.kind != ConnectorKind::Kafka {
+            return Ok(0);
+        }
+        let given = self.options.take_duration("scan.discovery.interval")?;
+        Ok(given.unwrap_or(WATCH_INTERVAL_MICROS))
     }
 
     fn refuse_coming_options(&self) -> Result<()> {

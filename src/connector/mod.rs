@@ -16,6 +16,7 @@
 //!   exactly where the journal says the first run was cut.
 //! - Nothing here knows operators, views or SQL text. Calls block; they run on named threads.
 
+mod checksum;
 pub mod datagen;
 pub mod factory;
 mod generator;
@@ -152,6 +153,12 @@ pub struct Chunk {
 }
 
 impl Chunk {
+    /// The checksum of neighbouring chunks as of one: that of the run they make up.
+    pub fn checksum_of(chunks: &[Chunk]) -> u32 {
+        let parts = chunks.iter().map(|chunk| (chunk.checksum, chunk.bytes));
+        parts.reduce(checksum::combine).map_or(0, |(sum, _)| sum)
+    }
+
     /// The offset of a row.
     pub fn offset_of(&self, row: u32) -> Offset {
         let jumps = self.jumps.partition_point(|(at, _)| *at <= row);

@@ -3,7 +3,8 @@
 //! The stream that is summed is, record by record: the payload's length as four little-endian
 //! bytes (`ff ff ff ff` for a NULL payload), then the payload. Control records and compacted ones
 //! add nothing. A chunk carries the CRC of its part in `checksum` and that part's length in
-//! `bytes`; [`combine`] joins neighbours, so a run's number is the same however it was read:
+//! `bytes`; [`combine`](crate::connector::checksum::combine) joins neighbours, so a run's number is
+//! the same however it was read:
 //!
 //! ```text
 //!   records   "ab"  NULL  "c"        stream   02000000 6162 | ffffffff | 01000000 63
@@ -48,18 +49,10 @@ impl Checksum {
     }
 }
 
-/// The CRC of two neighbouring parts, from the CRC and the length of each. `(0, 0)` is neutral.
-pub fn combine(first: (u32, usize), second: (u32, usize)) -> (u32, usize) {
-    // usize is at most 64 bits wide on every target that Rust has.
-    let amount = |bytes: usize| u64::try_from(bytes).expect("a length fits 64 bits");
-    let mut hasher = Hasher::new_with_initial_len(first.0, amount(first.1));
-    hasher.combine(&Hasher::new_with_initial_len(second.0, amount(second.1)));
-    (hasher.finalize(), first.1 + second.1)
-}
-
 #[cfg(test)]
 mod tests {
-    use super::{Checksum, combine};
+    use super::Checksum;
+    use crate::connector::checksum::combine;
 
     fn sum(payloads: &[Option<&[u8]>]) -> (u32, usize) {
         let mut checksum = Checksum::default();

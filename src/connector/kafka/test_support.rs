@@ -238,7 +238,7 @@ impl Seen {
             .iter()
             .filter(|chunk| chunk.partition == partition);
         mine.fold((0, 0), |sum, chunk| {
-            super::checksum::combine(sum, (chunk.checksum, chunk.bytes))
+            crate::connector::checksum::combine(sum, (chunk.checksum, chunk.bytes))
         })
     }
 
