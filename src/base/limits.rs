@@ -349,6 +349,14 @@ pub const TOPIC_WAIT_MS_MAX: u64 = 20;
 /// (default): longer than the pauses of a steady producer, short enough for a dashboard.
 pub const SOURCE_IDLE_TIMEOUT_MICROS: i64 = 10_000_000;
 
+/// Microseconds between two looks at a source's topic for new partitions (default): a partition
+/// that is added waits so long, and its consumers expect minutes.
+pub const WATCH_INTERVAL_MICROS: i64 = 10_000_000;
+
+/// The pause before a topic that could not be seen is looked at again: a broker that comes back is
+/// found soon, and one that is away is not worth more attempts.
+pub const WATCH_RETRY: std::time::Duration = std::time::Duration::from_secs(1);
+
 /// Partitions of an embedded topic: each has a directory, an open file and a thread that syncs it.
 pub const TOPIC_PARTITIONS_MAX: u32 = 128;
 

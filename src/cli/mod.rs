@@ -76,9 +76,19 @@ fn log() {
 }
 
 async fn serve(options: &ServeOptions) -> Result<()> {
-    let server = server::start(options).await?;
+    let mut server = server::start(options).await?;
     let (listen, http) = (server.listen_address(), server.http_address());
-    println!("Tidemill {} is ready.", env!("CARGO_PKG_VERSION"));
+    let version = env!("CARGO_PKG_VERSION");
+    println!("Tidemill {version} starts: SQL at {listen}, status at http://{http}/");
+    tokio::select! {
+        ready = server.ready() => ready?,
+        signal = wait_for_signal() => {
+            signal?;
+            tracing::info!("stopping");
+            return server.stop().await;
+        }
+    }
+    println!("Tidemill {version} is ready.");
     println!("  SQL:    psql -h {} -p {}", listen.ip(), listen.port());
     println!("  Status: http://{http}/");
     println!("  Data:   {}", options.data_dir.display());

@@ -543,9 +543,9 @@ impl SourceConnector for Placed {
     }
 }
 
-/// `on_error = 'fail'`: reading ends at the first record with something wrong in any column, so that
-/// where it ends does not depend on who reads. The chunk that holds it is not handed on, so reading
-/// begins before it again once the cause is removed. `readable`: the columns there are.
+/// `on_error = 'fail'`: reading ends at the first record with something wrong in any column, so
+/// that where it ends does not depend on who reads. The chunk that holds it is not handed on, so
+/// reading begins before it again once the cause is removed. `readable`: the columns there are.
 pub(super) fn strict(
     connector: Arc<dyn SourceConnector>,
     readable: Vec<usize>,

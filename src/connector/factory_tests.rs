@@ -231,12 +231,14 @@ fn kafka_is_configured_with_its_encoding() {
         ("on_error", "null"),
         ("timestamp.unit", "ms"),
         ("watermark.idle_timeout", "1 minute"),
+        ("scan.discovery.interval", "2 seconds"),
     ]);
     let config = configure(&given).unwrap();
     assert_eq!(
         (config.on_error, config.idle_timeout_micros),
         (OnError::Null, 60_000_000)
     );
+    assert_eq!(config.watch_interval_micros, 2_000_000);
     assert!(!config.is_embedded());
     let shown = format!("{config:?}");
     assert!(

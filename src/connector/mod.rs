@@ -133,8 +133,8 @@ pub struct Chunk {
     pub to: Offset,
     /// The rows in offset order; may be empty.
     pub rows: RecordBatch,
-    /// The rows whose offset is not the one after their predecessor's, with their offsets; the first
-    /// row's predecessor is before `from`.
+    /// The rows whose offset is not the one after their predecessor's, with their offsets; the
+    /// first row's predecessor is before `from`.
     pub jumps: Vec<(u32, Offset)>,
     /// Weights of the rows where the input retracts (tables, changelogs); `None` = all +1.
     pub weights: Option<Arc<[i64]>>,

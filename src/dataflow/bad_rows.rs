@@ -1,8 +1,9 @@
 //! Rows with values that cannot be used, and who does without them.
 //!
-//! Rule: a row is left out by the scans that read one of its bad columns and taken by all others; it
-//! moves the watermark either way. A row whose event time cannot be told is left out by everybody.
-//! So what a view sees follows from its query and the input, never from which other views there are.
+//! Rule: a row is left out by the scans that read one of its bad columns and taken by all others;
+//! it moves the watermark either way. A row whose event time cannot be told is left out by
+//! everybody. So what a view sees follows from its query and the input, never from which other
+//! views there are.
 //!
 //! ```text
 //!   record             {"a":1,"b":2,"ts":…}   {"a":"x","b":3,"ts":…}   {"a":4,"b":5,"ts":"?"}
@@ -33,8 +34,8 @@ pub struct BadCells {
     pub columns: Vec<usize>,
 }
 
-/// For each row its bad columns, each with what is wrong. A generated column that cannot be computed
-/// because of another one has nothing of its own to say.
+/// For each row its bad columns, each with what is wrong. A generated column that cannot be
+/// computed because of another one has nothing of its own to say.
 pub(super) type Cells = BTreeMap<u32, BTreeMap<usize, Option<String>>>;
 
 /// The delta's rows for a scan of some of the source's columns.

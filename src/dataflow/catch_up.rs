@@ -14,7 +14,7 @@
 //! running source's, so that no window closes here that is open there. If the tee overflows (the
 //! running source is faster than the catch-up) the thread reads on to a newer T by itself.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::mpsc::SyncSender;
@@ -29,11 +29,13 @@ use crate::base::limits::{
 };
 use crate::base::metrics::Counter;
 use crate::base::{Clock, Epoch, EventTime, ObjectId, Offset, PartitionId};
-use crate::connector::{Chunk, ReadRange};
+use crate::connector::{BadRecord, Chunk, ReadRange};
+use crate::dataflow::errors::ErrorRow;
 use crate::dataflow::graph::{CollectionDelta, Dataflow};
-use crate::dataflow::published::{ErrorRow, Published};
+use crate::dataflow::published::Published;
 use crate::dataflow::source::{PartitionState, ReaderThread, SourceSpec, SourceState, error_row};
 use crate::dataflow::stepper::{Command, RuntimeOptions, Stepper, Tee};
+use crate::dataflow::watch::another_topic;
 use crate::delta::DeltaBatch;
 use crate::error::{Error, Result, SqlState};
 use crate::operator::{Bounds, Counts};
@@ -163,6 +165,8 @@ struct SourceInput {
     /// Where the running source stands; `None` = nobody reads it yet.
     running: Option<BTreeMap<PartitionId, PartitionState>>,
     watermark: EventTime,
+    /// The columns whose bad values the running source has counted.
+    counted: BTreeSet<usize>,
     /// Chunks that follow what was handed out before.
     chunks: Vec<Chunk>,
     /// The chunks were too many to keep: read to `running` instead.
@@ -185,6 +189,35 @@ pub struct CatchUp {
     pending: Vec<(ObjectId, Chunk)>,
     /// Records and rows that were left out, by the source or view that shows them.
     errors: BTreeMap<ObjectId, VecDeque<ErrorRow>>,
+    news: BTreeMap<ObjectId, News>,
+}
+
+/// What a catch-up finds out of a source that runs.
+#[derive(Default)]
+struct News {
+    /// Where the running source stood: it has counted itself what comes after.
+    until: BTreeMap<PartitionId, Offset>,
+    /// The columns whose bad values it has counted before that.
+    counted: BTreeSet<usize>,
+    /// The records that are bad in other columns only.
+    bad: BTreeMap<PartitionId, u64>,
+}
+
+impl News {
+    /// Whether the running source has not counted the record; it is counted here then.
+    fn note(&mut self, bad: &BadRecord) -> bool {
+        let is_before = |until: &Offset| bad.offset < *until;
+        let is_new = self.until.get(&bad.partition).is_some_and(is_before)
+            && !bad.columns.is_empty()
+            && !bad
+                .columns
+                .iter()
+                .any(|column| self.counted.contains(column));
+        if is_new {
+            *self.bad.entry(bad.partition).or_default() += 1;
+        }
+        is_new
+    }
 }
 
 /// The thread's work: to the join, or to the reason why not.
@@ -275,12 +308,22 @@ impl CatchUp {
         let wanted = start.wanted();
         let mut sources = BTreeMap::new();
         let mut is_running = BTreeMap::new();
+        let mut news = BTreeMap::new();
         for (id, input) in &inputs.sources {
             sources.insert(
                 *id,
                 SourceState::new(input.spec.clone(), wanted[id].clone())?,
             );
             is_running.insert(*id, input.running.is_some());
+            if let Some(running) = &input.running {
+                let place = |(id, state): (&PartitionId, &PartitionState)| (*id, state.position);
+                let known = News {
+                    until: running.iter().map(place).collect(),
+                    counted: input.counted.clone(),
+                    ..News::default()
+                };
+                news.insert(*id, known);
+            }
         }
         let relations = inputs
             .snapshots
@@ -298,6 +341,7 @@ impl CatchUp {
             steps: 0,
             pending: Vec::new(),
             errors: BTreeMap::new(),
+            news,
         })
     }
 
@@ -364,6 +408,9 @@ impl CatchUp {
     /// that the broker has now where nobody runs it.
     fn read_sources(&mut self, inputs: &Inputs) -> Result<()> {
         for (id, input) in &inputs.sources {
+            if let Some(error) = another_topic(&input.spec)? {
+                return Err(error);
+            }
             let ends = ends(input)?;
             let state = self.sources.get_mut(id).expect("a source of this view");
             state.set_ceiling(match input.running {
@@ -431,8 +478,14 @@ impl CatchUp {
                 continue;
             };
             let taken = source.take(chunk, clock_micros)?;
-            let rows = taken.bad.iter().map(|bad| error_row(bad, clock_micros));
-            self.errors.entry(*id).or_default().extend(rows);
+            let mut news = self.news.get_mut(id);
+            for bad in &taken.bad {
+                // What the running source saw it has recorded itself.
+                if news.as_mut().is_none_or(|news| news.note(bad)) {
+                    let errors = self.errors.entry(*id).or_default();
+                    errors.push_back(error_row(bad, clock_micros));
+                }
+            }
             self.start.progress.rows_done.add(taken.delta.len() as u64);
             self.start
                 .progress
@@ -603,6 +656,7 @@ impl Stepper {
             spec: state.spec().clone(),
             running: self.runs(id).then(|| state.partitions.clone()),
             watermark: state.watermark(),
+            counted: state.counted().clone(),
             chunks,
             has_overflowed,
         }
@@ -723,13 +777,17 @@ impl Stepper {
         let id = catch_up.start.id;
         let epoch = self.epoch;
         let scanned: Vec<ObjectId> = catch_up.sources.keys().copied().collect();
-        let is_first = |(id, is_running): (ObjectId, bool)| (!is_running).then_some(id);
-        let first_reads: Vec<ObjectId> = catch_up
-            .is_running
-            .clone()
-            .into_iter()
-            .filter_map(is_first)
-            .collect();
+        for (id, state) in &catch_up.sources {
+            let Some(source) = self.sources.get_mut(id) else {
+                continue;
+            };
+            source.state.add_counted(state.counted());
+            for (partition, bad) in catch_up.news.get(id).into_iter().flat_map(|news| &news.bad) {
+                if let Some(partition) = source.state.partitions.get_mut(partition) {
+                    partition.bad += bad;
+                }
+            }
+        }
         let CatchUp {
             dataflow,
             store,
@@ -743,10 +801,7 @@ impl Stepper {
             change.add(id, Some(store), History::new(epoch, HISTORY_BYTES_MAX));
             change.count(id, &counts, bytes);
             for (object, rows) in errors {
-                // What the running source saw it has recorded itself.
-                if object == id || first_reads.contains(&object) {
-                    change.record_errors(object, rows);
-                }
+                change.record_errors(object, rows);
             }
             Ok(())
         })?;

@@ -17,9 +17,10 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 
 use crate::base::limits::{CHECKPOINT_BLOCK_ROWS, CHECKPOINT_MERGE_BYTES};
-use crate::base::{Epoch, EventTime, ObjectId, PartitionId, task};
+use crate::base::{Epoch, EventTime, ObjectId, Offset, PartitionId, task};
 use crate::dataflow::catch_up::Progress;
 use crate::dataflow::history::HistoryEntry;
+use crate::dataflow::published::Statistics;
 use crate::dataflow::source::PartitionState;
 use crate::dataflow::stepper::{Command, Stepper};
 use crate::error::{Error, Result};
@@ -33,6 +34,9 @@ use crate::view::Frozen;
 /// The operator number under which a view's or table's rows are kept.
 pub(super) const STORE: u32 = u32::MAX;
 
+/// The operator number under which the errors of a source or view are kept.
+pub(super) const ERRORS: u32 = u32::MAX - 1;
+
 /// What a manifest says beside the blocks.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(super) struct Meta {
@@ -44,12 +48,55 @@ pub(super) struct Meta {
     /// The epoch of each relation's last change: since then it is the same.
     #[serde(default)]
     pub changed: BTreeMap<ObjectId, Epoch>,
+    /// What views have counted.
+    #[serde(default)]
+    pub counted: BTreeMap<ObjectId, Counted>,
+}
+
+/// The counters of a view.
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub(super) struct Counted {
+    rows_late: u64,
+    rows_late_partly: u64,
+    retractions_late: u64,
+    rows_failed: u64,
+    rows_changed: u64,
+}
+
+impl Counted {
+    fn of(statistics: &Statistics) -> Counted {
+        let counts = &statistics.counts;
+        Counted {
+            rows_late: counts.rows_late,
+            rows_late_partly: counts.rows_late_partly,
+            retractions_late: counts.retractions_late,
+            rows_failed: counts.rows_failed,
+            rows_changed: statistics.rows_changed,
+        }
+    }
+
+    /// Puts the numbers back.
+    pub fn restore(self, statistics: &mut Statistics) {
+        let counts = &mut statistics.counts;
+        counts.rows_late = self.rows_late;
+        counts.rows_late_partly = self.rows_late_partly;
+        counts.retractions_late = self.retractions_late;
+        counts.rows_failed = self.rows_failed;
+        statistics.rows_changed = self.rows_changed;
+    }
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct SourceMeta {
     pub partitions: BTreeMap<PartitionId, PartitionState>,
     pub watermark: EventTime,
+    /// Where its partitions begin, those among them that were found while it was read.
+    #[serde(default)]
+    pub startup: BTreeMap<PartitionId, Offset>,
+    /// See [`crate::dataflow::SourceState::counted`].
+    #[serde(default)]
+    pub counted: BTreeSet<usize>,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -154,6 +201,11 @@ impl Checkpointer {
     pub fn is_restored(&mut self, id: ObjectId, in_history: Epoch) {
         self.known.insert(id);
         self.in_history.insert(id, in_history);
+    }
+
+    /// Says that a source's errors were read back from the newest checkpoint.
+    pub fn is_source_restored(&mut self, id: ObjectId) {
+        self.known.insert(id);
     }
 
     /// Says which epoch the state on disk is of.
@@ -303,7 +355,8 @@ impl Stepper {
         let mut histories = Vec::new();
         let mut stores = Vec::new();
         let mut scopes = BTreeMap::new();
-        for id in self.views.keys().chain(self.tables.keys()) {
+        let ids = self.views.keys().chain(self.tables.keys());
+        for id in ids.chain(self.sources.keys()) {
             let is_known = self.checkpointer.known.contains(id);
             let scope = if is_known { Scope::Changed } else { Scope::All };
             scopes.insert(*id, scope);
@@ -326,15 +379,32 @@ impl Stepper {
         let in_history = &mut self.checkpointer.in_history;
         self.published.change(|change| {
             for (id, scope) in &scopes {
-                if let Some(history) = change.history(*id) {
+                // What a source keeps is its errors.
+                if change.store(*id).is_some()
+                    && let Some(history) = change.history(*id)
+                {
                     let entry = HistoryEntry::collect(*id, history, in_history.get(id).copied());
                     in_history.insert(*id, entry.until());
                     histories.push(entry);
                 }
-                let Some(store) = change.store(*id) else {
-                    continue;
-                };
-                stores.push((*id, kind(*scope), store.freeze(*scope)));
+                if let Some(store) = change.store(*id) {
+                    stores.push((*id, kind(*scope), store.freeze(*scope)));
+                }
+                if let Some(errors) = change.errors(*id)
+                    && let Some(change) = errors.changes(*scope)?
+                {
+                    let address = Address {
+                        dataflow: *id,
+                        operator: ERRORS,
+                        shard: 0,
+                        table: change.table,
+                    };
+                    entries.push(Entry {
+                        address,
+                        kind: kind(*scope),
+                        change,
+                    });
+                }
             }
             Ok(())
         })?;
@@ -354,6 +424,8 @@ impl Stepper {
                 SourceMeta {
                     partitions,
                     watermark: source.state.watermark(),
+                    startup: source.state.spec().startup.clone(),
+                    counted: source.state.counted().clone(),
                 },
             )
         };
@@ -366,6 +438,12 @@ impl Stepper {
                 },
             )
         };
+        let (_, relations) = self.published.status();
+        let counted = relations
+            .iter()
+            .filter(|relation| self.views.contains_key(&relation.id))
+            .map(|relation| (relation.id, Counted::of(&relation.statistics)))
+            .collect();
         Meta {
             version: META_VERSION,
             clock_micros: self.clock_micros,
@@ -373,6 +451,7 @@ impl Stepper {
             views: self.views.iter().map(view).collect(),
             tables: self.tables.keys().copied().collect(),
             changed: self.published.last_changes(),
+            counted,
         }
     }
 }

@@ -232,6 +232,9 @@ impl Dataflow {
                             None => delta,
                             Some(bad) => usable(delta, bad, &scan.columns)?,
                         };
+                        if delta.is_empty() {
+                            continue;
+                        }
                         let rows = delta.rows().project(&places);
                         let mut rows = rows.map_err(crate::delta::arrow_error)?;
                         if bad.is_some() {

@@ -18,26 +18,36 @@
 //!
 //! Reading order: [`graph`] (one dataflow), `source` (how rows come in and what time it is there),
 //! `bad_rows` (who does without which), `published` (what readers see), `stepper` (the loop),
-//! `catch_up` (how a new view gets there), `checkpoint`, `history` and `recovery`.
+//! `reading` and `watch` (which sources are read, and what happens to their topics), `startup`,
+//! `catch_up` (how a new view gets there), `checkpoint`, `history`, `errors` and `recovery`.
 
 mod bad_rows;
 mod catch_up;
 mod checkpoint;
+mod errors;
 mod graph;
 mod history;
 mod idle;
 #[cfg(test)]
 mod oracle;
 mod published;
+mod reading;
 mod recovery;
 mod source;
+mod startup;
 mod stepper;
+#[cfg(test)]
+mod topic_tests;
+mod watch;
 mod writes;
 
 pub use bad_rows::{BadCells, tightened, usable};
 pub use catch_up::Progress;
+pub use errors::ErrorRow;
 pub use graph::{CollectionDelta, Dataflow, DataflowOutput, StateChange};
-pub use published::{CollectionStatus, ErrorRow, Published, Statistics};
+pub use published::{CollectionStatus, Published, Statistics};
 pub use recovery::{Objects, RecoveredView};
 pub use source::{PartitionState, SourceSpec, SourceState, SourceStatus, Taken};
+pub use startup::{Phase, Startup};
 pub use stepper::{Command, NewView, Runtime, RuntimeOptions, TableSpec, Write};
+pub use watch::{Sight, another_topic};

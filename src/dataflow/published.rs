@@ -5,17 +5,17 @@
 //! and
 //! let go; nobody computes under the lock.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use arrow::array::{ArrayRef, RecordBatch};
 use tokio::sync::watch;
 
-use crate::base::limits::ERROR_ROWS_MAX;
 use crate::base::{Epoch, ObjectId};
+use crate::dataflow::errors::{ErrorLog, ErrorRow};
 use crate::delta::DeltaBatch;
 use crate::error::{Error, Result, SqlState};
-use crate::operator::{Counts, RowError};
+use crate::operator::Counts;
 use crate::view::{ChangeSet, History, Snapshot, Store};
 
 /// The published state of all relations.
@@ -39,7 +39,7 @@ struct Collection {
     history: History,
     failure: Option<Error>,
     statistics: Statistics,
-    errors: VecDeque<ErrorRow>,
+    errors: ErrorLog,
 }
 
 /// Numbers that the system relations show of a relation.
@@ -49,30 +49,6 @@ pub struct Statistics {
     /// Rows of change, insertions and removals.
     pub rows_changed: u64,
     pub state_bytes: usize,
-    pub errors_dropped: u64,
-}
-
-/// A record or row that was left out, as the errors relation shows it.
-#[derive(Clone, Debug)]
-pub struct ErrorRow {
-    pub at_micros: i64,
-    pub partition: Option<u32>,
-    pub offset: Option<u64>,
-    pub reason: String,
-    pub row: String,
-}
-
-impl ErrorRow {
-    /// A row that an expression of a view failed on.
-    pub fn of_row(error: RowError, at_micros: i64) -> ErrorRow {
-        ErrorRow {
-            at_micros,
-            partition: None,
-            offset: None,
-            reason: error.reason,
-            row: error.row,
-        }
-    }
 }
 
 /// One relation's state for the system relations.
@@ -193,7 +169,7 @@ impl Published {
             .collections
             .get(&id)
             .map_or_else(Vec::new, |collection| {
-                collection.errors.iter().cloned().collect()
+                collection.errors.rows().cloned().collect()
             })
     }
 
@@ -258,7 +234,7 @@ impl Change<'_> {
             history,
             failure: None,
             statistics: Statistics::default(),
-            errors: VecDeque::new(),
+            errors: ErrorLog::default(),
         };
         self.0.collections.insert(id, collection);
     }
@@ -289,16 +265,22 @@ impl Change<'_> {
     }
 
     pub fn record_errors(&mut self, id: ObjectId, rows: impl IntoIterator<Item = ErrorRow>) {
-        let Some(collection) = self.0.collections.get_mut(&id) else {
-            return;
-        };
-        for row in rows {
-            if collection.errors.len() >= ERROR_ROWS_MAX {
-                collection.errors.pop_front();
-                collection.statistics.errors_dropped += 1;
+        if let Some(collection) = self.0.collections.get_mut(&id) {
+            for row in rows {
+                // A record is told of once.
+                let _is_new = collection.errors.push(row);
             }
-            collection.errors.push_back(row);
         }
+    }
+
+    /// The errors of a relation.
+    pub fn errors(&mut self, id: ObjectId) -> Option<&mut ErrorLog> {
+        Some(&mut self.0.collections.get_mut(&id)?.errors)
+    }
+
+    /// The numbers that a relation has counted.
+    pub fn statistics(&mut self, id: ObjectId) -> Option<&mut Statistics> {
+        Some(&mut self.0.collections.get_mut(&id)?.statistics)
     }
 
     pub fn fail(&mut self, id: ObjectId, cause: Error) {

@@ -7,11 +7,13 @@
 //! ```
 //!
 //! There is no other path: a server that was stopped in order starts the same way. A run that reads
-//! back with another checksum is an error that names it.
+//! back with other rows or another checksum is an error that names it; so is a topic that is not
+//! the one that was read. A broker that is away is waited for.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::sync::mpsc::SyncSender;
+use std::time::{Duration, Instant};
 
 use arrow::datatypes::SchemaRef;
 
@@ -19,12 +21,17 @@ use crate::base::limits::{HISTORY_BYTES_MAX, READER_POLL, REPLAY_STALL};
 use crate::base::{Epoch, ObjectId, Offset, PartitionId};
 use crate::connector::{Chunk, Polled, ReadRange, Reader};
 use crate::dataflow::catch_up::Progress;
-use crate::dataflow::checkpoint::{Checkpointer, META_VERSION, Meta, STORE, ViewMeta, fingerprint};
+use crate::dataflow::checkpoint::{
+    Checkpointer, ERRORS, META_VERSION, Meta, STORE, ViewMeta, fingerprint,
+};
+use crate::dataflow::errors::ErrorLog;
 use crate::dataflow::graph::{Dataflow, StateChange};
 use crate::dataflow::history;
 use crate::dataflow::published::Published;
-use crate::dataflow::source::SourceSpec;
+use crate::dataflow::source::{SourceSpec, SourceState};
+use crate::dataflow::startup::{Phase, Startup};
 use crate::dataflow::stepper::{Command, Cut, NewView, RuntimeOptions, Stepper, TableSpec, Write};
+use crate::dataflow::watch::{Watch, another_topic};
 use crate::dataflow::writes::decode_delta;
 use crate::error::{Error, Result, SqlState};
 use crate::operator::TableChange;
@@ -56,7 +63,9 @@ pub(super) fn recover(
     options: RuntimeOptions,
     objects: Objects,
     commands: SyncSender<Command>,
+    startup: &Startup,
 ) -> Result<Stepper> {
+    startup.set(Phase::Recovering);
     let (checkpoints, manifest) = CheckpointStore::open(directory.checkpoints())?;
     let epoch = manifest
         .as_ref()
@@ -76,12 +85,14 @@ pub(super) fn recover(
         .map(meta_of)
         .transpose()?
         .unwrap_or_default();
+    let watch = Watch::start(commands.clone());
     let mut stepper = Stepper {
         options,
         commands,
         published: Arc::new(Published::new(epoch)),
         journal,
         checkpointer,
+        watch,
         sources: BTreeMap::new(),
         tables: BTreeMap::new(),
         views: BTreeMap::new(),
@@ -99,7 +110,7 @@ pub(super) fn recover(
         meta,
     };
     let missing = stepper.restore(objects, &state)?;
-    stepper.replay(records)?;
+    stepper.replay(records, startup)?;
     stepper.take_orphans()?;
     for view in missing {
         let RecoveredView {
@@ -123,15 +134,13 @@ pub(super) fn recover(
         });
     }
     let ids: Vec<ObjectId> = stepper.sources.keys().copied().collect();
-    for id in ids
-        .into_iter()
-        .filter(|id| stepper.is_read(*id))
-        .collect::<Vec<_>>()
-    {
-        if let Err(error) = stepper.start_reader(id) {
-            tracing::error!(source = id.0, %error, "a source cannot be read");
+    for id in ids {
+        if stepper.is_read(id) {
+            stepper.try_to_read(id);
         }
     }
+    // A source whose views have all failed begins anew with its next view.
+    stepper.stop_unread_sources();
     Ok(stepper)
 }
 
@@ -192,9 +201,16 @@ impl Stepper {
             if let (Some(meta), Some(source)) =
                 (state.meta.sources.get(&id), self.sources.get_mut(&id))
             {
+                for (partition, from) in &meta.startup {
+                    source.state.add_partition(*partition, *from);
+                }
                 source
                     .state
                     .restore(meta.partitions.clone(), meta.watermark);
+                source.state.add_counted(&meta.counted);
+                let errors = state.load(id)?.into_iter().map(|(_, change)| change);
+                self.restore_errors(id, ErrorLog::restored(errors)?);
+                self.checkpointer.is_source_restored(id);
             }
         }
         for table in objects.tables {
@@ -225,7 +241,10 @@ impl Stepper {
             }
         }
         self.checkpointer.keep_histories()?;
-        let is_gone = |id: &ObjectId| !self.views.contains_key(id) && !self.tables.contains_key(id);
+        let is_gone = |id: &ObjectId| {
+            let (views, tables) = (&self.views, &self.tables);
+            !views.contains_key(id) && !tables.contains_key(id) && !self.sources.contains_key(id)
+        };
         let manifest = state.manifest.as_ref();
         let addresses = manifest.iter().flat_map(|manifest| manifest.addresses());
         let gone: BTreeSet<ObjectId> = addresses
@@ -247,10 +266,11 @@ impl Stepper {
     fn restore_view(&mut self, view: &RecoveredView, meta: &ViewMeta, state: &State) -> Result<()> {
         let mut dataflow = Dataflow::new(view.plan.clone(), meta.shards)?;
         let mut store = Store::new(view.plan.schema.clone(), view.plan.identity())?;
-        let mut rows = Vec::new();
+        let (mut rows, mut errors) = (Vec::new(), Vec::new());
         for (address, change) in state.load(view.id)? {
             match address.operator {
                 STORE => rows.push(change),
+                ERRORS => errors.push(change),
                 operator => {
                     dataflow.restore(StateChange {
                         operator,
@@ -265,6 +285,15 @@ impl Stepper {
         self.views.insert(view.id, dataflow);
         let history = self.restore_history(view.id, &view.plan.schema, state)?;
         self.publish_collection(view.id, Some(store), history);
+        self.restore_errors(view.id, ErrorLog::restored(errors)?);
+        if let Some(counted) = state.meta.counted.get(&view.id) {
+            self.published.change(|change| {
+                if let Some(statistics) = change.statistics(view.id) {
+                    counted.restore(statistics);
+                }
+                Ok(())
+            })?;
+        }
         Ok(())
     }
 
@@ -282,8 +311,18 @@ impl Stepper {
         Ok(history)
     }
 
+    fn restore_errors(&self, id: ObjectId, log: ErrorLog) {
+        let restored = self.published.change(|change| {
+            if let Some(errors) = change.errors(id) {
+                *errors = log;
+            }
+            Ok(())
+        });
+        restored.expect("putting errors back cannot fail");
+    }
+
     /// Takes the journal's steps again, exactly.
-    fn replay(&mut self, records: Vec<JournalRecord>) -> Result<()> {
+    fn replay(&mut self, records: Vec<JournalRecord>, startup: &Startup) -> Result<()> {
         let steps: Vec<StepRecord> = records
             .into_iter()
             .filter_map(|record| match record {
@@ -295,10 +334,10 @@ impl Stepper {
             return Ok(());
         }
         tracing::info!(steps = steps.len(), "the journal is replayed");
-        let mut readers = self.replay_readers(&steps)?;
+        let mut readers = self.replay_readers(&steps, startup)?;
         for step in steps {
             let epoch = step.epoch;
-            let cut = self.replay_cut(step, &mut readers)?;
+            let cut = self.replay_cut(step, &mut readers, startup)?;
             let changes = self.compute(cut)?;
             self.publish(epoch, changes)?;
         }
@@ -306,7 +345,11 @@ impl Stepper {
     }
 
     /// A reader for each source that the steps read, which ends a chunk wherever a step did.
-    fn replay_readers(&self, steps: &[StepRecord]) -> Result<BTreeMap<ObjectId, Replay>> {
+    fn replay_readers(
+        &mut self,
+        steps: &[StepRecord],
+        startup: &Startup,
+    ) -> Result<BTreeMap<ObjectId, Replay>> {
         let mut ranges: BTreeMap<ObjectId, BTreeMap<PartitionId, ReadRange>> = BTreeMap::new();
         for run in steps.iter().flat_map(|step| &step.runs) {
             if !self.is_replayed(run.source) {
@@ -325,25 +368,23 @@ impl Stepper {
             range.boundaries.push_back(run.to);
             range.until = Some(run.to);
         }
-        ranges
-            .into_iter()
-            .map(|(id, ranges)| {
-                let state = &self.sources[&id].state;
-                let reader = state
-                    .spec()
-                    .connector
-                    .reader(ranges.into_values().collect(), &state.decoded())?;
-                let name = state.spec().name.clone();
-                Ok((
-                    id,
-                    Replay {
-                        reader,
-                        chunks: BTreeMap::new(),
-                        name,
-                    },
-                ))
-            })
-            .collect()
+        let mut readers = BTreeMap::new();
+        for (id, ranges) in ranges {
+            let state = &self.sources[&id].state;
+            let ranges: Vec<ReadRange> = ranges.into_values().collect();
+            match Replay::open(state, ranges, startup) {
+                Ok(replay) => drop(readers.insert(id, replay)),
+                Err(error) => self.cannot_replay(id, &error, startup)?,
+            }
+        }
+        Ok(readers)
+    }
+
+    /// Views over a source that cannot be read again fail; the others go on.
+    fn cannot_replay(&mut self, id: ObjectId, error: &Error, startup: &Startup) -> Result<()> {
+        startup.check()?;
+        tracing::error!(source = id.0, %error, "a source cannot be replayed");
+        self.fail_readers(id, error)
     }
 
     /// Whether a source's runs are read again: not if nothing that runs would see them.
@@ -357,19 +398,18 @@ impl Stepper {
         &mut self,
         step: StepRecord,
         readers: &mut BTreeMap<ObjectId, Replay>,
+        startup: &Startup,
     ) -> Result<Cut> {
         let mut chunks = Vec::new();
         for run in &step.runs {
             let Some(replay) = readers.get_mut(&run.source) else {
                 continue;
             };
-            match replay.read(run) {
+            match replay.read(run, startup) {
                 Ok(read) => chunks.extend(read.into_iter().map(|chunk| (run.source, chunk))),
                 Err(error) => {
-                    // The others go on; who reads this source says why it does not.
-                    tracing::error!(source = run.source.0, %error, "a source cannot be replayed");
                     readers.remove(&run.source);
-                    self.fail_readers(run.source, &error)?;
+                    self.cannot_replay(run.source, &error, startup)?;
                 }
             }
         }
@@ -462,18 +502,43 @@ impl Stepper {
 
 /// A source read again.
 struct Replay {
+    spec: SourceSpec,
     reader: Box<dyn Reader>,
     /// Read ahead of the step, by partition.
     chunks: BTreeMap<PartitionId, VecDeque<Chunk>>,
-    name: String,
 }
 
 impl Replay {
+    /// A reader over the ranges, once the broker has been asked and has the same topic.
+    fn open(state: &SourceState, ranges: Vec<ReadRange>, startup: &Startup) -> Result<Replay> {
+        let spec = state.spec().clone();
+        let begun = Instant::now();
+        loop {
+            let error = match another_topic(&spec) {
+                Ok(None) => break,
+                Ok(Some(error)) => return Err(error),
+                Err(error) => error,
+            };
+            // A broker that has just come up may not know its topics yet.
+            if !error.is_retryable() && begun.elapsed() > REPLAY_STALL {
+                return Err(error);
+            }
+            startup.wait(what(&spec, &error))?;
+        }
+        startup.set(Phase::Recovering);
+        let reader = spec.connector.reader(ranges, &state.decoded())?;
+        Ok(Replay {
+            spec,
+            reader,
+            chunks: BTreeMap::new(),
+        })
+    }
+
     /// The chunks of a run, which together cover it exactly.
-    fn read(&mut self, run: &Run) -> Result<Vec<Chunk>> {
+    fn read(&mut self, run: &Run, startup: &Startup) -> Result<Vec<Chunk>> {
         let mut chunks = Vec::new();
         let mut at: Offset = run.from;
-        let mut waited = std::time::Duration::ZERO;
+        let mut waited = Duration::ZERO;
         while at < run.to {
             if let Some(chunk) = self.chunks.entry(run.partition).or_default().pop_front() {
                 at = chunk.to;
@@ -482,32 +547,46 @@ impl Replay {
             }
             match self.reader.poll(READER_POLL) {
                 Ok(Polled::Chunk(chunk)) => {
-                    waited = std::time::Duration::ZERO;
-                    self.chunks
-                        .entry(chunk.partition)
-                        .or_default()
-                        .push_back(chunk);
+                    waited = Duration::ZERO;
+                    startup.set(Phase::Recovering);
+                    let queue = self.chunks.entry(chunk.partition).or_default();
+                    queue.push_back(chunk);
                 }
                 Ok(_) => waited += READER_POLL,
                 Err(error) if error.is_retryable() => {
-                    tracing::warn!(source = self.name, %error, "replay waits for the source");
+                    waited = Duration::ZERO;
+                    startup.wait(what(&self.spec, &error))?;
                 }
                 Err(error) => {
-                    return Err(error.context(format!("replaying source \"{}\"", self.name)));
+                    let context = format!("replaying source \"{}\"", self.spec.name);
+                    return Err(error.context(context));
                 }
             }
+            startup.check()?;
             if waited > REPLAY_STALL {
-                return Err(self.differs(run, "its rows are not there any more"));
+                match self.spec.connector.bounds(&[run.partition]) {
+                    Err(error) if error.is_retryable() => {
+                        waited = Duration::ZERO;
+                        startup.wait(what(&self.spec, &error))?;
+                    }
+                    _ => return Err(self.differs(run, "its rows are not there any more")),
+                }
             }
         }
-        let rows: u64 = chunks
-            .iter()
-            .map(|chunk| chunk.rows.num_rows() as u64)
-            .sum();
-        if at != run.to || rows != run.rows {
+        self.compare(run, at, &chunks)?;
+        Ok(chunks)
+    }
+
+    /// Holds what was read against what the journal says of the first time.
+    fn compare(&self, run: &Run, at: Offset, chunks: &[Chunk]) -> Result<()> {
+        let rows = chunks.iter().map(|chunk| chunk.rows.num_rows() as u64);
+        if at != run.to || rows.sum::<u64>() != run.rows {
             return Err(self.differs(run, "it has other rows"));
         }
-        Ok(chunks)
+        match u64::from(Chunk::checksum_of(chunks)) == run.checksum {
+            true => Ok(()),
+            false => Err(self.differs(run, "its rows have another content")),
+        }
     }
 
     fn differs(&self, run: &Run, how: &str) -> Error {
@@ -515,9 +594,14 @@ impl Replay {
             SqlState::DATA_CORRUPTED,
             format!(
                 "source \"{}\" does not read back as it did: partition {}, offsets {} to {}: {how}",
-                self.name, run.partition, run.from, run.to
+                self.spec.name, run.partition, run.from, run.to
             ),
         )
         .hint("compaction, retention or a new topic of the same name can be the cause")
     }
+}
+
+/// What is waited for, for a client that wants to be served.
+fn what(spec: &SourceSpec, error: &Error) -> String {
+    format!("source \"{}\": {}", spec.name, error.message())
 }

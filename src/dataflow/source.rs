@@ -11,7 +11,7 @@
 //!   run of p0   10:00:09   10:00:01   10:00:09        10:00:01
 //! ```
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
@@ -26,6 +26,7 @@ use crate::base::limits::{READER_POLL, READER_RETRY, SOURCE_QUEUE_BYTES_MAX};
 use crate::base::{EventTime, ObjectId, Offset, PartitionId, task};
 use crate::connector::{BadRecord, Chunk, Polled, ReadRange, SourceConnector};
 use crate::dataflow::bad_rows::{BadCells, Cells, merged, nullable, record_of, records, without};
+use crate::dataflow::errors::ErrorRow;
 use crate::delta::{DeltaBatch, Weights};
 use crate::error::{Error, Result};
 use crate::operator::Bounds;
@@ -52,6 +53,10 @@ pub struct SourceSpec {
     pub is_embedded: bool,
     /// The connector's name in CREATE SOURCE.
     pub connector_name: &'static str,
+    /// What tells its topic from a later one of the same name, as it was at CREATE SOURCE.
+    pub identity: Option<String>,
+    /// Microseconds between two looks for new partitions; 0 = they are not looked for.
+    pub watch_interval_micros: i64,
 }
 
 impl std::fmt::Debug for SourceSpec {
@@ -113,6 +118,9 @@ pub struct SourceState {
     time_inputs: Vec<usize>,
     pub partitions: BTreeMap<PartitionId, PartitionState>,
     watermark: EventTime,
+    /// The columns whose bad values are counted for all that has been read: what a view that
+    /// catches up finds in others is news.
+    counted: BTreeSet<usize>,
     /// The watermark does not pass this: that of the running source while a view catches up on it.
     ceiling: EventTime,
 }
@@ -126,6 +134,12 @@ pub struct PartitionState {
     /// Wall clock of the last row, microseconds.
     pub row_at_micros: i64,
     pub rows: u64,
+    /// Records that something was wrong with, whether they were rows or not.
+    #[serde(default)]
+    pub bad: u64,
+    /// Records that carried nothing to decode.
+    #[serde(default)]
+    pub skipped: u64,
 }
 
 impl PartitionState {
@@ -137,6 +151,8 @@ impl PartitionState {
             is_idle: false,
             row_at_micros: 0,
             rows: 0,
+            bad: 0,
+            skipped: 0,
         }
     }
 }
@@ -181,10 +197,12 @@ impl SourceState {
             wanted: Vec::new(),
             partitions: spec.unread(),
             watermark: EventTime::MIN,
+            counted: BTreeSet::new(),
             ceiling: EventTime::MAX,
             spec,
         };
         state.want(wanted)?;
+        state.counted = state.made();
         Ok(state)
     }
 
@@ -261,7 +279,24 @@ impl SourceState {
             .transpose()?;
         self.watermark_expr = time;
         self.wanted = wanted;
+        let made = self.made();
+        self.counted.retain(|column| made.contains(column));
         Ok(())
+    }
+
+    /// The columns that are decoded or computed.
+    fn made(&self) -> BTreeSet<usize> {
+        let decoded = self.decoded().into_iter();
+        decoded.chain(self.wanted.iter().copied()).collect()
+    }
+
+    pub fn counted(&self) -> &BTreeSet<usize> {
+        &self.counted
+    }
+
+    /// Bad values of these columns, too, are counted for all that has been read.
+    pub fn add_counted(&mut self, columns: &BTreeSet<usize>) {
+        self.counted.extend(columns);
     }
 
     /// Puts back positions and watermarks. Partitions of the source that are not among them have
@@ -274,6 +309,14 @@ impl SourceState {
         self.partitions = self.spec.unread();
         self.partitions.extend(partitions);
         self.watermark = watermark;
+    }
+
+    /// Takes in a partition that was added to the topic. It holds the watermark back, which stays
+    /// where it is, until it has a row or is known to be empty.
+    pub fn add_partition(&mut self, partition: PartitionId, from: Offset) {
+        self.spec.startup.entry(partition).or_insert(from);
+        let new = || PartitionState::at(from);
+        self.partitions.entry(partition).or_insert_with(new);
     }
 
     /// Forgets everything that was read.
@@ -321,6 +364,8 @@ impl SourceState {
             .or_insert_with(|| PartitionState::at(Offset::default()));
         state.position = chunk.to;
         state.rows += chunk.rows.num_rows() as u64;
+        state.bad += bad.len() as u64;
+        state.skipped += chunk.skipped;
         if chunk.rows.num_rows() > 0 || !chunk.bad.is_empty() {
             state.row_at_micros = clock_micros;
         }
@@ -680,8 +725,8 @@ pub(super) fn size(chunk: &Chunk) -> usize {
 }
 
 /// A bad record as the errors relation keeps it.
-pub fn error_row(bad: &BadRecord, at_micros: i64) -> crate::dataflow::published::ErrorRow {
-    crate::dataflow::published::ErrorRow {
+pub fn error_row(bad: &BadRecord, at_micros: i64) -> ErrorRow {
+    ErrorRow {
         at_micros,
         partition: Some(bad.partition.0),
         offset: Some(bad.offset.0),

@@ -24,14 +24,18 @@ use crate::base::limits::{
     CATCH_UP_TEE_BYTES_MAX, COMMANDS_MAX, HISTORY_BYTES_MAX, STEP_BYTES_MAX, STEP_ROWS_MAX,
     STEP_ROWS_MIN, STEP_TIME_MAX,
 };
-use crate::base::{Clock, Epoch, ObjectId, PartitionId, task};
+use crate::base::{Clock, Epoch, ObjectId, Offset, PartitionId, task};
 use crate::connector::Chunk;
 use crate::dataflow::catch_up::{CatchUp, CatchUpStart, Inputs, Progress};
 use crate::dataflow::checkpoint::Checkpointer;
+use crate::dataflow::errors::ErrorRow;
 use crate::dataflow::graph::{CollectionDelta, Dataflow, DataflowOutput};
 use crate::dataflow::idle::{idle_deadline, idle_partitions};
-use crate::dataflow::published::{ErrorRow, Published};
+use crate::dataflow::published::Published;
+use crate::dataflow::recovery::recover;
 use crate::dataflow::source::{ReaderThread, SourceSpec, SourceState, SourceStatus, error_row};
+use crate::dataflow::startup::Startup;
+use crate::dataflow::watch::{Sight, Watch};
 use crate::dataflow::writes::{Staged, wait};
 use crate::delta::DeltaBatch;
 use crate::error::{Error, Result, SqlState};
@@ -92,6 +96,11 @@ pub enum Command {
     Checkpoint {
         done: oneshot::Sender<Result<Epoch>>,
     },
+    /// From the watch: how a source's topic is.
+    Seen {
+        source: ObjectId,
+        sight: Sight,
+    },
     /// A reader has something.
     Wake,
     Shutdown,
@@ -139,15 +148,16 @@ pub struct Runtime {
 
 impl Runtime {
     /// Recovers what the data directory holds of the given objects and starts stepping. Views whose
-    /// state is not there are built anew.
+    /// state is not there are built anew. Blocks, also for as long as a broker that the journal
+    /// needs is away; `startup` says so and ends it.
     pub fn start(
         directory: &DataDirectory,
         options: RuntimeOptions,
         objects: crate::dataflow::recovery::Objects,
+        startup: &Startup,
     ) -> Result<Runtime> {
         let (sender, receiver) = sync_channel(COMMANDS_MAX);
-        let stepper =
-            crate::dataflow::recovery::recover(directory, options, objects, sender.clone())?;
+        let stepper = recover(directory, options, objects, sender.clone(), startup)?;
         let published = stepper.published.clone();
         let thread = task::spawn("stepper", move || {
             let run = AssertUnwindSafe(|| stepper.run(&receiver));
@@ -207,6 +217,19 @@ pub(super) struct Source {
     pub logs: Vec<LogWriter>,
     /// Chunks kept for views that are catching up.
     pub tees: BTreeMap<ObjectId, Tee>,
+    pub topic: Topic,
+    /// Partitions that the next step takes in, with where they begin.
+    pub found: Vec<(PartitionId, Offset)>,
+}
+
+/// What is known of a source's topic.
+pub(super) enum Topic {
+    /// Not yet whether it is the one that the source was made for: it is not read.
+    Unseen(Option<Error>),
+    /// It was when it was last seen.
+    Same,
+    /// It is another one: it is not read any more.
+    Another(Error),
 }
 
 /// The chunks taken since a view began to catch up, for it to take over.
@@ -224,6 +247,7 @@ pub(super) struct Stepper {
     pub published: Arc<Published>,
     pub journal: Journal,
     pub checkpointer: Checkpointer,
+    pub watch: Watch,
     pub sources: BTreeMap<ObjectId, Source>,
     pub tables: BTreeMap<ObjectId, TableSpec>,
     pub views: BTreeMap<ObjectId, Dataflow>,
@@ -345,6 +369,7 @@ impl Stepper {
                 }
             }
             Command::Checkpoint { done } => self.checkpointer.request(done),
+            Command::Seen { source, sight } => self.see(source, sight),
             Command::Wake => {}
             Command::Shutdown => self.is_ended = true,
         }
@@ -360,6 +385,8 @@ impl Stepper {
                     reader: None,
                     logs,
                     tees: BTreeMap::new(),
+                    topic: Topic::Unseen(None),
+                    found: Vec::new(),
                 };
                 self.sources.insert(id, source);
                 self.publish_collection(id, None, self.no_history());
@@ -424,6 +451,7 @@ impl Stepper {
         self.views.remove(&id);
         self.tables.remove(&id);
         self.sources.remove(&id);
+        self.watch.remove(id);
         self.checkpointer.forget(id);
         let _ = self.published.change(|change| {
             change.remove(id);
@@ -452,83 +480,12 @@ impl Stepper {
     }
 
     /// Whether a running view reads the source, or one that will.
-    fn is_needed(&self, source: ObjectId) -> bool {
+    pub(super) fn is_needed(&self, source: ObjectId) -> bool {
         self.is_read(source)
             || self
                 .catching_up
                 .values()
                 .any(|pins| pins.wanted.contains_key(&source))
-    }
-
-    pub(super) fn stop_unread_sources(&mut self) {
-        let ids: Vec<ObjectId> = self.sources.keys().copied().collect();
-        for id in ids {
-            if self.is_needed(id) {
-                continue;
-            }
-            let source = self.sources.get_mut(&id).expect("just listed");
-            source.reader = None;
-            if !source.state.spec().is_embedded && source.is_running {
-                // The next view begins where CREATE SOURCE said.
-                source.is_running = false;
-                source.state.reset();
-            }
-        }
-    }
-
-    /// Starts, or starts anew with more columns, the reader of a source that a view reads.
-    pub(super) fn start_reader(&mut self, id: ObjectId) -> Result<()> {
-        let wanted = self.wanted(id);
-        let commands = self.commands.clone();
-        let Some(source) = self.sources.get_mut(&id) else {
-            return Ok(());
-        };
-        let has_columns = source.reader.is_some() || source.state.spec().is_embedded;
-        if has_columns
-            && wanted
-                .iter()
-                .all(|column| source.state.wanted().contains(column))
-        {
-            return Ok(());
-        }
-        source.state.want(wanted)?;
-        if source.state.spec().is_embedded {
-            return Ok(());
-        }
-        source.reader = None;
-        let partitions: Vec<PartitionId> = source.state.partitions.keys().copied().collect();
-        let ranges = source.state.ranges(&partitions);
-        let wake = Arc::new(move || {
-            // A full queue wakes the stepper all the same.
-            let _ = commands.try_send(Command::Wake);
-        });
-        let decoded = source.state.decoded();
-        source.is_running = true;
-        source.reader = Some(ReaderThread::start(
-            source.state.spec(),
-            ranges,
-            &decoded,
-            wake,
-        )?);
-        Ok(())
-    }
-
-    fn source_status(&self) -> Vec<SourceStatus> {
-        let status = |(id, source): (&ObjectId, &Source)| SourceStatus {
-            id: *id,
-            connector: source.state.spec().connector_name,
-            watermark: source.state.watermark(),
-            partitions: source.state.partitions.clone(),
-            error: source
-                .reader
-                .as_ref()
-                .and_then(|reader| match reader.error() {
-                    Ok(error) => error,
-                    Err(error) => Some(error),
-                }),
-            queued_bytes: source.reader.as_ref().map_or(0, ReaderThread::queued_bytes),
-        };
-        self.sources.iter().map(status).collect()
     }
 
     fn has_work(&self) -> bool {
@@ -537,6 +494,7 @@ impl Stepper {
             || self.is_step_due
             || self.sources.values().any(|source| {
                 source.reader.as_ref().is_some_and(ReaderThread::is_filled)
+                    || !source.found.is_empty()
                     || !idle_partitions(source, now).is_empty()
             })
             || self.views.values().any(|view| view.is_waiting(now))
@@ -585,7 +543,11 @@ impl Stepper {
                 .for_each(|done| drop(done.send(Ok(epoch))));
             return Ok(());
         }
+        let grown = cut.found();
         let epoch = self.commit(cut)?;
+        for source in grown {
+            self.read_anew(source);
+        }
         for done in answers {
             let _ = done.send(Ok(epoch));
         }
@@ -639,7 +601,14 @@ impl Stepper {
             .filter(|source| source.reader.is_some())
             .count()
             .max(1);
-        for (id, source) in &self.sources {
+        for (id, source) in &mut self.sources {
+            let found = source.found.drain(..);
+            cut.events
+                .extend(found.map(|(partition, from)| Event::Found {
+                    source: *id,
+                    partition,
+                    from,
+                }));
             for partition in idle_partitions(source, clock_micros) {
                 cut.events.push(Event::Idle {
                     source: *id,
@@ -662,13 +631,7 @@ impl Stepper {
         self.clock_micros = cut.clock_micros;
         let mut changes = Changes::default();
         for event in &cut.events {
-            let (source, partition, is_idle) = match *event {
-                Event::Idle { source, partition } => (source, partition, true),
-                Event::Active { source, partition } => (source, partition, false),
-            };
-            if let Some(source) = self.sources.get_mut(&source) {
-                source.state.set_idle(partition, is_idle);
-            }
+            self.take_event(event);
         }
         let mut inputs = self.take_chunks(&cut, &mut changes)?;
         self.take_writes(cut.writes, &mut inputs, &mut changes)?;
@@ -677,6 +640,28 @@ impl Stepper {
             self.step_view(id, cut.epoch, cut.clock_micros, &mut inputs, &mut changes);
         }
         Ok(changes)
+    }
+
+    fn take_event(&mut self, event: &Event) {
+        let id = match event {
+            Event::Idle { source, .. }
+            | Event::Active { source, .. }
+            | Event::Found { source, .. } => source,
+        };
+        // A source that was dropped in the meantime has no time.
+        let Some(source) = self.sources.get_mut(id) else {
+            return;
+        };
+        match *event {
+            Event::Idle { partition, .. } => source.state.set_idle(partition, true),
+            Event::Active { partition, .. } => source.state.set_idle(partition, false),
+            Event::Found {
+                partition, from, ..
+            } => {
+                source.state.add_partition(partition, from);
+                self.watch.knows(*id, partition);
+            }
+        }
     }
 
     fn take_chunks(
@@ -848,6 +833,15 @@ impl Tee {
 }
 
 impl Cut {
+    /// The sources that get partitions.
+    fn found(&self) -> BTreeSet<ObjectId> {
+        let found = self.events.iter().filter_map(|event| match event {
+            Event::Found { source, .. } => Some(*source),
+            Event::Idle { .. } | Event::Active { .. } => None,
+        });
+        found.collect()
+    }
+
     fn is_empty(&self) -> bool {
         self.events.is_empty() && self.chunks.is_empty() && self.writes.is_empty()
     }

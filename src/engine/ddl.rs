@@ -78,6 +78,7 @@ impl Session {
             definition.startup = partitions.into_iter().zip(offsets).collect();
             definition.identity = spec.connector.identity()?;
             spec.startup = definition.startup.clone();
+            spec.identity.clone_from(&definition.identity);
             let object = Object {
                 definition,
                 ..defined.object

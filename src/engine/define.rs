@@ -328,6 +328,8 @@ fn source(
         idle_timeout_micros: config.idle_timeout_micros,
         is_embedded: config.is_embedded(),
         connector_name: config.kind.name(),
+        identity: definition.identity.clone(),
+        watch_interval_micros: config.watch_interval_micros,
     };
     let object = Object {
         definition,

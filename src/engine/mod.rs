@@ -21,6 +21,7 @@ mod build;
 mod cursor;
 mod ddl;
 mod define;
+mod entrance;
 mod query;
 mod response;
 mod server;
@@ -33,6 +34,7 @@ mod tables;
 mod transaction;
 mod write;
 
+pub use entrance::Entrance;
 pub use response::{
     BatchStream, Cancel, CopyFormat, CopyWriter, Notice, Response, RowsTag, Severity,
 };

@@ -15,7 +15,7 @@ use crate::base::{Clock, Epoch, EventTime, ObjectId};
 use crate::catalog::{Catalog, Definition, Object, ObjectKind};
 use crate::dataflow::{
     Command, Objects, Progress, Published, RecoveredView, Runtime, RuntimeOptions, SourceSpec,
-    SourceStatus,
+    SourceStatus, Startup,
 };
 use crate::engine::define;
 use crate::engine::response::Notice;
@@ -31,6 +31,8 @@ pub struct EngineOptions {
     pub workers: usize,
     pub checkpoint_interval_micros: i64,
     pub clock: Clock,
+    /// Told what the start is at; ends it.
+    pub startup: Arc<Startup>,
 }
 
 /// The engine that sessions speak to; cheap to clone.
@@ -91,7 +93,7 @@ impl Engine {
             clock: options.clock.clone(),
             checkpoint_interval_micros: options.checkpoint_interval_micros,
         };
-        let runtime = Runtime::start(&directory, runtime_options, objects)?;
+        let runtime = Runtime::start(&directory, runtime_options, objects, &options.startup)?;
         let (_, running) = runtime.published().status();
         progress.retain(|id, _| running.iter().all(|relation| relation.id != *id));
         Ok(Engine(Arc::new(Shared {

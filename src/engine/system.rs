@@ -184,6 +184,8 @@ fn source_rows(catalog: &Catalog, sources: &[SourceStatus]) -> Vec<SourceRow> {
                 state: shown.to_string(),
                 position: state.position.0,
                 rows_in: state.rows,
+                records_bad: state.bad,
+                records_skipped: state.skipped,
                 last_error: status
                     .error
                     .as_ref()

@@ -23,7 +23,7 @@ use crate::base::limits::{CHUNK_ROWS_MAX, READER_POLL};
 use crate::base::{Epoch, ObjectId};
 use crate::catalog::{Object, ObjectKind};
 use crate::connector::{Polled, ReadRange};
-use crate::dataflow::{Published, SourceSpec, tightened, usable};
+use crate::dataflow::{Published, SourceSpec, another_topic, tightened, usable};
 use crate::delta::{DeltaBatch, concat, consolidate};
 use crate::error::{Error, Result};
 use crate::view::{Identity, Snapshot};
@@ -382,6 +382,9 @@ fn read_source(
     limit: Option<usize>,
     send: &dyn Fn(RecordBatch) -> bool,
 ) -> Result<()> {
+    if let Some(error) = another_topic(spec)? {
+        return Err(error);
+    }
     let partitions = spec.connector.partitions()?;
     let bounds = spec.connector.bounds(&partitions)?;
     let mut ranges = Vec::new();

@@ -8,9 +8,9 @@
 //!   ENCODE JSON | CSV | BYTES ─► encoding ─► json | csv | raw ─► text, number ─► column ─► batch
 //! ```
 //!
-//! Invariants: a payload adds one row or none, whichever columns are wanted: none where it is not of
-//! its encoding. A value is converted exactly or reported as bad, never a silent NULL. No bytes make
-//! a decoder panic.
+//! Invariants: a payload adds one row or none, whichever columns are wanted: none where it is not
+//! of its encoding. A value is converted exactly or reported as bad, never a silent NULL. No bytes
+//! make a decoder panic.
 //!
 //! Reading order: [`encoding`] makes decoders from options; [`json`] is the one that must be fast;
 //! `text` says what a text means to each type, `column` collects values.

@@ -18,4 +18,4 @@ mod server;
 
 pub use metrics::{Metric, MetricKind, Sample};
 pub use page::{Page, Table};
-pub use server::{Server, Status};
+pub use server::{Server, Status, text_of};

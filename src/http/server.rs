@@ -100,9 +100,17 @@ async fn ready(State(status): State<Arc<Status>>) -> Response {
         Ok(()) => "ready\n".into_response(),
         Err(error) => (
             StatusCode::SERVICE_UNAVAILABLE,
-            format!("{}\n", error.message()),
+            format!("{}\n", text_of(&error)),
         )
             .into_response(),
+    }
+}
+
+/// An error in one line.
+pub fn text_of(error: &Error) -> String {
+    match error.get_detail() {
+        Some(detail) => format!("{}: {detail}", error.message()),
+        None => error.message().to_string(),
     }
 }
 

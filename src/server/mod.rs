@@ -1,7 +1,8 @@
 //! A whole server: engine, Postgres protocol and HTTP, put together and taken apart in order.
 //!
-//! [`start`] opens the data directory, recovers, and only then listens, so that whoever can connect
-//! can also query. [`Server::stop`] ends the protocols first and the engine last.
+//! [`start`] listens at once. Until the engine has recovered, which may take as long as a broker is
+//! away, clients are refused with 57P03 and told what is waited for, and `/readyz` says 503.
+//! [`Server::stop`] ends the protocols first and the engine last.
 
 use std::net::SocketAddr;
 use std::time::Instant;
@@ -11,41 +12,36 @@ use tokio::task::JoinHandle;
 
 use crate::base::Clock;
 use crate::config::ServeOptions;
-use crate::engine::{Engine, EngineOptions};
+use crate::dataflow::Phase;
+use crate::engine::{Engine, EngineOptions, Entrance};
 use crate::error::{Error, Result};
 use crate::http::{self, Metric, MetricKind, Page, Table};
 use crate::wire;
 
 /// A running server.
 pub struct Server {
-    engine: Engine,
+    entrance: Entrance,
+    opening: JoinHandle<Result<()>>,
     listen: SocketAddr,
     http: SocketAddr,
     stop: watch::Sender<bool>,
     tasks: Vec<JoinHandle<Result<()>>>,
 }
 
-/// Recovers the data directory and begins to serve.
+/// Listens, opens the data directory and begins to recover it; [`Server::ready`] waits for the end
+/// of that.
+///
+/// # Errors
+/// When an address is taken, or the data directory cannot be opened.
 pub async fn start(options: &ServeOptions) -> Result<Server> {
-    let engine_options = EngineOptions {
-        data_dir: options.data_dir.clone(),
-        workers: options.workers(),
-        checkpoint_interval_micros: i64::try_from(options.checkpoint_interval_ms)
-            .unwrap_or(i64::MAX / 1000)
-            .saturating_mul(1000),
-        clock: Clock::system(),
-    };
-    let opening = tokio::task::spawn_blocking(move || Engine::open(engine_options));
-    let engine = opening
-        .await
-        .map_err(|error| Error::internal(format!("opening the data: {error}")))??;
+    let entrance = Entrance::default();
     let postgres = wire::Server::listen(
         options.listen,
-        engine.clone(),
+        entrance.clone(),
         wire::ServerOptions::default(),
     )
     .await?;
-    let web = http::Server::listen(options.http, status(&engine)).await?;
+    let web = http::Server::listen(options.http, status(&entrance)).await?;
     let (stop, stopped) = watch::channel(false);
     let (listen, http) = (postgres.address(), web.address());
     let wait = |mut stopped: watch::Receiver<bool>| async move {
@@ -62,8 +58,33 @@ pub async fn start(options: &ServeOptions) -> Result<Server> {
         }),
         tokio::spawn(web.run(wait(stopped))),
     ];
+    let engine_options = EngineOptions {
+        data_dir: options.data_dir.clone(),
+        workers: options.workers(),
+        checkpoint_interval_micros: i64::try_from(options.checkpoint_interval_ms)
+            .unwrap_or(i64::MAX / 1000)
+            .saturating_mul(1000),
+        clock: Clock::system(),
+        startup: entrance.startup().clone(),
+    };
+    let mut phase = entrance.startup().watch();
+    let opened = entrance.clone();
+    let mut opening = tokio::task::spawn_blocking(move || {
+        opened.open(Engine::open(engine_options)?);
+        Ok(())
+    });
+    tokio::select! {
+        // What is wrong with the directory is told before anybody is told where to connect.
+        biased;
+        _ = phase.wait_for(|phase| *phase != Phase::Opening) => {}
+        ended = &mut opening => {
+            joined(ended)?;
+            opening = tokio::spawn(async { Ok(()) });
+        }
+    }
     Ok(Server {
-        engine,
+        entrance,
+        opening,
         listen,
         http,
         stop,
@@ -81,33 +102,58 @@ impl Server {
         self.http
     }
 
-    pub fn engine(&self) -> &Engine {
-        &self.engine
+    /// Waits until clients are served.
+    ///
+    /// # Errors
+    /// When the data directory could not be recovered.
+    pub async fn ready(&mut self) -> Result<()> {
+        if self.entrance.engine().is_ok() {
+            return Ok(());
+        }
+        let ended = (&mut self.opening).await;
+        self.opening = tokio::spawn(async { Ok(()) });
+        joined(ended)
     }
 
     /// Tells clients, ends the protocols, then the engine.
     pub async fn stop(self) -> Result<()> {
+        self.entrance.startup().cancel();
         self.stop.send_replace(true);
         for task in self.tasks {
-            task.await
-                .map_err(|error| Error::internal(format!("a server task: {error}")))??;
+            joined(task.await)?;
         }
-        let engine = self.engine;
-        let ending = tokio::task::spawn_blocking(move || engine.shutdown());
-        ending
-            .await
-            .map_err(|error| Error::internal(format!("stopping: {error}")))
+        // A start that was cut off has nothing to say any more.
+        let _ = self.opening.await;
+        let Ok(engine) = self.entrance.engine().cloned() else {
+            return Ok(());
+        };
+        let ending = tokio::task::spawn_blocking(move || {
+            engine.shutdown();
+            Ok(())
+        });
+        joined(ending.await)
     }
 }
 
+fn joined(ended: std::result::Result<Result<()>, tokio::task::JoinError>) -> Result<()> {
+    ended.map_err(|error| Error::internal(format!("a server task: {error}")))?
+}
+
 /// What HTTP says of the engine.
-fn status(engine: &Engine) -> http::Status {
+fn status(entrance: &Entrance) -> http::Status {
     let started = Instant::now();
-    let (for_metrics, for_page) = (engine.clone(), engine.clone());
+    let (for_ready, for_metrics, for_page) = (entrance.clone(), entrance.clone(), entrance.clone());
     http::Status {
-        ready: Box::new(|| Ok(())),
-        metrics: Box::new(move || metrics(&for_metrics)),
-        page: Box::new(move || page(&for_page, started)),
+        ready: Box::new(move || for_ready.engine().map(|_| ())),
+        metrics: Box::new(move || for_metrics.engine().map_or_else(|_| Vec::new(), metrics)),
+        page: Box::new(move || match for_page.engine() {
+            Ok(engine) => page(engine, started),
+            Err(error) => Page {
+                title: "Tidemill".to_string(),
+                facts: vec![("state".to_string(), http::text_of(&error))],
+                tables: Vec::new(),
+            },
+        }),
     }
 }
 

@@ -18,7 +18,7 @@ use crate::base::limits::{
     CONNECTIONS_MAX, CONNECTIONS_REFUSED_MAX, LOGIN_SECONDS_MAX, MESSAGE_BYTES_MAX,
     NOTICES_QUEUED_MAX, SHUTDOWN_GRACE_MS,
 };
-use crate::engine::{Engine, Session};
+use crate::engine::{Entrance, Session};
 use crate::error::{Error, Result, SqlState};
 use crate::wire::cancels::{Cancels, Registration};
 use crate::wire::client::{Client, Stop};
@@ -84,7 +84,7 @@ pub struct Server {
 
 /// What every connection needs.
 struct Shared {
-    engine: Engine,
+    entrance: Entrance,
     options: ServerOptions,
     cancels: Arc<Cancels>,
     counters: Arc<Counters>,
@@ -109,7 +109,7 @@ impl Server {
     /// Binds `address`; port 0 takes a free one.
     pub async fn listen(
         address: SocketAddr,
-        engine: Engine,
+        entrance: Entrance,
         options: ServerOptions,
     ) -> Result<Server> {
         let listener = bind(address)
@@ -119,7 +119,7 @@ impl Server {
             .map_err(|error| Error::io(format!("cannot tell the port of {address}"), &error))?;
         let connections = Arc::new(Semaphore::new(options.connections_max));
         let shared = Arc::new(Shared {
-            engine,
+            entrance,
             options,
             cancels: Arc::new(Cancels::default()),
             counters: Arc::new(Counters::default()),
@@ -281,7 +281,8 @@ async fn start(shared: &Shared, stream: TcpStream, login: Login, stopping: watch
     }
     let user = login.parameters.user.clone();
     let opened = std::panic::catch_unwind(AssertUnwindSafe(|| {
-        shared.engine.session(login.parameters, notice_tx)
+        let engine = shared.entrance.engine()?;
+        engine.session(login.parameters, notice_tx)
     }));
     let session = match opened {
         Ok(Ok(session)) => session,

@@ -20,12 +20,12 @@
 //! happens), `model` (what it means), `answer` (what SQL makes of it), `engine` (what ours does),
 //! `trial` (that both agree).
 
-mod answer;
+pub(super) mod answer;
 mod engine;
 mod model;
 mod query;
 mod query_list;
-mod relation;
+pub(super) mod relation;
 mod script;
 mod trial;
 

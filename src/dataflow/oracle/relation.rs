@@ -149,6 +149,8 @@ impl World {
             name: name.to_string(),
             connector: Arc::new(NoConnector),
             connector_name: "none",
+            identity: None,
+            watch_interval_micros: 0,
             schema: planned.schema.clone(),
             computed: planned.computed.clone(),
             watermark: planned.watermark.clone(),

@@ -241,8 +241,8 @@ impl<'a> Script<'a> {
         self.items.push(Item::Row(change));
     }
 
-    /// Makes some values of sources' rows bad, those of the event time among them. What can be taken
-    /// back stays whole: its two records would not be bad alike.
+    /// Makes some values of sources' rows bad, those of the event time among them. What can be
+    /// taken back stays whole: its two records would not be bad alike.
     pub fn spoil(&mut self) {
         for item in &mut self.items {
             let Item::Row(change) = item else { continue };

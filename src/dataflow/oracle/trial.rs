@@ -279,8 +279,9 @@ pub fn agree_under_all_cuts(trial: &Trial<'_>, seed: u64) {
     }
 }
 
-/// Bad values: a view is what its query says of the rows without bad ones among the columns it reads,
-/// and it is the same whether the sources make these columns only or, for others, all of them.
+/// Bad values: a view is what its query says of the rows without bad ones among the columns it
+/// reads, and it is the same whether the sources make these columns only or, for others, all of
+/// them.
 pub fn agrees_on_bad_values(trial: &Trial<'_>, seed: u64) {
     let scans = trial.plans.iter().flat_map(|(_, plan)| plan.scans());
     let mut scans: Vec<(ObjectId, &[usize])> = scans

@@ -3,7 +3,8 @@
 //! ```text
 //! version u8 | kind u8 (0 step, 1 control) | epoch | ...
 //! step:    clock | runs: n, (source partition from length rows checksum) each
-//!          | events: n, (kind u8, source partition) each | watermarks: n, (source partition time)
+//!          | events: n, (kind u8, source partition, of new partitions from) each
+//!          | watermarks: n, (source partition time) each
 //!          | writes: n, (table, batch bytes) each
 //! control: JSON bytes
 //! ```
@@ -18,6 +19,7 @@ const STEP: u8 = 0;
 const CONTROL: u8 = 1;
 const IDLE: u8 = 0;
 const ACTIVE: u8 = 1;
+const FOUND: u8 = 2;
 
 /// A record of the journal.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -64,7 +66,7 @@ pub struct Run {
     pub checksum: u64,
 }
 
-/// A partition stops or starts again to hold back its source's watermark.
+/// A partition stops or starts again to hold back its source's watermark, or is there at all.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Event {
     Idle {
@@ -74,6 +76,12 @@ pub enum Event {
     Active {
         source: ObjectId,
         partition: PartitionId,
+    },
+    /// It was added to the topic and is read from an offset on.
+    Found {
+        source: ObjectId,
+        partition: PartitionId,
+        from: Offset,
     },
 }
 
@@ -163,12 +171,20 @@ impl StepRecord {
         }
         put_count(out, self.events.len());
         for event in &self.events {
-            let (kind, source, partition) = match *event {
-                Event::Idle { source, partition } => (IDLE, source, partition),
-                Event::Active { source, partition } => (ACTIVE, source, partition),
+            let (kind, source, partition, from) = match *event {
+                Event::Idle { source, partition } => (IDLE, source, partition, None),
+                Event::Active { source, partition } => (ACTIVE, source, partition, None),
+                Event::Found {
+                    source,
+                    partition,
+                    from,
+                } => (FOUND, source, partition, Some(from)),
             };
             out.push(kind);
             put_partition(out, source, partition);
+            if let Some(from) = from {
+                put_number(out, from.0);
+            }
         }
         put_count(out, self.watermarks.len());
         for watermark in &self.watermarks {
@@ -200,6 +216,11 @@ impl StepRecord {
             step.events.push(match kind {
                 IDLE => Event::Idle { source, partition },
                 ACTIVE => Event::Active { source, partition },
+                FOUND => Event::Found {
+                    source,
+                    partition,
+                    from: Offset(decoder.number()?),
+                },
                 _ => return Err(decoder.wrong("has an unknown event")),
             });
         }
@@ -290,6 +311,11 @@ mod tests {
                 Event::Active {
                     source,
                     partition: PartitionId(u32::MAX),
+                },
+                Event::Found {
+                    source,
+                    partition,
+                    from: Offset(u64::MAX),
                 },
             ],
             watermarks: vec![

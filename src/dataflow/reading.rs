@@ -1,0 +1,177 @@
+//! Which sources are read, and what the watch makes of it.
+//!
+//! ```text
+//!   a view reads it ─► Topic::Unseen ─ look ─┬─► Same ─► reader, again with more columns or
+//!                                            │           partitions, until nobody reads it
+//!                                            └─► Another: not read, and said why
+//! ```
+
+use std::sync::Arc;
+
+use crate::base::{ObjectId, PartitionId};
+use crate::dataflow::errors::ErrorLog;
+use crate::dataflow::source::{ReaderThread, SourceStatus};
+use crate::dataflow::stepper::{Command, Source, Stepper, Topic};
+use crate::dataflow::watch::Sight;
+use crate::error::{Error, Result};
+
+impl Source {
+    /// Why it is not read, or not now.
+    fn error(&self) -> Option<Error> {
+        match &self.topic {
+            Topic::Another(error) => return Some(error.clone()),
+            Topic::Unseen(Some(error)) => return Some(error.clone()),
+            Topic::Unseen(None) | Topic::Same => {}
+        }
+        match self.reader.as_ref()?.error() {
+            Ok(error) => error,
+            Err(error) => Some(error),
+        }
+    }
+}
+
+impl Stepper {
+    pub(super) fn stop_unread_sources(&mut self) {
+        let ids: Vec<ObjectId> = self.sources.keys().copied().collect();
+        for id in ids {
+            if self.is_needed(id) {
+                continue;
+            }
+            let source = self.sources.get_mut(&id).expect("just listed");
+            source.reader = None;
+            if !source.state.spec().is_embedded && source.is_running {
+                // The next view begins where CREATE SOURCE said.
+                source.is_running = false;
+                source.topic = Topic::Unseen(None);
+                source.found.clear();
+                source.state.reset();
+                self.watch.remove(id);
+                // What was counted and kept belongs to the reading that has ended.
+                self.checkpointer.forget(id);
+                let cleared = self.published.change(|change| {
+                    if let Some(errors) = change.errors(id) {
+                        *errors = ErrorLog::default();
+                    }
+                    Ok(())
+                });
+                cleared.expect("leaving errors out cannot fail");
+            }
+        }
+    }
+
+    /// Starts, or starts anew with more columns, the reader of a source that a view reads.
+    pub(super) fn start_reader(&mut self, id: ObjectId) -> Result<()> {
+        let wanted = self.wanted(id);
+        let commands = self.commands.clone();
+        let Some(source) = self.sources.get_mut(&id) else {
+            return Ok(());
+        };
+        let has_columns = source.reader.is_some() || source.state.spec().is_embedded;
+        if has_columns
+            && wanted
+                .iter()
+                .all(|column| source.state.wanted().contains(column))
+        {
+            return Ok(());
+        }
+        source.state.want(wanted)?;
+        if source.state.spec().is_embedded {
+            return Ok(());
+        }
+        source.reader = None;
+        source.is_running = true;
+        let partitions: Vec<PartitionId> = source.state.partitions.keys().copied().collect();
+        match source.topic {
+            Topic::Same => {}
+            Topic::Unseen(_) => {
+                // Reading begins when it has been seen.
+                let known = partitions.into_iter().collect();
+                self.watch.add(source.state.spec(), known);
+                return Ok(());
+            }
+            Topic::Another(_) => return Ok(()),
+        }
+        let ranges = source.state.ranges(&partitions);
+        let wake = Arc::new(move || {
+            // A full queue wakes the stepper all the same.
+            let _ = commands.try_send(Command::Wake);
+        });
+        let decoded = source.state.decoded();
+        source.reader = Some(ReaderThread::start(
+            source.state.spec(),
+            ranges,
+            &decoded,
+            wake,
+        )?);
+        Ok(())
+    }
+
+    /// Starts the reader of a source that has got partitions. What was queued is read again.
+    pub(super) fn read_anew(&mut self, id: ObjectId) {
+        if let Some(source) = self.sources.get_mut(&id) {
+            source.reader = None;
+        }
+        self.try_to_read(id);
+    }
+
+    /// Starts the reader, or says why there is none.
+    pub(super) fn try_to_read(&mut self, id: ObjectId) {
+        if let Err(error) = self.start_reader(id) {
+            tracing::error!(source = id.0, %error, "a source cannot be read");
+        }
+    }
+
+    /// Takes note of how a source's topic was found to be.
+    pub(super) fn see(&mut self, id: ObjectId, sight: Sight) {
+        let Some(source) = self.sources.get_mut(&id) else {
+            return;
+        };
+        // A look that was under way when the last view went.
+        if !source.is_running || matches!(source.topic, Topic::Another(_)) {
+            return;
+        }
+        let name = &source.state.spec().name;
+        match sight {
+            Sight::Same(found) => {
+                for (partition, from) in found {
+                    let is_known = source.state.partitions.contains_key(&partition)
+                        || source.found.iter().any(|(known, _)| *known == partition);
+                    if !is_known {
+                        tracing::info!(source = name, %partition, "a partition was found");
+                        source.found.push((partition, from));
+                    }
+                }
+                if matches!(source.topic, Topic::Unseen(_)) {
+                    source.topic = Topic::Same;
+                    self.try_to_read(id);
+                }
+            }
+            Sight::Away(error) => {
+                if let Topic::Unseen(known) = &mut source.topic {
+                    if known.as_ref() != Some(&error) {
+                        tracing::warn!(source = name, %error, "a topic cannot be seen");
+                    }
+                    *known = Some(error);
+                }
+            }
+            Sight::Another(error) => {
+                tracing::error!(source = name, %error, "reading has ended");
+                source.reader = None;
+                source.topic = Topic::Another(error);
+                self.watch.remove(id);
+            }
+        }
+    }
+
+    pub(super) fn source_status(&self) -> Vec<SourceStatus> {
+        let status = |(id, source): (&ObjectId, &Source)| SourceStatus {
+            id: *id,
+            connector: source.state.spec().connector_name,
+            watermark: source.state.watermark(),
+            partitions: source.state.partitions.clone(),
+            error: source.error(),
+            queued_bytes: source.reader.as_ref().map_or(0, ReaderThread::queued_bytes),
+        };
+        self.sources.iter().map(status).collect()
+    }
+}

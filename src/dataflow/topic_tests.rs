@@ -1,0 +1,533 @@
+//! The step engine over a topic that a test can change: replays that read something else, topics
+//! made anew, partitions that are added, a broker that is away.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::{Duration, Instant};
+
+use arrow::array::{
+    ArrayRef, AsArray, Int64Array, RecordBatch, RecordBatchOptions, TimestampMicrosecondArray,
+    new_null_array,
+};
+use arrow::datatypes::{Int64Type, SchemaRef};
+use datafusion::common::TableReference;
+use tokio::sync::oneshot;
+
+use crate::base::{Clock, Epoch, ObjectId, Offset, PartitionId};
+use crate::connector::{BadRow, Bounds, Chunk, Polled, ReadRange, Reader, SourceConnector};
+use crate::dataflow::oracle::answer::parsed;
+use crate::dataflow::oracle::relation::{World, planned_table};
+use crate::dataflow::{
+    Command, NewView, Objects, Phase, Progress, RecoveredView, Runtime, RuntimeOptions, SourceSpec,
+    SourceStatus, Startup,
+};
+use crate::error::{Error, Result, SqlState};
+use crate::plan::{Planner, StreamPlan, ViewOptions, plan_view};
+use crate::storage::DataDirectory;
+
+/// How long a test waits for what must come; only a failure takes so long.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+const VIEW: ObjectId = ObjectId(1_000);
+
+/// Records of `s`: the column `a` and the second of its time; `None` is one with a bad `a`.
+type Records = Vec<Option<i64>>;
+
+#[derive(Default)]
+struct Content {
+    partitions: Vec<Records>,
+    identity: &'static str,
+    is_away: bool,
+    /// Records in a chunk at most.
+    chunk: usize,
+}
+
+/// A topic in memory.
+#[derive(Clone)]
+struct Topic {
+    schema: SchemaRef,
+    content: Arc<Mutex<Content>>,
+}
+
+impl Topic {
+    fn lock(&self) -> MutexGuard<'_, Content> {
+        self.content.lock().unwrap()
+    }
+
+    fn write(&self, partition: usize, values: impl IntoIterator<Item = i64>) {
+        let values = values.into_iter().map(Some);
+        self.lock().partitions[partition].extend(values);
+    }
+
+    fn asked<T>(&self, answer: impl FnOnce(&Content) -> T) -> Result<T> {
+        let content = self.lock();
+        match content.is_away {
+            false => Ok(answer(&content)),
+            true => Err(away()),
+        }
+    }
+}
+
+fn away() -> Error {
+    Error::new(SqlState::CONNECTION_FAILURE, "no broker answers").retryable()
+}
+
+impl SourceConnector for Topic {
+    fn partitions(&self) -> Result<Vec<PartitionId>> {
+        let count = |content: &Content| u32::try_from(content.partitions.len()).unwrap();
+        Ok((0..self.asked(count)?).map(PartitionId).collect())
+    }
+
+    fn bounds(&self, partitions: &[PartitionId]) -> Result<Vec<Bounds>> {
+        let end = |content: &Content, id: &PartitionId| {
+            Offset(content.partitions[id.0 as usize].len() as u64)
+        };
+        self.asked(|content| {
+            let bounds = partitions.iter().map(|id| Bounds {
+                start: Offset(0),
+                end: end(content, id),
+            });
+            bounds.collect()
+        })
+    }
+
+    fn startup(&self, partitions: &[PartitionId]) -> Result<Vec<Offset>> {
+        Ok(vec![Offset(0); partitions.len()])
+    }
+
+    fn reader(&self, ranges: Vec<ReadRange>, columns: &[usize]) -> Result<Box<dyn Reader>> {
+        Ok(Box::new(TopicReader {
+            topic: self.clone(),
+            columns: columns.to_vec(),
+            ranges: ranges.into(),
+            said: BTreeMap::new(),
+        }))
+    }
+
+    fn identity(&self) -> Result<Option<String>> {
+        self.asked(|content| Some(content.identity.to_string()))
+    }
+}
+
+struct TopicReader {
+    topic: Topic,
+    columns: Vec<usize>,
+    ranges: VecDeque<ReadRange>,
+    /// The ends that were reported.
+    said: BTreeMap<PartitionId, Offset>,
+}
+
+impl Reader for TopicReader {
+    fn poll(&mut self, _timeout: Duration) -> Result<Polled> {
+        for _ in 0..self.ranges.len() {
+            let mut range = self.ranges.pop_front().expect("counted");
+            let polled = self.advance(&mut range);
+            if !matches!(polled, Ok(Polled::Finished(_))) {
+                self.ranges.push_back(range);
+            }
+            match polled? {
+                Polled::Nothing => {}
+                polled => return Ok(polled),
+            }
+        }
+        std::thread::yield_now();
+        Ok(Polled::Nothing)
+    }
+
+    fn schema(&self) -> SchemaRef {
+        Arc::new(self.topic.schema.project(&self.columns).unwrap())
+    }
+}
+
+impl TopicReader {
+    fn advance(&mut self, range: &mut ReadRange) -> Result<Polled> {
+        let content = self.topic.lock();
+        if content.is_away {
+            return Err(away());
+        }
+        if range.until.is_some_and(|until| range.from >= until) {
+            return Ok(Polled::Finished(range.partition));
+        }
+        let records = &content.partitions[range.partition.0 as usize];
+        range.boundaries.retain(|boundary| *boundary > range.from);
+        let cut = range.boundaries.front().copied().or(range.until);
+        let end = records.len() as u64;
+        let to = Offset(end.min(range.from.0 + content.chunk as u64));
+        let to = cut.map_or(to, |cut| to.min(cut));
+        if to <= range.from {
+            let is_new = self.said.insert(range.partition, range.from) != Some(range.from);
+            return Ok(match is_new {
+                true => Polled::AtEnd(range.partition, range.from),
+                false => Polled::Nothing,
+            });
+        }
+        let from = std::mem::replace(&mut range.from, to);
+        let records = &records[from.0 as usize..to.0 as usize];
+        Ok(Polled::Chunk(self.chunk(range.partition, from, records)))
+    }
+
+    fn chunk(&self, partition: PartitionId, from: Offset, records: &[Option<i64>]) -> Chunk {
+        let schema = self.schema();
+        let column = |field: &arrow::datatypes::FieldRef| -> ArrayRef {
+            match field.name().as_str() {
+                "a" => Arc::new(Int64Array::from(records.to_vec())),
+                "ts" => {
+                    let seconds = records.iter().map(|value| value.unwrap_or(0) * 1_000_000);
+                    let times = TimestampMicrosecondArray::from_iter_values(seconds);
+                    Arc::new(times.with_data_type(field.data_type().clone()))
+                }
+                _ => new_null_array(field.data_type(), records.len()),
+            }
+        };
+        let columns = schema.fields().iter().map(column).collect();
+        let options = RecordBatchOptions::new().with_row_count(Some(records.len()));
+        let reads_a = self.columns.contains(&0);
+        let bad = (0..)
+            .zip(records)
+            .filter(|(_, value)| reads_a && value.is_none());
+        let bad_rows = bad.map(|(row, _)| BadRow {
+            row,
+            raw: b"raw".to_vec(),
+            values: vec![(0, "column \"a\": bad".to_string())],
+        });
+        let mut hasher = crc32fast::Hasher::new();
+        for record in records {
+            hasher.update(&record.unwrap_or(i64::MIN).to_le_bytes());
+        }
+        Chunk {
+            partition,
+            from,
+            to: Offset(from.0 + records.len() as u64),
+            rows: RecordBatch::try_new_with_options(schema, columns, &options).unwrap(),
+            jumps: Vec::new(),
+            weights: None,
+            bad: Vec::new(),
+            bad_rows: bad_rows.collect(),
+            skipped: 0,
+            checksum: hasher.finalize(),
+            bytes: records.len() * 8,
+            arrived_micros: 0,
+        }
+    }
+}
+
+/// A server's worth of step engine over one topic.
+struct Bench {
+    world: World,
+    directory: tempfile::TempDir,
+    topic: Topic,
+    source: ObjectId,
+    views: Vec<(ObjectId, StreamPlan)>,
+    runtime: Option<Runtime>,
+}
+
+impl Bench {
+    fn new() -> Bench {
+        let world = World::new();
+        let relation = &world.relations[world.relation("s")];
+        let content = Content {
+            partitions: vec![Vec::new()],
+            identity: "first",
+            chunk: 100,
+            ..Content::default()
+        };
+        let topic = Topic {
+            schema: relation.schema.clone(),
+            content: Arc::new(Mutex::new(content)),
+        };
+        Bench {
+            source: relation.id,
+            directory: tempfile::tempdir().unwrap(),
+            topic,
+            views: Vec::new(),
+            runtime: None,
+            world,
+        }
+    }
+
+    fn spec(&self) -> SourceSpec {
+        let relation = &self.world.relations[self.world.relation("s")];
+        SourceSpec {
+            connector: Arc::new(self.topic.clone()),
+            startup: BTreeMap::from([(PartitionId(0), Offset(0))]),
+            is_embedded: false,
+            identity: Some("first".to_string()),
+            watch_interval_micros: 1_000,
+            ..relation.source.clone().unwrap()
+        }
+    }
+
+    fn try_start(&mut self, startup: &Startup) -> Result<()> {
+        let directory = DataDirectory::open(self.directory.path())?;
+        let options = RuntimeOptions {
+            workers: 2,
+            clock: Clock::system(),
+            // Only when a test asks for it.
+            checkpoint_interval_micros: i64::MAX / 4,
+        };
+        let views = self.views.iter().map(|(id, plan)| RecoveredView {
+            id: *id,
+            name: "v".to_string(),
+            plan: plan.clone(),
+            progress: Arc::new(Progress::default()),
+        });
+        let objects = Objects {
+            sources: vec![(self.spec(), Vec::new())],
+            tables: Vec::new(),
+            views: views.collect(),
+        };
+        self.runtime = Some(Runtime::start(&directory, options, objects, startup)?);
+        Ok(())
+    }
+
+    fn start(&mut self) {
+        self.try_start(&Startup::default()).unwrap();
+    }
+
+    /// A stop without a checkpoint: what has come since the last one is replayed.
+    fn restart(&mut self) {
+        self.runtime = None;
+        self.start();
+    }
+
+    fn runtime(&self) -> &Runtime {
+        self.runtime.as_ref().expect("it is started")
+    }
+
+    fn create(&mut self, id: ObjectId, sql: &str) -> Result<Epoch> {
+        let resolve = |reference: &TableReference| planned_table(&self.world.catalog, reference);
+        let planner = Planner::new(&self.world.state, &resolve);
+        let options = ViewOptions::default();
+        let plan = plan_view(&planner, &parsed(sql), &[], &options).unwrap();
+        self.views.push((id, plan.clone()));
+        let (done, answer) = oneshot::channel();
+        let view = NewView {
+            id,
+            name: "v".to_string(),
+            plan,
+            progress: Arc::new(Progress::default()),
+            done,
+        };
+        self.runtime().send(Command::AddView(Box::new(view)))?;
+        answer.blocking_recv().unwrap()
+    }
+
+    /// The first row of a view of bigints.
+    fn row(&self, id: ObjectId) -> Result<Vec<i64>> {
+        let (_, snapshots) = self.runtime().published().snapshots(&[id])?;
+        let delta = snapshots[0].deltas().next().expect("it has a row")?;
+        let value = |column: &ArrayRef| column.as_primitive::<Int64Type>().value(0);
+        Ok(delta.rows().columns().iter().map(value).collect())
+    }
+
+    fn until(&self, what: &str, is_so: impl Fn(&Bench) -> bool) {
+        let begun = Instant::now();
+        while !is_so(self) {
+            assert!(begun.elapsed() < PATIENCE, "{what}");
+            std::thread::yield_now();
+        }
+    }
+
+    fn until_row(&self, id: ObjectId, expected: &[i64]) {
+        let is_so = |bench: &Bench| bench.row(id).is_ok_and(|row| row == expected);
+        self.until(&format!("{expected:?}, found {:?}", self.row(id)), is_so);
+    }
+
+    fn status(&self) -> SourceStatus {
+        let (reply, answer) = oneshot::channel();
+        self.runtime()
+            .send(Command::SourceStatus { reply })
+            .unwrap();
+        answer.blocking_recv().unwrap().remove(0)
+    }
+
+    fn checkpoint(&self) {
+        let (done, answer) = oneshot::channel();
+        self.runtime().send(Command::Checkpoint { done }).unwrap();
+        answer.blocking_recv().unwrap().unwrap();
+    }
+
+    /// A view that counts, over two records.
+    fn counting() -> Bench {
+        let mut bench = Bench::new();
+        bench.start();
+        bench.topic.write(0, [1, 2]);
+        let sql = "SELECT count(*) AS n, max(a) AS m FROM s";
+        bench.create(VIEW, sql).unwrap();
+        assert_eq!(bench.row(VIEW).unwrap(), [2, 2]);
+        bench
+    }
+}
+
+#[test]
+fn a_replay_may_be_cut_otherwise_and_must_read_the_same() {
+    let mut bench = Bench::counting();
+    bench.topic.write(0, 3..=50);
+    bench.until_row(VIEW, &[50, 50]);
+    bench.topic.lock().chunk = 7;
+    bench.restart();
+    assert_eq!(bench.row(VIEW).unwrap(), [50, 50]);
+
+    // As many records, one of which is another.
+    bench.topic.lock().partitions[0][20] = Some(7);
+    bench.restart();
+    let error = bench.row(VIEW).unwrap_err();
+    assert_eq!(error.state(), SqlState::OBJECT_NOT_IN_PREREQUISITE_STATE);
+    for part in [
+        "source \"s\" does not read back as it did: partition 0",
+        "another content",
+    ] {
+        assert!(error.message().contains(part), "{error}");
+    }
+}
+
+#[test]
+fn a_record_that_has_become_bad_is_another_content() {
+    let mut bench = Bench::counting();
+    bench.topic.write(0, 3..=9);
+    bench.until_row(VIEW, &[9, 9]);
+    bench.topic.lock().partitions[0][5] = None;
+    bench.restart();
+    let error = bench.row(VIEW).unwrap_err();
+    assert!(error.message().contains("another content"), "{error}");
+}
+
+#[test]
+fn a_topic_made_anew_is_not_read() {
+    let mut bench = Bench::counting();
+    bench.topic.lock().identity = "second";
+    bench.topic.write(0, [3]);
+    let is_told = |bench: &Bench| bench.status().error.is_some();
+    bench.until("the source says why it is not read", is_told);
+    let error = bench.status().error.unwrap();
+    for part in ["\"s\" was deleted and made again", "second", "first"] {
+        assert!(error.message().contains(part), "{error}");
+    }
+    // What was read stays to be read, also by the next process; nothing is added.
+    let row = bench.row(VIEW).unwrap();
+    bench.checkpoint();
+    bench.restart();
+    bench.until("and again after a restart", is_told);
+    assert_eq!(bench.row(VIEW).unwrap(), row);
+    let sql = "SELECT count(*) AS n FROM s";
+    let error = bench.create(ObjectId(1_001), sql).unwrap_err();
+    assert!(error.message().contains("made again"), "{error}");
+}
+
+#[test]
+fn a_topic_made_anew_is_not_replayed() {
+    let mut bench = Bench::counting();
+    bench.topic.write(0, [3]);
+    bench.until_row(VIEW, &[3, 3]);
+    bench.topic.lock().identity = "second";
+    bench.restart();
+    let error = bench.row(VIEW).unwrap_err();
+    assert!(error.message().contains("made again"), "{error}");
+}
+
+#[test]
+fn new_partitions_are_read_from_their_start_and_replayed() {
+    let mut bench = Bench::counting();
+    let before = bench.status().watermark;
+    bench.topic.lock().partitions.push(vec![Some(1), Some(1)]);
+    bench.until_row(VIEW, &[4, 2]);
+    assert!(bench.status().watermark >= before, "time never goes back");
+    bench.topic.write(1, [9]);
+    bench.until_row(VIEW, &[5, 9]);
+    bench.topic.write(0, [20]);
+    bench.until_row(VIEW, &[6, 20]);
+    let watermark = bench.status().watermark;
+    bench.restart();
+    assert_eq!(bench.row(VIEW).unwrap(), [6, 20]);
+    assert_eq!(bench.status().watermark, watermark);
+    // From a checkpoint, too; and a view that is made later reads them all.
+    bench.checkpoint();
+    bench.restart();
+    bench.topic.write(1, [30]);
+    bench.until_row(VIEW, &[7, 30]);
+    let later = ObjectId(1_001);
+    bench.create(later, "SELECT count(*) AS n FROM s").unwrap();
+    assert_eq!(bench.row(later).unwrap(), [7]);
+}
+
+#[test]
+fn a_start_waits_for_the_broker_that_a_replay_needs() {
+    let mut bench = Bench::counting();
+    bench.topic.write(0, [3]);
+    bench.until_row(VIEW, &[3, 3]);
+    bench.runtime = None;
+    bench.topic.lock().is_away = true;
+    let startup = Arc::new(Startup::default());
+    let (topic, watched) = (bench.topic.clone(), startup.clone());
+    let broker = std::thread::spawn(move || {
+        let begun = Instant::now();
+        while !matches!(watched.phase(), Phase::Waiting(_)) {
+            assert!(begun.elapsed() < PATIENCE, "{:?}", watched.phase());
+            std::thread::yield_now();
+        }
+        let refusal = watched.refusal();
+        topic.lock().is_away = false;
+        refusal
+    });
+    bench.try_start(&startup).unwrap();
+    let refusal = broker.join().unwrap();
+    assert_eq!(refusal.state(), SqlState::CANNOT_CONNECT_NOW);
+    let detail = "it waits for source \"s\": no broker answers";
+    assert_eq!(refusal.get_detail(), Some(detail));
+    assert_eq!(bench.row(VIEW).unwrap(), [3, 3]);
+
+    // It can be told to stop meanwhile.
+    bench.runtime = None;
+    bench.topic.lock().is_away = true;
+    let startup = Startup::default();
+    startup.cancel();
+    let error = bench.try_start(&startup).unwrap_err();
+    assert_eq!(error.state(), SqlState::ADMIN_SHUTDOWN);
+}
+
+#[test]
+fn a_start_without_a_replay_does_not_wait() {
+    let mut bench = Bench::counting();
+    bench.checkpoint();
+    bench.runtime = None;
+    bench.topic.lock().is_away = true;
+    bench.start();
+    assert_eq!(bench.row(VIEW).unwrap(), [2, 2]);
+    let is_told = |bench: &Bench| bench.status().error == Some(away());
+    bench.until("the source says what it waits for", is_told);
+    bench.topic.write(0, [3]);
+    bench.topic.lock().is_away = false;
+    bench.until_row(VIEW, &[3, 3]);
+}
+
+#[test]
+fn what_was_counted_and_kept_is_there_after_a_restart() {
+    let counted = |bench: &Bench| {
+        let errors = bench.runtime().published().errors(bench.source);
+        let offsets: Vec<_> = errors.iter().map(|error| error.offset.unwrap()).collect();
+        (bench.status().partitions[&PartitionId(0)].bad, offsets)
+    };
+    let mut bench = Bench::new();
+    bench.start();
+    bench.topic.lock().partitions[0] = vec![Some(1), None, Some(3)];
+    bench.create(VIEW, "SELECT count(*) AS n FROM s").unwrap();
+    assert_eq!(bench.row(VIEW).unwrap(), [3]);
+    assert_eq!(counted(&bench), (0, vec![]), "nobody uses the bad value");
+    // A view that does finds it, once for all.
+    for id in [1_001, 1_002].map(ObjectId) {
+        bench.create(id, "SELECT count(a) AS n FROM s").unwrap();
+        assert_eq!(bench.row(id).unwrap(), [2]);
+        assert_eq!(counted(&bench), (1, vec![1]));
+    }
+    bench.restart();
+    assert_eq!(counted(&bench), (1, vec![1]));
+    bench.topic.lock().partitions[0].push(None);
+    bench.until_row(VIEW, &[4]);
+    bench.until("it is read", |bench| counted(bench) == (2, vec![1, 3]));
+    // From the journal, and from a checkpoint.
+    bench.restart();
+    assert_eq!(counted(&bench), (2, vec![1, 3]));
+    bench.checkpoint();
+    bench.restart();
+    assert_eq!(counted(&bench), (2, vec![1, 3]));
+}

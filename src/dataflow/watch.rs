@@ -1,0 +1,226 @@
+//! What changes around a source while it is read: a topic that is made anew, partitions that are
+//! added.
+//!
+//! One thread asks the connectors of all running sources now and then, so that the stepper never
+//! waits for a broker, and tells the stepper what it saw.
+//!
+//! ```text
+//!   stepper ── watch(source) ──► due times ── thread: identity? partitions? ──► Command::Seen
+//! ```
+//!
+//! Rule: a source's first look comes before its reader. Only when the topic has been found to be
+//! the one that the source was made for is it read, so that positions in one topic are never taken
+//! for positions in another.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::mpsc::SyncSender;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use crate::base::limits::{SHUTDOWN_GRACE_MS, WATCH_RETRY};
+use crate::base::{ObjectId, Offset, PartitionId, task};
+use crate::dataflow::source::SourceSpec;
+use crate::dataflow::stepper::Command;
+use crate::error::{Error, Result, SqlState};
+
+/// What a look at a source's topic has shown.
+#[derive(Debug)]
+pub enum Sight {
+    /// It is the topic that the source was made for, with these partitions beside the known ones,
+    /// each with its oldest offset.
+    Same(Vec<(PartitionId, Offset)>),
+    /// It is another topic of the same name.
+    Another(Error),
+    /// It could not be seen.
+    Away(Error),
+}
+
+/// The thread and what it watches.
+pub(super) struct Watch {
+    shared: Arc<Shared>,
+    thread: Option<JoinHandle<()>>,
+}
+
+#[derive(Default)]
+struct Shared {
+    // Behind a mutex because the stepper adds and removes while the thread looks.
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    watched: BTreeMap<ObjectId, Watched>,
+    is_stopped: bool,
+    has_ended: bool,
+}
+
+struct Watched {
+    spec: SourceSpec,
+    known: BTreeSet<PartitionId>,
+    due: Instant,
+}
+
+impl Watch {
+    pub fn start(commands: SyncSender<Command>) -> Watch {
+        let shared = Arc::new(Shared::default());
+        let inner = shared.clone();
+        let thread = task::spawn("source-watch", move || inner.run(&commands));
+        Watch {
+            shared,
+            thread: Some(thread),
+        }
+    }
+
+    /// Looks at the source as soon as possible and, where it has an interval, again and again.
+    pub fn add(&self, spec: &SourceSpec, known: BTreeSet<PartitionId>) {
+        let watched = Watched {
+            spec: spec.clone(),
+            known,
+            due: Instant::now(),
+        };
+        self.shared.lock().watched.insert(spec.id, watched);
+        self.shared.changed.notify_all();
+    }
+
+    /// Says that the stepper knows a partition now.
+    pub fn knows(&self, source: ObjectId, partition: PartitionId) {
+        if let Some(watched) = self.shared.lock().watched.get_mut(&source) {
+            watched.known.insert(partition);
+        }
+    }
+
+    pub fn remove(&self, source: ObjectId) {
+        self.shared.lock().watched.remove(&source);
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        let mut state = self.shared.lock();
+        state.is_stopped = true;
+        self.shared.changed.notify_all();
+        // A question to a broker cannot be taken back. It ends by itself within seconds, for which
+        // nobody need wait: the thread holds nothing that others want.
+        let grace = Duration::from_millis(SHUTDOWN_GRACE_MS);
+        let waited = self
+            .shared
+            .changed
+            .wait_timeout_while(state, grace, |state| !state.has_ended);
+        state = waited.unwrap_or_else(PoisonError::into_inner).0;
+        let has_ended = state.has_ended;
+        drop(state);
+        if has_ended
+            && let Some(thread) = self.thread.take()
+            && thread.join().is_err()
+        {
+            tracing::error!("the watch of sources panicked");
+        }
+    }
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn run(&self, commands: &SyncSender<Command>) {
+        while let Some((id, spec, known)) = self.next() {
+            let sight = look(&spec, &known);
+            let is_away = matches!(sight, Sight::Away(_));
+            // A stepper with a full queue is told at the next look.
+            let is_told = commands
+                .try_send(Command::Seen { source: id, sight })
+                .is_ok();
+            self.look_again(id, is_told && !is_away);
+        }
+        self.lock().has_ended = true;
+        self.changed.notify_all();
+    }
+
+    /// The next source to look at, when its time has come; `None` at the end.
+    fn next(&self) -> Option<(ObjectId, SourceSpec, BTreeSet<PartitionId>)> {
+        let mut state = self.lock();
+        loop {
+            if state.is_stopped {
+                return None;
+            }
+            let now = Instant::now();
+            let first = state.watched.iter().min_by_key(|(_, watched)| watched.due);
+            let wait = match first {
+                Some((id, watched)) if watched.due <= now => {
+                    return Some((*id, watched.spec.clone(), watched.known.clone()));
+                }
+                Some((_, watched)) => watched.due - now,
+                // Somebody will say when there is one.
+                None => Duration::from_secs(3600),
+            };
+            let waited = self.changed.wait_timeout(state, wait);
+            state = waited.unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
+
+    /// Says when the source is due again; never, if it was seen and has no interval.
+    fn look_again(&self, id: ObjectId, is_seen: bool) {
+        let mut state = self.lock();
+        let Some(watched) = state.watched.get_mut(&id) else {
+            return;
+        };
+        let interval = u64::try_from(watched.spec.watch_interval_micros).unwrap_or(0);
+        match (is_seen, interval) {
+            (false, _) => watched.due = Instant::now() + WATCH_RETRY,
+            (true, 0) => drop(state.watched.remove(&id)),
+            (true, micros) => watched.due = Instant::now() + Duration::from_micros(micros),
+        }
+    }
+}
+
+fn look(spec: &SourceSpec, known: &BTreeSet<PartitionId>) -> Sight {
+    match another_topic(spec) {
+        Ok(None) => {}
+        Ok(Some(error)) => return Sight::Another(error),
+        Err(error) => return Sight::Away(error),
+    }
+    match new_partitions(spec, known) {
+        Ok(found) => Sight::Same(found),
+        Err(error) => Sight::Away(error),
+    }
+}
+
+fn new_partitions(
+    spec: &SourceSpec,
+    known: &BTreeSet<PartitionId>,
+) -> Result<Vec<(PartitionId, Offset)>> {
+    let mut partitions = spec.connector.partitions()?;
+    partitions.retain(|partition| !known.contains(partition));
+    let bounds = spec.connector.bounds(&partitions)?;
+    let starts = bounds.into_iter().map(|bounds| bounds.start);
+    Ok(partitions.into_iter().zip(starts).collect())
+}
+
+/// Asks whether the topic is another one than the source was made for; the error that says so.
+/// Blocks.
+///
+/// # Errors
+/// What the connector says when it cannot be asked.
+pub fn another_topic(spec: &SourceSpec) -> Result<Option<Error>> {
+    let Some(expected) = &spec.identity else {
+        return Ok(None);
+    };
+    let Some(found) = spec.connector.identity()? else {
+        return Ok(None);
+    };
+    let is_another = found != *expected;
+    Ok(is_another.then(|| {
+        Error::new(
+            SqlState::OBJECT_NOT_IN_PREREQUISITE_STATE,
+            format!(
+                "the topic of source \"{}\" was deleted and made again: its id is {found}, the \
+                 source was created over {expected}",
+                spec.name
+            ),
+        )
+        .hint("DROP SOURCE … CASCADE and create it again reads the new topic from its start")
+    }))
+}
