@@ -2,7 +2,7 @@
 //! same directory.
 //!
 //! ```text
-//! Server::start ──► child ── stdout: "SQL: psql -h … -p PORT" ──► port      (no sleeps: a channel)
+//! Server::start ──► child ── stdout: "starts: SQL at ADDRESS", "is ready."   (a channel)
 //!      kill / terminate ──► wait ──► start_again: same directory, new ports
 //! ```
 //!
@@ -36,6 +36,8 @@ struct Running {
     child: Child,
     listen: SocketAddr,
     http: SocketAddr,
+    /// What it prints, from when it listens on.
+    lines: mpsc::Receiver<String>,
 }
 
 impl Server {
@@ -58,6 +60,12 @@ impl Server {
 
     /// Starts on the directory of the killed server.
     pub fn start_again(&mut self) {
+        self.start_early();
+        self.wait_until_ready();
+    }
+
+    /// Starts on the directory of the killed server and waits only until it listens.
+    pub fn start_early(&mut self) {
         assert!(self.running.is_none(), "the server is running");
         self.starts += 1;
         let log = File::options()
@@ -90,26 +98,34 @@ impl Server {
             .name("server-output".to_string())
             .spawn(move || {
                 for line in stdout.lines().map_while(Result::ok) {
-                    // The receiver is gone once the ports are known.
+                    // The receiver is gone when the test is over.
                     let _ = send.send(line);
                 }
             })
             .unwrap();
-        match ports(&lines) {
-            Some((listen, http)) => {
-                self.running = Some(Running {
-                    child,
-                    listen,
-                    http,
-                })
-            }
-            None => {
-                // It may have ended by itself; either way nothing is left of it.
-                let _ = child.kill();
-                let status = child.wait().unwrap();
-                panic!("the server did not start ({status})\n{}", self.log());
+        let Some((listen, http)) = ports(&lines) else {
+            // It may have ended by itself; either way nothing is left of it.
+            let _ = child.kill();
+            let status = child.wait().unwrap();
+            panic!("the server did not start ({status})\n{}", self.log());
+        };
+        self.running = Some(Running {
+            child,
+            listen,
+            http,
+            lines,
+        });
+    }
+
+    /// Waits until the server serves clients.
+    pub fn wait_until_ready(&mut self) {
+        let running = self.running.as_ref().expect("the server runs");
+        while let Ok(line) = running.lines.recv_timeout(START_TIMEOUT) {
+            if line.ends_with("is ready.") {
+                return;
             }
         }
+        panic!("the server did not become ready\n{}", self.log());
     }
 
     pub fn address(&self) -> SocketAddr {
@@ -210,20 +226,11 @@ pub async fn connect(address: SocketAddr) -> Result<Client, tokio_postgres::Erro
 
 /// The two addresses from what the server prints; None when it ends before it has said them.
 fn ports(lines: &mpsc::Receiver<String>) -> Option<(SocketAddr, SocketAddr)> {
-    let (mut listen, mut http) = (None, None);
-    loop {
-        let line = lines.recv_timeout(START_TIMEOUT).ok()?;
-        if let Some((_, rest)) = line.split_once("psql -h ") {
-            let (host, port) = rest.split_once(" -p ").expect("host and port");
-            listen = Some(format!("{host}:{port}").parse().expect("an address"));
-        }
-        if let Some((_, rest)) = line.split_once("Status: http://") {
-            http = Some(rest.trim_end_matches('/').parse().expect("an address"));
-        }
-        if let (Some(listen), Some(http)) = (listen, http) {
-            return Some((listen, http));
-        }
-    }
+    let line = lines.recv_timeout(START_TIMEOUT).ok()?;
+    let (_, rest) = line.split_once("starts: SQL at ")?;
+    let (listen, http) = rest.split_once(", status at http://")?;
+    let http = http.trim_end_matches('/');
+    Some((listen.parse().ok()?, http.parse().ok()?))
 }
 
 /// Runs one test's future to its end.

@@ -6,22 +6,28 @@
 //!                                            └─► Another: not read, and said why
 //! ```
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::base::{ObjectId, PartitionId};
+use crate::base::{ObjectId, Offset, PartitionId};
 use crate::dataflow::errors::ErrorLog;
-use crate::dataflow::source::{ReaderThread, SourceStatus};
+use crate::dataflow::source::{PartitionState, ReaderThread, SourceStatus};
 use crate::dataflow::stepper::{Command, Source, Stepper, Topic};
 use crate::dataflow::watch::Sight;
 use crate::error::{Error, Result};
 
 impl Source {
+    fn positions(&self) -> BTreeMap<PartitionId, Offset> {
+        let place = |(id, state): (&PartitionId, &PartitionState)| (*id, state.position);
+        self.state.partitions.iter().map(place).collect()
+    }
+
     /// Why it is not read, or not now.
     fn error(&self) -> Option<Error> {
         match &self.topic {
             Topic::Another(error) => return Some(error.clone()),
             Topic::Unseen(Some(error)) => return Some(error.clone()),
-            Topic::Unseen(None) | Topic::Same => {}
+            Topic::Unseen(None) | Topic::Same(_) => {}
         }
         match self.reader.as_ref()?.error() {
             Ok(error) => error,
@@ -82,7 +88,7 @@ impl Stepper {
         source.is_running = true;
         let partitions: Vec<PartitionId> = source.state.partitions.keys().copied().collect();
         match source.topic {
-            Topic::Same => {}
+            Topic::Same(_) => {}
             Topic::Unseen(_) => {
                 // Reading begins when it has been seen.
                 let known = partitions.into_iter().collect();
@@ -141,8 +147,9 @@ impl Stepper {
                         source.found.push((partition, from));
                     }
                 }
-                if matches!(source.topic, Topic::Unseen(_)) {
-                    source.topic = Topic::Same;
+                let is_first = matches!(source.topic, Topic::Unseen(_));
+                source.topic = Topic::Same(source.positions());
+                if is_first {
                     self.try_to_read(id);
                 }
             }
@@ -157,8 +164,16 @@ impl Stepper {
             Sight::Another(error) => {
                 tracing::error!(source = name, %error, "reading has ended");
                 source.reader = None;
-                source.topic = Topic::Another(error);
+                // What was read since the last look may be of either topic.
+                let is_mixed = match &source.topic {
+                    Topic::Same(positions) => *positions != source.positions(),
+                    Topic::Unseen(_) | Topic::Another(_) => false,
+                };
+                source.topic = Topic::Another(error.clone());
                 self.watch.remove(id);
+                if is_mixed && let Err(error) = self.fail_readers(id, &error) {
+                    tracing::error!(%error, "views over another topic could not be ended");
+                }
             }
         }
     }

@@ -435,7 +435,7 @@ impl Stepper {
     }
 
     /// Takes every view that reads the source out of the running ones.
-    fn fail_readers(&mut self, source: ObjectId, cause: &Error) -> Result<()> {
+    pub(super) fn fail_readers(&mut self, source: ObjectId, cause: &Error) -> Result<()> {
         let reads = |view: &Dataflow| view.plan().scans().any(|scan| scan.object == source);
         let failed: Vec<ObjectId> = self
             .views

@@ -226,8 +226,8 @@ pub(super) struct Source {
 pub(super) enum Topic {
     /// Not yet whether it is the one that the source was made for: it is not read.
     Unseen(Option<Error>),
-    /// It was when it was last seen.
-    Same,
+    /// It was when it was last seen, with the source's positions then.
+    Same(BTreeMap<PartitionId, Offset>),
     /// It is another one: it is not read any more.
     Another(Error),
 }

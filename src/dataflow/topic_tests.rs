@@ -18,8 +18,8 @@ use crate::connector::{BadRow, Bounds, Chunk, Polled, ReadRange, Reader, SourceC
 use crate::dataflow::oracle::answer::parsed;
 use crate::dataflow::oracle::relation::{World, planned_table};
 use crate::dataflow::{
-    Command, NewView, Objects, Phase, Progress, RecoveredView, Runtime, RuntimeOptions, SourceSpec,
-    SourceStatus, Startup,
+    Command, NewView, Objects, Phase, Progress, RecoveredView, Runtime, RuntimeOptions, Sight,
+    SourceSpec, SourceStatus, Startup,
 };
 use crate::error::{Error, Result, SqlState};
 use crate::plan::{Planner, StreamPlan, ViewOptions, plan_view};
@@ -218,6 +218,7 @@ struct Bench {
     topic: Topic,
     source: ObjectId,
     views: Vec<(ObjectId, StreamPlan)>,
+    watch_interval_micros: i64,
     runtime: Option<Runtime>,
 }
 
@@ -240,6 +241,7 @@ impl Bench {
             directory: tempfile::tempdir().unwrap(),
             topic,
             views: Vec::new(),
+            watch_interval_micros: 1_000,
             runtime: None,
             world,
         }
@@ -252,7 +254,7 @@ impl Bench {
             startup: BTreeMap::from([(PartitionId(0), Offset(0))]),
             is_embedded: false,
             identity: Some("first".to_string()),
-            watch_interval_micros: 1_000,
+            watch_interval_micros: self.watch_interval_micros,
             ..relation.source.clone().unwrap()
         }
     }
@@ -349,7 +351,12 @@ impl Bench {
 
     /// A view that counts, over two records.
     fn counting() -> Bench {
+        Bench::counting_watched(1_000)
+    }
+
+    fn counting_watched(interval_micros: i64) -> Bench {
         let mut bench = Bench::new();
+        bench.watch_interval_micros = interval_micros;
         bench.start();
         bench.topic.write(0, [1, 2]);
         let sql = "SELECT count(*) AS n, max(a) AS m FROM s";
@@ -396,7 +403,6 @@ fn a_record_that_has_become_bad_is_another_content() {
 fn a_topic_made_anew_is_not_read() {
     let mut bench = Bench::counting();
     bench.topic.lock().identity = "second";
-    bench.topic.write(0, [3]);
     let is_told = |bench: &Bench| bench.status().error.is_some();
     bench.until("the source says why it is not read", is_told);
     let error = bench.status().error.unwrap();
@@ -404,14 +410,33 @@ fn a_topic_made_anew_is_not_read() {
         assert!(error.message().contains(part), "{error}");
     }
     // What was read stays to be read, also by the next process; nothing is added.
-    let row = bench.row(VIEW).unwrap();
+    bench.topic.write(0, [3]);
+    assert_eq!(bench.row(VIEW).unwrap(), [2, 2]);
     bench.checkpoint();
     bench.restart();
     bench.until("and again after a restart", is_told);
-    assert_eq!(bench.row(VIEW).unwrap(), row);
+    assert_eq!(bench.row(VIEW).unwrap(), [2, 2]);
     let sql = "SELECT count(*) AS n FROM s";
     let error = bench.create(ObjectId(1_001), sql).unwrap_err();
     assert!(error.message().contains("made again"), "{error}");
+}
+
+#[test]
+fn views_that_may_hold_rows_of_two_topics_fail() {
+    // Looked at once, before it is read.
+    let bench = Bench::counting_watched(0);
+    bench.topic.write(0, [3]);
+    bench.until_row(VIEW, &[3, 3]);
+    let error = Error::new(SqlState::OBJECT_NOT_IN_PREREQUISITE_STATE, "it is another");
+    let command = Command::Seen {
+        source: bench.source,
+        sight: Sight::Another(error),
+    };
+    bench.runtime().send(command).unwrap();
+    bench.until("the view has failed", |bench| bench.row(VIEW).is_err());
+    let error = bench.row(VIEW).unwrap_err();
+    assert!(error.message().contains("it is another"), "{error}");
+    assert!(bench.status().error.is_some());
 }
 
 #[test]
