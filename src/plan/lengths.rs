@@ -53,7 +53,7 @@ fn length_micros(expr: &Arc<dyn PhysicalExpr>) -> Option<i64> {
         return None;
     };
     let is_length = interval.months == 0 && interval.days == 0 && interval.nanoseconds % 1_000 == 0;
-    is_length.then(|| interval.nanoseconds / 1_000)
+    is_length.then_some(interval.nanoseconds / 1_000)
 }
 
 #[cfg(test)]
