@@ -14,6 +14,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use crate::base::metrics::PROCESS;
 use crate::error::{Error, Result, SqlState};
 #[cfg(test)]
 use crate::storage::fault::{Admission, Faults};
@@ -81,6 +82,7 @@ impl Disk {
             .and_then(|()| File::open(path))
             .and_then(|directory| directory.sync_all())
             .map_err(|e| failed("sync directory", path, &e))?;
+        PROCESS.fsyncs.add(1);
         #[cfg(test)]
         if let Some(faults) = &self.faults {
             faults.directory_synced(path);
@@ -318,6 +320,7 @@ impl DiskFile {
         self.admit(Operation::Sync)
             .and_then(|()| self.file.sync_data())
             .map_err(|e| failed("sync file", &self.path, &e))?;
+        PROCESS.fsyncs.add(1);
         #[cfg(test)]
         if let Some(faults) = &self.disk.faults {
             faults.file_synced(&self.path, self.length()?);
@@ -358,6 +361,30 @@ pub fn stopped(what: impl std::fmt::Display, cause: &Error) -> Error {
         format!("{what} stopped after an error: {}", cause.message()),
     )
     .hint("the server must be restarted; it recovers everything that was acknowledged")
+}
+
+/// Syncs every file below `path`, and the directories. Another handle wrote them: what sled keeps.
+pub fn sync_tree(path: &Path) -> Result<()> {
+    let cannot = |e: io::Error| failed("sync", path, &e);
+    for entry in fs::read_dir(path).map_err(cannot)? {
+        let entry = entry.map_err(cannot)?;
+        if entry.file_type().map_err(cannot)?.is_dir() {
+            sync_tree(&entry.path())?;
+            continue;
+        }
+        match File::open(entry.path()) {
+            Ok(file) => file.sync_all().map_err(cannot)?,
+            // sled replaces its snapshot file whenever it likes.
+            Err(e) if e.kind() == io::ErrorKind::NotFound => continue,
+            Err(e) => return Err(cannot(e)),
+        }
+        PROCESS.fsyncs.add(1);
+    }
+    File::open(path)
+        .and_then(|directory| directory.sync_all())
+        .map_err(cannot)?;
+    PROCESS.fsyncs.add(1);
+    Ok(())
 }
 
 /// A length in memory as a length on disk.

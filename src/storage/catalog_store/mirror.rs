@@ -7,7 +7,6 @@
 //! runs under `catch_unwind`, and a marker file says that an opening has begun: one that finds the
 //! marker knows that the last one never ended, and does not try the same files again.
 
-use std::fs::File;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
@@ -18,7 +17,7 @@ use crate::base::Offset;
 use crate::base::limits::CATALOG_CACHE_BYTES;
 use crate::error::{Error, Result, SqlState};
 use crate::storage::catalog_store::image::{Change, Image, replay};
-use crate::storage::file::Disk;
+use crate::storage::file::{Disk, sync_tree};
 use crate::storage::log::LogReader;
 
 const DIRECTORY_PREFIX: &str = "sled.";
@@ -230,28 +229,6 @@ fn generations(disk: &Disk, directory: &Path) -> Result<Vec<u64>> {
         .iter()
         .filter_map(|name| name.strip_prefix(DIRECTORY_PREFIX)?.parse().ok());
     Ok(numbers.collect())
-}
-
-/// Syncs every file below `path`. sled opened them; another handle of the same file does as well.
-fn sync_tree(path: &Path) -> Result<()> {
-    let cannot =
-        |e: std::io::Error| Error::io(format_args!("cannot sync \"{}\"", path.display()), &e);
-    for entry in std::fs::read_dir(path).map_err(cannot)? {
-        let entry = entry.map_err(cannot)?;
-        if entry.file_type().map_err(cannot)?.is_dir() {
-            sync_tree(&entry.path())?;
-            continue;
-        }
-        match File::open(entry.path()) {
-            Ok(file) => file.sync_all().map_err(cannot)?,
-            // sled replaces its snapshot file whenever it likes.
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}
-            Err(e) => return Err(cannot(e)),
-        }
-    }
-    File::open(path)
-        .and_then(|directory| directory.sync_all())
-        .map_err(cannot)
 }
 
 fn failed(cause: sled::Error) -> Error {
