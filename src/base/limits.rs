@@ -408,3 +408,33 @@ pub const BENCH_READ_PAUSE: std::time::Duration = std::time::Duration::from_mill
 
 /// How long before the first row of a run its view has to be there: nothing is to be caught up.
 pub const BENCH_LEAD: std::time::Duration = std::time::Duration::from_secs(2);
+
+/// Percent of the memory limit from which on readers pause and nothing new is begun: what is under
+/// way then (a step, its output, a checkpoint's copy) fits into the rest.
+pub const MEMORY_TIGHT_PERCENT: usize = 90;
+
+/// The least memory limit: an idle server takes a third of it, and below it nothing would fit.
+pub const MEMORY_LIMIT_MIN: usize = 64 << 20;
+
+/// Percent of the machine's or the container's memory that a server takes (default): the rest is
+/// for the system, its page cache and whoever logs in to look.
+pub const MEMORY_LIMIT_PERCENT: usize = 80;
+
+/// How often the system is asked what the process holds: reading it costs some tens of
+/// microseconds, and what a tenth of a second brings in is below what the limit leaves free.
+pub const MEMORY_SAMPLE_EVERY: std::time::Duration = std::time::Duration::from_millis(100);
+
+/// Parts of `retention.bytes` that a topic's segments are: what is kept beyond it is one of them.
+pub const LOG_SEGMENTS_PER_RETENTION: u64 = 8;
+
+/// Bytes of the smallest segment that a small `retention.bytes` leads to: a file per record would
+/// cost more than it frees.
+pub const LOG_SEGMENT_BYTES_MIN: u64 = 64 * 1024;
+
+/// How often within `retention.ms` a topic closes its segment: rows go at the latest so much after
+/// their time.
+pub const TOPIC_ROLLS_PER_AGE: u32 = 4;
+
+/// Bytes that queries may always hold together, however tight memory is: enough to look at the
+/// system relations and at small views, which is how one finds out what to drop.
+pub const MEMORY_QUERIES_MIN: usize = 8 << 20;

@@ -1,4 +1,5 @@
-//! What every other module may use: numbers with a meaning, time, limits, threads and counters.
+//! What every other module may use: numbers with a meaning, time, limits, memory, threads and
+//! counters.
 //!
 //! Nothing in here knows SQL or Arrow. Read [`ids`] first, then [`clock`]; [`limits`] holds every
 //! bound of the server with the sentence that justifies it.
@@ -6,8 +7,10 @@
 pub mod clock;
 pub mod ids;
 pub mod limits;
+pub mod memory;
 pub mod metrics;
 pub mod task;
 
 pub use clock::Clock;
 pub use ids::{Epoch, EventTime, ObjectId, Offset, PartitionId};
+pub use memory::Memory;

@@ -8,6 +8,7 @@ use std::time::SystemTime;
 use crate::base::Offset;
 use crate::base::limits::{
     LOG_BUFFER_BYTES_MAX, LOG_RECORD_BYTES_MAX, LOG_SEGMENT_BYTES, LOG_SEGMENT_BYTES_MAX,
+    LOG_SEGMENT_BYTES_MIN, LOG_SEGMENTS_PER_RETENTION,
 };
 use crate::error::{Error, Result, SqlState};
 use crate::storage::file::{Disk, DiskFile, damaged, size};
@@ -25,6 +26,17 @@ const SEGMENT_SUFFIX: &str = ".log";
 pub struct LogOptions {
     /// Bytes after which a new segment is started; a larger record has one of its own.
     pub segment_bytes: u64,
+}
+
+impl LogOptions {
+    /// Segments small enough for the oldest to go long before twice as much is kept as is asked
+    /// for.
+    pub fn for_retention(retention: &Retention) -> Self {
+        let wanted = retention.bytes_min.unwrap_or(u64::MAX) / LOG_SEGMENTS_PER_RETENTION;
+        LogOptions {
+            segment_bytes: wanted.clamp(LOG_SEGMENT_BYTES_MIN, LOG_SEGMENT_BYTES),
+        }
+    }
 }
 
 impl Default for LogOptions {
@@ -191,9 +203,10 @@ impl SegmentLog {
         self.segments.truncate_before(offset)
     }
 
-    /// Deletes the segments that `retention` does not keep; returns the new start.
-    pub fn retain(&self, retention: &Retention, now: SystemTime) -> Result<Offset> {
-        self.segments.retain(retention, now)
+    /// Deletes the segments that `retention` does not keep and whose rows are all before `needed`;
+    /// returns the new start.
+    pub fn retain(&self, retention: &Retention, needed: Offset, now: SystemTime) -> Result<Offset> {
+        self.segments.retain(retention, needed, now)
     }
 
     pub(in crate::storage::log) fn segments(&self) -> &Arc<Segments> {

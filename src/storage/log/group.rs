@@ -49,8 +49,16 @@ struct Queued {
     bytes: usize,
     /// The offset of the next record.
     next: Offset,
+    /// The active segment is to be closed behind what is queued.
+    is_roll_due: bool,
     /// No more records are taken: the writer is gone or the log has stopped.
     is_closed: bool,
+}
+
+/// What the log's thread is to do next.
+struct Work {
+    records: Vec<(Vec<u8>, u32)>,
+    is_roll_due: bool,
 }
 
 /// A record on its way to the disk.
@@ -70,6 +78,7 @@ impl LogWriter {
             records: Vec::new(),
             bytes: 0,
             next: log.end_offset(),
+            is_roll_due: false,
             is_closed: false,
         };
         let queue = Arc::new(Queue {
@@ -150,9 +159,17 @@ impl LogWriter {
         self.0.segments.truncate_before(offset)
     }
 
-    /// Deletes the segments that `retention` does not keep; returns the new start.
-    pub fn retain(&self, retention: &Retention, now: SystemTime) -> Result<Offset> {
-        self.0.segments.retain(retention, now)
+    /// Deletes the segments that `retention` does not keep and whose rows are all before `needed`;
+    /// returns the new start.
+    pub fn retain(&self, retention: &Retention, needed: Offset, now: SystemTime) -> Result<Offset> {
+        self.0.segments.retain(retention, needed, now)
+    }
+
+    /// Has the active segment closed soon, if there is anything in it: only closed ones can be
+    /// deleted.
+    pub fn roll(&self) {
+        self.0.queue.lock().is_roll_due = true;
+        self.0.queue.filled.notify_all();
     }
 }
 
@@ -194,9 +211,9 @@ impl Queue {
     }
 
     /// Takes everything queued, waiting for some; `None` when closed and empty.
-    fn take(&self) -> Option<Vec<(Vec<u8>, u32)>> {
+    fn take(&self) -> Option<Work> {
         let mut queued = self.lock();
-        while queued.records.is_empty() {
+        while queued.records.is_empty() && !queued.is_roll_due {
             if queued.is_closed {
                 return None;
             }
@@ -206,9 +223,12 @@ impl Queue {
                 .unwrap_or_else(PoisonError::into_inner);
         }
         queued.bytes = 0;
-        let records = std::mem::take(&mut queued.records);
+        let work = Work {
+            records: std::mem::take(&mut queued.records),
+            is_roll_due: std::mem::take(&mut queued.is_roll_due),
+        };
         self.drained.notify_all();
-        Some(records)
+        Some(work)
     }
 }
 
@@ -227,11 +247,16 @@ fn run(mut log: SegmentLog, queue: &Queue) {
         queue,
         segments: &segments,
     };
-    while let Some(records) = queue.take() {
-        let written = records
+    while let Some(work) = queue.take() {
+        let written = work
+            .records
             .iter()
             .try_for_each(|(payload, rows)| log.append(payload, *rows).map(drop))
-            .and_then(|()| log.sync());
+            .and_then(|()| log.sync())
+            .and_then(|()| match work.is_roll_due {
+                true => log.roll(),
+                false => Ok(()),
+            });
         if written.is_err() {
             // The log has recorded why; everybody who waits is told.
             break;

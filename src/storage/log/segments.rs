@@ -352,9 +352,13 @@ impl Segments {
         self.delete_while(|segment, _| segment.end <= offset)
     }
 
-    /// Deletes what `retention` does not keep; returns the new start. The active segment stays.
-    pub fn retain(&self, retention: &Retention, now: SystemTime) -> Result<Offset> {
+    /// Deletes what `retention` does not keep and nobody needs: rows from `needed` on are. Returns
+    /// the new start. The active segment stays.
+    pub fn retain(&self, retention: &Retention, needed: Offset, now: SystemTime) -> Result<Offset> {
         self.delete_while(|segment, bytes_after| {
+            if segment.end > needed {
+                return false;
+            }
             let is_beyond = retention
                 .bytes_min
                 .is_some_and(|bytes_min| bytes_after >= bytes_min);

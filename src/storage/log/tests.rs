@@ -342,19 +342,23 @@ fn truncation_and_retention_delete_whole_old_segments() {
 
     let now = SystemTime::now();
     let everything = Retention::default();
-    assert_eq!(log.retain(&everything, now).unwrap(), start);
+    let all = log.end_offset();
+    assert_eq!(log.retain(&everything, all, now).unwrap(), start);
     let by_bytes = Retention {
         bytes_min: Some(1500),
         age_max: None,
     };
-    let later = log.retain(&by_bytes, now).unwrap();
+    let needed = log.retain(&by_bytes, start, now).unwrap();
+    assert_eq!(needed, start, "what is needed stays");
+    let later = log.retain(&by_bytes, all, now).unwrap();
     assert!(later > start && log.bytes() >= 1500 && log.bytes() < 1500 + 1000);
     let by_age = Retention {
         bytes_min: None,
         age_max: Some(Duration::from_secs(60)),
     };
-    assert_eq!(log.retain(&by_age, now).unwrap(), later);
-    let last = log.retain(&by_age, now + Duration::from_secs(120)).unwrap();
+    assert_eq!(log.retain(&by_age, all, now).unwrap(), later);
+    let much_later = now + Duration::from_secs(120);
+    let last = log.retain(&by_age, all, much_later).unwrap();
     assert_eq!(segments(temporary.path()).len(), 1);
     drop(log);
     let log = open(temporary.path());
