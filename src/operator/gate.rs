@@ -163,6 +163,10 @@ impl Operator for Gate {
         bounds
     }
 
+    fn state_rows(&self) -> usize {
+        self.rows.rows()
+    }
+
     fn state_bytes(&self) -> usize {
         // A B-tree's nodes are two thirds full on average.
         self.rows.bytes() + self.order.len() * size_of::<(i64, u32)>() * 3 / 2

@@ -48,6 +48,11 @@ pub trait Operator: Send {
         0
     }
 
+    /// Rows or groups that the state holds. Called once per step; must cost next to nothing.
+    fn state_rows(&self) -> usize {
+        0
+    }
+
     /// The earliest wall clock, microseconds, at which a step without rows would change the output.
     fn deadline(&self) -> Option<i64> {
         None

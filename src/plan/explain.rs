@@ -12,13 +12,24 @@ use crate::plan::stream::{Node, Operation, StreamPlan};
 
 impl fmt::Display for StreamPlan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (id, node) in self.nodes.iter().enumerate().rev() {
-            writeln!(f, "{id}: {}", Line(node))?;
+        for id in (0..self.nodes.len()).rev() {
+            writeln!(f, "{id}: {}", self.describe(id))?;
         }
-        write!(f, "view: {}", self.changelog)?;
+        write!(f, "view: {}", self.summary())
+    }
+}
+
+impl StreamPlan {
+    /// The line of one node, without its number.
+    pub fn describe(&self, id: usize) -> String {
+        Line(&self.nodes[id]).to_string()
+    }
+
+    /// What the view's changes are like.
+    pub fn summary(&self) -> String {
         match &self.key {
-            Some(key) => write!(f, ", key ({})", names(&self.schema, key)),
-            None => write!(f, ", no key"),
+            Some(key) => format!("{}, key ({})", self.changelog, names(&self.schema, key)),
+            None => format!("{}, no key", self.changelog),
         }
     }
 }

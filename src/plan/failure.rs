@@ -50,6 +50,9 @@ fn from_shared(error: &DataFusionError) -> Error {
         DataFusionError::Plan(message) => from_plan(message),
         DataFusionError::Execution(message) => from_execution(message),
         DataFusionError::ArrowError(error, _) => from_execution(&error.to_string()),
+        DataFusionError::ResourcesExhausted(message) => {
+            Error::new(SqlState::OUT_OF_MEMORY, first_line(message))
+        }
         other => Error::internal(first_line(&other.to_string())),
     }
 }

@@ -459,6 +459,11 @@ impl Operator for Aggregate {
         Bounds(columns)
     }
 
+    fn state_rows(&self) -> usize {
+        let is_there = usize::from(!self.groups.is_empty());
+        self.keys.as_ref().map_or(is_there, KeyTable::len)
+    }
+
     fn state_bytes(&self) -> usize {
         let stores = self.stores.iter().map(|selected| selected.store.bytes());
         self.keys.as_ref().map_or(0, KeyTable::bytes)

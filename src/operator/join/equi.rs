@@ -279,6 +279,10 @@ impl Operator for Join {
         bounds
     }
 
+    fn state_rows(&self) -> usize {
+        self.left.rows().rows() + self.right.rows().rows()
+    }
+
     fn state_bytes(&self) -> usize {
         self.left.bytes() + self.right.bytes()
     }
