@@ -1,11 +1,19 @@
 //! The command line: `tidemill serve` and its relatives.
+//!
+//! | command | |
+//! | --- | --- |
+//! | `serve` | a server over a data directory; what plain `tidemill` does |
+//! | `demo` | a server with something to look at: see [`demo`] |
+//! | `bench` | measures: see [`bench`] |
 
 mod bench;
+mod demo;
 
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
-use tokio::signal::unix::{SignalKind, signal};
+use clap::parser::ValueSource;
+use clap::{ArgMatches, CommandFactory, FromArgMatches, Parser, Subcommand};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::base::limits::THREAD_STACK_BYTES;
 use crate::config::ServeOptions;
@@ -34,11 +42,37 @@ enum Command {
     Serve(ServeOptions),
     /// Measure a server of its own, with its answers checked
     Bench(bench::BenchOptions),
+    /// Serve a made-up auction site with a few live views, and say what to type
+    Demo(ServeOptions),
+}
+
+/// Reads the command line; ends the program with what is wrong with it.
+fn arguments() -> (Arguments, ArgMatches) {
+    let command = Arguments::command().mut_subcommand("demo", |demo| {
+        demo.mut_arg("data_dir", |data_dir| {
+            data_dir
+                .hide_default_value(true)
+                .help("Where everything durable is kept; without it, nowhere after the exit")
+        })
+    });
+    let matches = command.get_matches();
+    match Arguments::from_arg_matches(&matches) {
+        Ok(arguments) => (arguments, matches),
+        Err(error) => error.exit(),
+    }
+}
+
+/// Whether the user of `demo` named a directory.
+fn names_directory(matches: &ArgMatches) -> bool {
+    let source = matches
+        .subcommand_matches("demo")
+        .and_then(|demo| demo.value_source("data_dir"));
+    source.is_some_and(|source| source != ValueSource::DefaultValue)
 }
 
 /// Runs the program.
 pub fn main() -> ExitCode {
-    let arguments = Arguments::parse();
+    let (arguments, matches) = arguments();
     log();
     let runtime = match tokio::runtime::Builder::new_multi_thread()
         .enable_all()
@@ -51,12 +85,15 @@ pub fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    let done = match arguments.command {
+    let result = match arguments.command {
+        None => runtime.block_on(serve(&arguments.serve)),
         Some(Command::Serve(options)) => runtime.block_on(serve(&options)),
         Some(Command::Bench(options)) => runtime.block_on(bench::bench(&options)),
-        None => runtime.block_on(serve(&arguments.serve)),
+        Some(Command::Demo(options)) => {
+            runtime.block_on(demo::run(options, names_directory(&matches)))
+        }
     };
-    match done {
+    match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("tidemill: {error}");
@@ -76,43 +113,122 @@ fn log() {
 }
 
 async fn serve(options: &ServeOptions) -> Result<()> {
+    let mut stop = StopSignals::listen()?;
     let mut server = server::start(options).await?;
-    let (listen, http) = (server.listen_address(), server.http_address());
     let version = env!("CARGO_PKG_VERSION");
-    println!("Tidemill {version} starts: SQL at {listen}, status at http://{http}/");
-    tokio::select! {
-        ready = server.ready() => ready?,
-        signal = wait_for_signal() => {
-            signal?;
-            tracing::info!("stopping");
-            return server.stop().await;
-        }
+    print_start(&server);
+    if !is_ready(&mut server, &mut stop).await? {
+        return server.stop().await;
     }
     println!("Tidemill {version} is ready.");
-    println!("  SQL:    psql -h {} -p {}", listen.ip(), listen.port());
-    println!("  Status: http://{http}/");
+    print_addresses(&server);
     println!("  Data:   {}", options.data_dir.display());
     println!();
-    println!("Type this into psql for a first live view:");
-    println!();
-    println!("  CREATE SOURCE clicks (page TEXT, ts TIMESTAMPTZ) WITH (connector = 'topic');");
-    println!("  CREATE MATERIALIZED VIEW per_page AS");
-    println!("    SELECT page, count(*) AS clicks FROM clicks GROUP BY page;");
-    println!("  INSERT INTO clicks VALUES ('/home', now()), ('/docs', now()), ('/home', now());");
-    println!("  SELECT * FROM per_page;");
-    wait_for_signal().await?;
+    match server.engine()?.catalog().objects().next() {
+        None => print!("{FIRST_VIEW}"),
+        Some(_) => print!("{WHAT_IS_THERE}"),
+    }
+    stop.wait().await;
     tracing::info!("stopping");
     server.stop().await
 }
 
-/// Returns on SIGINT or SIGTERM.
-async fn wait_for_signal() -> Result<()> {
-    let listen = |kind| signal(kind).map_err(|error| Error::io("listening for signals", &error));
-    let mut interrupt = listen(SignalKind::interrupt())?;
-    let mut terminate = listen(SignalKind::terminate())?;
+/// Said at once: recovery may have to wait for a broker.
+fn print_start(server: &server::Server) {
+    let version = env!("CARGO_PKG_VERSION");
+    let (listen, http) = (server.listen_address(), server.http_address());
+    println!("Tidemill {version} starts: SQL at {listen}, status at http://{http}/");
+}
+
+/// Waits until clients are served; false when a signal was first.
+async fn is_ready(server: &mut server::Server, stop: &mut StopSignals) -> Result<bool> {
     tokio::select! {
-        _ = interrupt.recv() => {}
-        _ = terminate.recv() => {}
+        ready = server.ready() => ready.map(|()| true),
+        () = stop.wait() => {
+            tracing::info!("stopping");
+            Ok(false)
+        }
     }
-    Ok(())
+}
+
+fn print_addresses(server: &server::Server) {
+    let (listen, http) = (server.listen_address(), server.http_address());
+    println!("  SQL:    psql -h {} -p {}", listen.ip(), listen.port());
+    println!("  Status: http://{http}/");
+}
+
+/// What an empty server is told first.
+const FIRST_VIEW: &str = "\
+Type this into psql for a first live view:
+
+  CREATE SOURCE clicks (page TEXT, ts TIMESTAMPTZ) WITH (connector = 'topic');
+  CREATE MATERIALIZED VIEW per_page AS
+    SELECT page, count(*) AS clicks FROM clicks GROUP BY page;
+  INSERT INTO clicks VALUES ('/home', now()), ('/docs', now()), ('/home', now());
+  SELECT * FROM per_page ORDER BY clicks DESC;
+
+Then watch it, and type more INSERTs into a second psql:
+
+  COPY (SUBSCRIBE TO per_page) TO STDOUT;
+
+Ctrl-C ends the server. Its data stays; so do the views. tidemill demo has more to look at.
+";
+
+/// What is said of a server that has objects already.
+const WHAT_IS_THERE: &str = "\
+What there is and how it is doing, in psql:
+
+  SHOW SOURCES;
+  SHOW MATERIALIZED VIEWS;
+  SELECT name, state, rows, freshness_ms FROM tidemill.views;
+
+Ctrl-C ends the server. Its data stays; so do the views.
+";
+
+/// The signals that end a server.
+struct StopSignals {
+    interrupt: Signal,
+    terminate: Signal,
+}
+
+impl StopSignals {
+    /// From here on SIGINT and SIGTERM do not end the process by themselves.
+    fn listen() -> Result<StopSignals> {
+        let listen =
+            |kind| signal(kind).map_err(|error| Error::io("listening for signals", &error));
+        Ok(StopSignals {
+            interrupt: listen(SignalKind::interrupt())?,
+            terminate: listen(SignalKind::terminate())?,
+        })
+    }
+
+    /// Returns on SIGINT or SIGTERM.
+    async fn wait(&mut self) {
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn a_demo_keeps_only_what_it_is_told_to_keep() {
+        let of = |arguments: &[&str]| {
+            let matches = Arguments::command()
+                .try_get_matches_from(arguments)
+                .unwrap();
+            names_directory(&matches)
+        };
+        assert!(!of(&["tidemill", "demo"]));
+        assert!(of(&["tidemill", "demo", "--data-dir", "here"]));
+    }
 }
