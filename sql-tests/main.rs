@@ -16,6 +16,8 @@
 //! | `input` | large, broken and hostile input |
 //! | `program` | psql and psycopg |
 //! | `bench` | the benchmark command, on small inputs |
+//! | `printed` | what the program tells its user to type does what it says; the demo |
+//! | `watching` | what the server tells of itself: EXPLAIN ANALYZE, metrics, health |
 //! | `broker` | a real Kafka broker: the session of the README |
 //! | `source` | a real Kafka broker: bad values, topics that change |
 //!
@@ -31,10 +33,12 @@ mod crash;
 mod definition;
 mod input;
 mod lifetime;
+mod printed;
 mod program;
 mod script;
 mod server;
 mod source;
+mod watching;
 
 use std::collections::BTreeSet;
 

@@ -4,12 +4,18 @@
 //! `TIDEMILL_TEST_PYTHON` names no Python; on a build server (`CI` is set) neither may be missing.
 
 use std::io::{ErrorKind, Read, Write};
+use std::net::SocketAddr;
 use std::process::{Child, Command, Output, Stdio};
 
 use crate::server::{Server, block_on};
 
 /// psql against this server, without anybody's settings.
 fn psql(server: &Server, arguments: &[&str]) -> Option<Command> {
+    psql_at(server.address(), arguments)
+}
+
+/// psql against the server at an address.
+pub fn psql_at(address: SocketAddr, arguments: &[&str]) -> Option<Command> {
     match Command::new("psql").arg("--version").output() {
         Ok(_) => {}
         Err(error) if error.kind() == ErrorKind::NotFound => {
@@ -19,7 +25,6 @@ fn psql(server: &Server, arguments: &[&str]) -> Option<Command> {
         }
         Err(error) => panic!("psql: {error}"),
     }
-    let address = server.address();
     let mut command = Command::new("psql");
     command
         .args([

@@ -438,3 +438,7 @@ pub const TOPIC_ROLLS_PER_AGE: u32 = 4;
 /// Bytes that queries may always hold together, however tight memory is: enough to look at the
 /// system relations and at small views, which is how one finds out what to drop.
 pub const MEMORY_QUERIES_MIN: usize = 8 << 20;
+
+/// Bytes that must be free for a view to be begun: its readers' first batches and what it makes of
+/// them. With less it would be given up after its first step.
+pub const MEMORY_VIEW_MIN: usize = 8 << 20;

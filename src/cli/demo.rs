@@ -1,4 +1,4 @@
-//! `tidemill demo`: a server with an auction site made up by the Nexmark generator, and views of it.
+//! `tidemill demo`: a server with an auction site made up by the Nexmark generator, and its views.
 //!
 //! Every object is created unless it is there, so a demo over a kept directory goes on where it
 //! stopped. Without a directory of the user's everything is in a temporary one, which goes when the
@@ -37,7 +37,7 @@ const SOURCES: [(&str, &str, &str); 3] = [
     ),
 ];
 
-/// Each view is bounded by time, so that a demo left alone keeps the state of its open windows only.
+/// Each view is bounded by time, so that a demo left alone keeps the state of open windows only.
 const VIEWS: [&str; 3] = [
     "CREATE MATERIALIZED VIEW IF NOT EXISTS bids_per_auction AS
   SELECT auction, window_start, window_end, count(*) AS bids, max(price) AS top_price

@@ -18,23 +18,26 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::mpsc::SyncSender;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::oneshot;
 
 use crate::base::limits::{
-    CATCH_UP_JOIN_ROWS_MAX, CATCH_UP_STEP_ROWS, ERROR_ROWS_MAX, HISTORY_BYTES_MAX, READER_POLL,
-    STEP_BYTES_MAX,
+    CATCH_UP_JOIN_ROWS_MAX, CATCH_UP_STEP_ROWS, ERROR_ROWS_MAX, HISTORY_BYTES_MAX, MEMORY_VIEW_MIN,
+    READER_POLL, STEP_BYTES_MAX,
 };
+use crate::base::memory::{Account, Held};
 use crate::base::metrics::Counter;
-use crate::base::{Clock, Epoch, EventTime, ObjectId, Offset, PartitionId};
+use crate::base::{Clock, Epoch, EventTime, Memory, ObjectId, Offset, PartitionId};
 use crate::connector::{BadRecord, Chunk, ReadRange};
 use crate::dataflow::errors::ErrorRow;
 use crate::dataflow::graph::{CollectionDelta, Dataflow};
+use crate::dataflow::metrics::DataflowMetrics;
 use crate::dataflow::published::Published;
 use crate::dataflow::source::{PartitionState, ReaderThread, SourceSpec, SourceState, error_row};
-use crate::dataflow::stepper::{Command, RuntimeOptions, Stepper, Tee};
+use crate::dataflow::stepper::{Command, RuntimeOptions, Stepper};
+use crate::dataflow::tee::Tee;
 use crate::dataflow::watch::another_topic;
 use crate::delta::DeltaBatch;
 use crate::error::{Error, Result, SqlState};
@@ -54,9 +57,17 @@ pub struct Progress {
     is_stopped: AtomicBool,
     is_finished: AtomicBool,
     failure: OnceLock<Error>,
+    // A mutex, because whoever waits reads what the catch-up writes, each of them once.
+    gaps: Mutex<Vec<String>>,
+    metrics: OnceLock<Arc<DataflowMetrics>>,
 }
 
 impl Progress {
+    /// What the view's operators have done so far; `None` before they are there.
+    pub fn metrics(&self) -> Option<&Arc<DataflowMetrics>> {
+        self.metrics.get()
+    }
+
     /// Says when the work began, microseconds since 1970.
     pub fn start(&self, micros: i64) {
         self.started.store(micros, Ordering::Relaxed);
@@ -65,6 +76,17 @@ impl Progress {
     /// When the work began.
     pub fn started_micros(&self) -> i64 {
         self.started.load(Ordering::Relaxed)
+    }
+
+    /// What was missing where the view should have begun, in words.
+    pub fn gaps(&self) -> Vec<String> {
+        let gaps = self.gaps.lock();
+        gaps.unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn tell_gap(&self, gap: String) {
+        let mut gaps = self.gaps.lock().unwrap_or_else(PoisonError::into_inner);
+        gaps.push(gap);
     }
 
     /// Asks the catch-up to end; it answers with 57014.
@@ -118,6 +140,7 @@ pub struct CatchUpStart {
     plan: StreamPlan,
     workers: usize,
     clock: Clock,
+    memory: Arc<Memory>,
     progress: Arc<Progress>,
 }
 
@@ -135,8 +158,21 @@ impl CatchUpStart {
             plan,
             workers: options.workers,
             clock: options.clock.clone(),
+            memory: options.memory.clone(),
             progress,
         }
+    }
+
+    /// Whether there is memory to go on reading.
+    fn check_memory(&self) -> Result<()> {
+        match self.memory.is_tight() {
+            true => Err(self.refusal()),
+            false => Ok(()),
+        }
+    }
+
+    fn refusal(&self) -> Error {
+        self.memory.refusal(&format!("view \"{}\"", self.name))
     }
 
     /// For each object that is read, the columns, rising.
@@ -190,6 +226,8 @@ pub struct CatchUp {
     /// Records and rows that were left out, by the source or view that shows them.
     errors: BTreeMap<ObjectId, VecDeque<ErrorRow>>,
     news: BTreeMap<ObjectId, News>,
+    /// The memory of the above.
+    held: Held,
 }
 
 /// What a catch-up finds out of a source that runs.
@@ -255,6 +293,8 @@ fn approach(
     commands: &SyncSender<Command>,
     published: &Published,
 ) -> Result<CatchUp> {
+    let what = format!("view \"{}\"", start.name);
+    start.memory.check(&what, MEMORY_VIEW_MIN)?;
     let inputs = loop {
         let inputs = ask(commands, |reply| Command::Inputs {
             start: start.clone(),
@@ -303,8 +343,11 @@ fn stopped() -> Error {
 
 impl CatchUp {
     fn new(start: CatchUpStart, inputs: &Inputs) -> Result<CatchUp> {
+        let held = start.memory.hold(Account::CatchUps);
         let dataflow = Dataflow::new(start.plan.clone(), start.workers)?;
         let store = Store::new(start.plan.schema.clone(), start.plan.identity())?;
+        // A view that begins anew has had operators before: the first ones are shown.
+        let _ = start.progress.metrics.set(dataflow.metrics().clone());
         let wanted = start.wanted();
         let mut sources = BTreeMap::new();
         let mut is_running = BTreeMap::new();
@@ -342,6 +385,7 @@ impl CatchUp {
             pending: Vec::new(),
             errors: BTreeMap::new(),
             news,
+            held,
         })
     }
 
@@ -387,7 +431,13 @@ impl CatchUp {
         if let Some(delta) = output.delta {
             self.store.apply(&delta)?;
         }
-        Ok(())
+        self.held
+            .set(self.dataflow.state_bytes() + self.store.bytes());
+        let memory = self.held.memory();
+        match memory.used() >= memory.limit() {
+            true => Err(self.start.refusal()),
+            false => Ok(()),
+        }
     }
 
     fn take_snapshots(&mut self, inputs: &Inputs) -> Result<()> {
@@ -412,6 +462,7 @@ impl CatchUp {
                 return Err(error);
             }
             let ends = ends(input)?;
+            self.skip_gaps(*id, &input.spec)?;
             let state = self.sources.get_mut(id).expect("a source of this view");
             state.set_ceiling(match input.running {
                 Some(_) => input.watermark,
@@ -443,6 +494,28 @@ impl CatchUp {
         Ok(())
     }
 
+    /// Begins behind what retention has deleted since the source was created, and says so.
+    fn skip_gaps(&mut self, id: ObjectId, spec: &SourceSpec) -> Result<()> {
+        let state = self.sources.get_mut(&id).expect("a source of this view");
+        let is_unread = |(partition, state): &(&PartitionId, &PartitionState)| {
+            state.rows == 0 && spec.startup.get(*partition) == Some(&state.position)
+        };
+        let unread = state.partitions.iter().filter(is_unread);
+        let unread: Vec<PartitionId> = unread.map(|(partition, _)| *partition).collect();
+        let bounds = spec.connector.bounds(&unread)?;
+        for (partition, bounds) in unread.iter().zip(bounds) {
+            let at = state.partitions.get_mut(partition).expect("just listed");
+            if at.position < bounds.start {
+                self.start.progress.tell_gap(format!(
+                    "offsets {} to {} of partition {partition} of source \"{}\"",
+                    at.position, bounds.start, spec.name
+                ));
+                at.position = bounds.start;
+            }
+        }
+        Ok(())
+    }
+
     fn read(&mut self, id: ObjectId, ranges: Vec<ReadRange>) -> Result<()> {
         let expected = ranges.len();
         let state = &self.sources[&id];
@@ -450,7 +523,8 @@ impl CatchUp {
         let wake = Arc::new(move || {
             let _ = wake.try_send(());
         });
-        let reader = ReaderThread::start(state.spec(), ranges, &state.decoded(), wake)?;
+        let memory = self.held.memory().clone();
+        let reader = ReaderThread::start(state.spec(), ranges, &state.decoded(), &memory, wake)?;
         loop {
             self.start.progress.check()?;
             // Asked before the chunks are taken: what is finished then has left its chunks.
@@ -463,6 +537,8 @@ impl CatchUp {
             if finished == expected {
                 return Ok(());
             }
+            // Nothing of its own is left to give back: it would wait for others for ever.
+            self.start.check_memory()?;
             if let Err(error) = reader.error() {
                 return Err(error.context(format!("reading for view \"{}\"", self.start.name)));
             }
@@ -578,6 +654,8 @@ impl Stepper {
     pub(super) fn inputs(&mut self, start: &CatchUpStart) -> Result<Inputs> {
         let wanted = start.wanted();
         self.check_turn(start, &wanted)?;
+        // What is being deleted of a topic is gone before the view looks where it begins.
+        self.trimmer.join();
         let relations: Vec<ObjectId> = wanted
             .keys()
             .copied()
@@ -597,6 +675,7 @@ impl Stepper {
             }
             Ok(())
         })?;
+        let memory = self.options.memory.clone();
         let mut sources = BTreeMap::new();
         for id in wanted.keys().copied() {
             if !self.sources.contains_key(&id) {
@@ -605,7 +684,7 @@ impl Stepper {
             if self.runs(id) {
                 self.start_reader(id)?;
                 let source = self.sources.get_mut(&id).expect("just looked");
-                source.tees.insert(start.id, Tee::default());
+                source.tees.insert(start.id, Tee::new(&memory));
             }
             sources.insert(id, self.source_input(id, Vec::new(), false));
         }
@@ -679,12 +758,10 @@ impl Stepper {
                     "an input of the view was dropped or has failed while it was built",
                 ));
             };
-            let tee = source
-                .tees
-                .get_mut(&view)
-                .map(std::mem::take)
-                .unwrap_or_default();
-            sources.insert(id, self.source_input(id, tee.chunks, tee.has_overflowed));
+            let tee = source.tees.get_mut(&view).map(Tee::take);
+            let (chunks, has_overflowed) =
+                tee.map_or_else(Default::default, |tee| (tee.chunks, tee.has_overflowed));
+            sources.insert(id, self.source_input(id, chunks, has_overflowed));
         }
         Ok(Inputs {
             epoch: self.epoch,
@@ -793,16 +870,21 @@ impl Stepper {
             store,
             counts,
             errors,
+            start,
             ..
         } = catch_up;
         let bytes = dataflow.state_bytes();
+        let metrics = dataflow.metrics().clone();
         self.views.insert(id, dataflow);
         self.published.change(|change| {
             change.add(id, Some(store), History::new(epoch, HISTORY_BYTES_MAX));
+            change.watch(id, metrics);
+            change.set_gaps(id, start.progress.gaps());
             change.count(id, &counts, bytes);
             for (object, rows) in errors {
                 change.record_errors(object, rows);
             }
+            change.account(&start.memory);
             Ok(())
         })?;
         self.is_step_due = true;

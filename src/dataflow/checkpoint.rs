@@ -12,11 +12,14 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc::SyncSender;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
+use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 
 use crate::base::limits::{CHECKPOINT_BLOCK_ROWS, CHECKPOINT_MERGE_BYTES};
+use crate::base::memory::Account;
+use crate::base::metrics::PROCESS;
 use crate::base::{Epoch, EventTime, ObjectId, Offset, PartitionId, task};
 use crate::dataflow::catch_up::Progress;
 use crate::dataflow::history::HistoryEntry;
@@ -51,6 +54,9 @@ pub(super) struct Meta {
     /// What views have counted.
     #[serde(default)]
     pub counted: BTreeMap<ObjectId, Counted>,
+    /// What was missing where views began.
+    #[serde(default)]
+    pub gaps: BTreeMap<ObjectId, Vec<String>>,
 }
 
 /// The counters of a view.
@@ -285,6 +291,7 @@ impl Checkpointer {
             }
             Err(error) => {
                 tracing::error!(%error, "a checkpoint failed; the next one is whole");
+                PROCESS.checkpoints_failed.add(1);
                 self.known.clear();
                 self.in_history.clear();
                 None
@@ -306,6 +313,8 @@ impl Stepper {
             if now >= self.checkpointer.due_micros {
                 self.checkpointer.due_micros =
                     now.saturating_add(self.checkpointer.interval_micros);
+                // Nothing has changed, but rows grow old.
+                self.trim_topics();
             }
             return;
         }
@@ -323,7 +332,11 @@ impl Stepper {
                 return;
             }
         };
+        let mut held = self.options.memory.hold(Account::Checkpoints);
+        let bytes = |entry: &Entry| entry.change.rows.get_array_memory_size();
+        held.set(collected.entries.iter().map(bytes).sum());
         let meta = self.meta();
+        self.trimmer.note(self.epoch, self.topic_positions());
         let checkpointer = &mut self.checkpointer;
         checkpointer.waiting = std::mem::take(&mut checkpointer.requested);
         // Kept until the checkpoint is there: a failed one has removed nothing.
@@ -333,6 +346,7 @@ impl Stepper {
         let histories = checkpointer.histories.clone();
         let epoch = self.epoch;
         checkpointer.writing = Some(task::spawn("checkpoint", move || {
+            let started = Instant::now();
             // What a panic left behind is a log that is read with suspicion, as after a crash.
             let mut histories = histories.lock().unwrap_or_else(PoisonError::into_inner);
             let work = AssertUnwindSafe(|| {
@@ -340,11 +354,18 @@ impl Stepper {
                 let Collected {
                     entries, stores, ..
                 } = collected;
-                write(&store, epoch, entries, stores, &dropped, &meta)
+                let (written, total) = write(&store, epoch, entries, stores, &dropped, &meta)?;
+                PROCESS.checkpoints.add(1);
+                PROCESS.checkpoint_bytes_written.add(written);
+                PROCESS.checkpoint_bytes.set(total);
+                PROCESS.checkpoint_epoch.set(epoch.0);
+                Ok(())
             });
             let result = catch_unwind(work)
                 .unwrap_or_else(|_| Err(Error::internal("writing the checkpoint panicked")))
                 .map(|()| epoch);
+            PROCESS.checkpoint_nanos.add_time(started.elapsed());
+            drop(held);
             let _ = commands.send(Command::CheckpointDone(result));
         }));
     }
@@ -452,6 +473,7 @@ impl Stepper {
             tables: self.tables.keys().copied().collect(),
             changed: self.published.last_changes(),
             counted,
+            gaps: self.published.gaps(),
         }
     }
 }
@@ -473,8 +495,8 @@ fn write_histories(
     entries.iter().try_for_each(|entry| entry.write(store))
 }
 
-/// Writes and publishes a checkpoint. What has been written is let go at once, so that it is not
-/// held in memory twice.
+/// Writes and publishes a checkpoint; returns the bytes written and those of all its files. What
+/// has been written is let go at once, so that it is not held in memory twice.
 fn write(
     store: &CheckpointStore,
     epoch: Epoch,
@@ -482,7 +504,7 @@ fn write(
     stores: Vec<(ObjectId, BlockKind, Frozen)>,
     dropped: &BTreeSet<ObjectId>,
     meta: &Meta,
-) -> Result<()> {
+) -> Result<(u64, u64)> {
     // A bounded share of the work of keeping old files small goes before each checkpoint; its
     // results
     // are published with it.
@@ -526,8 +548,9 @@ fn write(
     }
     let meta = serde_json::to_value(meta)
         .map_err(|error| Error::internal(format!("a checkpoint's description: {error}")))?;
-    let _manifest: Arc<_> = writer.publish(meta)?;
-    Ok(())
+    let written = writer.bytes();
+    let manifest: Arc<_> = writer.publish(meta)?;
+    Ok((written, manifest.bytes()))
 }
 
 /// Writes a change in blocks of bounded size; the freed slots go with the first.

@@ -43,6 +43,10 @@ impl ErrorRow {
         }
     }
 
+    fn bytes(&self) -> usize {
+        size_of::<ErrorRow>() + self.reason.capacity() + self.row.capacity()
+    }
+
     /// The record of a source that it is about.
     fn record(&self) -> Option<(u32, u64)> {
         self.partition.zip(self.offset)
@@ -53,6 +57,7 @@ impl ErrorRow {
 #[derive(Debug, Default)]
 pub struct ErrorLog {
     rows: VecDeque<ErrorRow>,
+    bytes: usize,
     /// How many came before the first one that is kept.
     dropped: u64,
     /// The records that the rows are about.
@@ -75,13 +80,20 @@ impl ErrorLog {
         }
         if self.rows.len() >= ERROR_ROWS_MAX {
             let oldest = self.rows.pop_front();
+            self.bytes -= oldest.as_ref().map_or(0, ErrorRow::bytes);
             if let Some(record) = oldest.and_then(|row| row.record()) {
                 self.records.remove(&record);
             }
             self.dropped += 1;
         }
+        self.bytes += row.bytes();
         self.rows.push_back(row);
         true
+    }
+
+    /// Bytes of the rows.
+    pub fn bytes(&self) -> usize {
+        self.bytes
     }
 
     fn end(&self) -> u64 {

@@ -14,6 +14,8 @@
 //! ```
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Instant;
 
 use arrow::array::{ArrayRef, UInt32Array};
 use arrow::datatypes::DataType;
@@ -21,6 +23,7 @@ use arrow::datatypes::DataType;
 use crate::base::limits::PARALLEL_ROWS_MIN;
 use crate::base::{Epoch, ObjectId};
 use crate::dataflow::bad_rows::{BadCells, tightened, usable};
+use crate::dataflow::metrics::{DataflowMetrics, NodeMetrics, rows};
 use crate::delta::{DeltaBatch, KeyBatch, KeyTable, cancel_pairs, concat, consolidate};
 use crate::error::{Error, Result};
 use crate::operator::TableChange;
@@ -114,6 +117,7 @@ pub struct Dataflow {
     /// Whether the rows that are there from the beginning have been put out.
     is_started: bool,
     bounds: Bounds,
+    metrics: Arc<DataflowMetrics>,
 }
 
 struct Shard {
@@ -125,6 +129,8 @@ struct Shard {
     late: Vec<LateRows>,
     errors: Vec<RowError>,
     counts: Counts,
+    /// By node.
+    metrics: Arc<[NodeMetrics]>,
 }
 
 struct Sent {
@@ -153,8 +159,9 @@ impl Dataflow {
             };
             levels[id] = node.inputs.iter().map(after).max().unwrap_or(0);
         }
+        let metrics = Arc::new(DataflowMetrics::new(&plan, shards));
         let shards = (0..shards)
-            .map(|shard| Shard::new(&plan, shard))
+            .map(|shard| Shard::new(&plan, shard, metrics.shard(shard).clone()))
             .collect::<Result<Vec<_>>>()?;
         let width = plan.schema.fields().len();
         Ok(Dataflow {
@@ -164,11 +171,17 @@ impl Dataflow {
             shards,
             is_started: false,
             bounds: Bounds::unknown(width),
+            metrics,
         })
     }
 
     pub fn plan(&self) -> &StreamPlan {
         &self.plan
+    }
+
+    /// What its operators have done.
+    pub fn metrics(&self) -> &Arc<DataflowMetrics> {
+        &self.metrics
     }
 
     /// How many workers it runs on.
@@ -313,7 +326,9 @@ impl Dataflow {
         }
         for sender in 0..self.shards.len() {
             for Sent { node, shard, batch } in std::mem::take(&mut self.shards[sender].sent) {
-                self.shards[shard].outputs[node].push(batch);
+                let receiver = &mut self.shards[shard];
+                receiver.metrics[node].rows_out.add(batch.len() as u64);
+                receiver.outputs[node].push(batch);
             }
         }
     }
@@ -350,12 +365,17 @@ impl Dataflow {
 
     /// Bytes of state of all operators.
     pub fn state_bytes(&self) -> usize {
-        let operators = self
-            .shards
-            .iter()
-            .flat_map(|shard| &shard.operators)
-            .flatten();
-        operators.map(|operator| operator.state_bytes()).sum()
+        let mut total = 0;
+        for shard in &self.shards {
+            for (operator, metrics) in shard.operators.iter().zip(&*shard.metrics) {
+                let Some(operator) = operator else { continue };
+                let bytes = operator.state_bytes();
+                metrics.state_bytes.set(bytes as u64);
+                metrics.state_rows.set(operator.state_rows() as u64);
+                total += bytes;
+            }
+        }
+        total
     }
 
     /// The earliest wall clock at which a step without rows would change the output.
@@ -374,18 +394,6 @@ impl Dataflow {
             || self
                 .deadline()
                 .is_some_and(|deadline| deadline <= clock_micros)
-    }
-
-    /// State bytes of each node, summed over the shards.
-    pub fn node_bytes(&self) -> Vec<usize> {
-        let of = |id: usize| {
-            let operators = self
-                .shards
-                .iter()
-                .filter_map(move |shard| shard.operators[id].as_ref());
-            operators.map(|operator| operator.state_bytes()).sum()
-        };
-        (0..self.plan.nodes.len()).map(of).collect()
     }
 
     /// The state's changes since the last call, for a checkpoint between two steps.
@@ -437,7 +445,7 @@ impl Dataflow {
 }
 
 impl Shard {
-    fn new(plan: &StreamPlan, shard: usize) -> Result<Shard> {
+    fn new(plan: &StreamPlan, shard: usize, metrics: Arc<[NodeMetrics]>) -> Result<Shard> {
         let operator = |operation: &Operation| -> Result<Option<Box<dyn Operator>>> {
             Ok(match operation {
                 Operation::Map(spec) => Some(Box::new(Map::new(spec.clone())?)),
@@ -465,10 +473,28 @@ impl Shard {
             late: Vec::new(),
             errors: Vec::new(),
             counts: Counts::default(),
+            metrics,
         })
     }
 
+    /// Runs a node and counts what it did.
     fn run(
+        &mut self,
+        plan: &StreamPlan,
+        id: usize,
+        epoch: Epoch,
+        clock_micros: i64,
+        shards: usize,
+    ) -> Result<()> {
+        let started = Instant::now();
+        let inputs = plan.nodes[id].inputs.iter();
+        let rows_in = inputs.map(|&input| rows(&self.outputs[input])).sum();
+        self.run_node(plan, id, epoch, clock_micros, shards)?;
+        self.metrics[id].took(rows_in, rows(&self.outputs[id]), started);
+        Ok(())
+    }
+
+    fn run_node(
         &mut self,
         plan: &StreamPlan,
         id: usize,
@@ -535,6 +561,7 @@ impl Shard {
         self.late.append(&mut out.late);
         self.errors.append(&mut out.errors);
         self.counts.add(&out.counts);
+        self.metrics[id].counted(&out.counts);
         Ok(())
     }
 

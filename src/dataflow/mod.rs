@@ -28,14 +28,17 @@ mod errors;
 mod graph;
 mod history;
 mod idle;
+mod metrics;
 #[cfg(test)]
 mod oracle;
 mod published;
 mod reading;
 mod recovery;
+mod retention;
 mod source;
 mod startup;
 mod stepper;
+mod tee;
 #[cfg(test)]
 mod topic_tests;
 mod watch;
@@ -45,9 +48,12 @@ pub use bad_rows::{BadCells, tightened, usable};
 pub use catch_up::Progress;
 pub use errors::ErrorRow;
 pub use graph::{CollectionDelta, Dataflow, DataflowOutput, StateChange};
+pub use metrics::{DataflowMetrics, NodeMetrics};
 pub use published::{CollectionStatus, Published, Statistics};
 pub use recovery::{Objects, RecoveredView};
-pub use source::{PartitionState, SourceSpec, SourceState, SourceStatus, Taken};
+pub use source::{
+    PartitionState, ReaderHandle, ReaderStatus, SourceSpec, SourceState, SourceStatus, Taken,
+};
 pub use startup::{Phase, Startup};
 pub use stepper::{Command, NewView, Runtime, RuntimeOptions, TableSpec, Write};
 pub use watch::{Sight, another_topic};

@@ -6,13 +6,16 @@
 //! let go; nobody computes under the lock.
 
 use std::collections::BTreeMap;
-use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use arrow::array::{ArrayRef, RecordBatch};
 use tokio::sync::watch;
 
-use crate::base::{Epoch, ObjectId};
+use crate::base::memory::Account;
+use crate::base::{Epoch, Memory, ObjectId};
 use crate::dataflow::errors::{ErrorLog, ErrorRow};
+use crate::dataflow::metrics::DataflowMetrics;
+use crate::dataflow::source::SourceStatus;
 use crate::delta::DeltaBatch;
 use crate::error::{Error, Result, SqlState};
 use crate::operator::Counts;
@@ -31,6 +34,7 @@ struct State {
     /// How many relations have gone or failed: who follows one of them is told at once.
     ends: u64,
     collections: BTreeMap<ObjectId, Collection>,
+    sources: Vec<SourceStatus>,
 }
 
 struct Collection {
@@ -39,6 +43,10 @@ struct Collection {
     history: History,
     failure: Option<Error>,
     statistics: Statistics,
+    /// What the operators of a view have done.
+    metrics: Option<Arc<DataflowMetrics>>,
+    /// What was missing where a view began.
+    gaps: Vec<String>,
     errors: ErrorLog,
 }
 
@@ -60,6 +68,10 @@ pub struct CollectionStatus {
     pub history_floor: Epoch,
     pub failure: Option<Error>,
     pub statistics: Statistics,
+    /// What the operators of a view have done since it runs in this process.
+    pub metrics: Option<Arc<DataflowMetrics>>,
+    /// What was missing where a view began.
+    pub gaps: Vec<String>,
 }
 
 impl Published {
@@ -148,6 +160,18 @@ impl Published {
         state.collections.iter().map(last).collect()
     }
 
+    /// What was missing where views began, of those where something was.
+    pub(super) fn gaps(&self) -> BTreeMap<ObjectId, Vec<String>> {
+        let state = self.read();
+        let with_gaps = state
+            .collections
+            .iter()
+            .filter(|(_, collection)| !collection.gaps.is_empty());
+        with_gaps
+            .map(|(id, collection)| (*id, collection.gaps.clone()))
+            .collect()
+    }
+
     /// The state of every relation, by id.
     pub fn status(&self) -> (Epoch, Vec<CollectionStatus>) {
         let state = self.read();
@@ -158,8 +182,15 @@ impl Published {
             history_floor: collection.history.floor(),
             failure: collection.failure.clone(),
             statistics: collection.statistics,
+            metrics: collection.metrics.clone(),
+            gaps: collection.gaps.clone(),
         };
         (state.epoch, state.collections.iter().map(status).collect())
+    }
+
+    /// The sources as of the newest epoch, by id.
+    pub fn sources(&self) -> Vec<SourceStatus> {
+        self.read().sources.clone()
     }
 
     /// The errors that a relation keeps, oldest first.
@@ -234,9 +265,43 @@ impl Change<'_> {
             history,
             failure: None,
             statistics: Statistics::default(),
+            metrics: None,
+            gaps: Vec::new(),
             errors: ErrorLog::default(),
         };
         self.0.collections.insert(id, collection);
+    }
+
+    /// Tells the accounts what running views hold, what rows of views and tables, and what their
+    /// histories and left-out rows do.
+    pub fn account(&self, memory: &Memory) {
+        let (mut state, mut rows, mut history) = (0, 0, 0);
+        for collection in self.0.collections.values() {
+            state += collection.statistics.state_bytes;
+            rows += collection.store.as_ref().map_or(0, Store::bytes);
+            history += collection.history.bytes() + collection.errors.bytes();
+        }
+        memory.set(Account::State, state);
+        memory.set(Account::Rows, rows);
+        memory.set(Account::History, history);
+    }
+
+    pub fn set_sources(&mut self, sources: Vec<SourceStatus>) {
+        self.0.sources = sources;
+    }
+
+    /// Says what was missing where a view began.
+    pub fn set_gaps(&mut self, id: ObjectId, gaps: Vec<String>) {
+        if let Some(collection) = self.0.collections.get_mut(&id) {
+            collection.gaps = gaps;
+        }
+    }
+
+    /// Says where a view's operators count.
+    pub fn watch(&mut self, id: ObjectId, metrics: Arc<DataflowMetrics>) {
+        if let Some(collection) = self.0.collections.get_mut(&id) {
+            collection.metrics = Some(metrics);
+        }
     }
 
     pub fn remove(&mut self, id: ObjectId) {
@@ -286,6 +351,7 @@ impl Change<'_> {
     pub fn fail(&mut self, id: ObjectId, cause: Error) {
         if let Some(collection) = self.0.collections.get_mut(&id) {
             collection.failure.get_or_insert(cause);
+            collection.statistics.state_bytes = 0;
             self.0.ends += 1;
         }
     }

@@ -15,6 +15,7 @@ use crate::dataflow::source::{PartitionState, ReaderThread, SourceStatus};
 use crate::dataflow::stepper::{Command, Source, Stepper, Topic};
 use crate::dataflow::watch::Sight;
 use crate::error::{Error, Result};
+use crate::storage::LogWriter;
 
 impl Source {
     fn positions(&self) -> BTreeMap<PartitionId, Offset> {
@@ -22,16 +23,11 @@ impl Source {
         self.state.partitions.iter().map(place).collect()
     }
 
-    /// Why it is not read, or not now.
+    /// Why there is no reader, or none yet.
     fn error(&self) -> Option<Error> {
         match &self.topic {
-            Topic::Another(error) => return Some(error.clone()),
-            Topic::Unseen(Some(error)) => return Some(error.clone()),
-            Topic::Unseen(None) | Topic::Same(_) => {}
-        }
-        match self.reader.as_ref()?.error() {
-            Ok(error) => error,
-            Err(error) => Some(error),
+            Topic::Another(error) | Topic::Unseen(Some(error)) => Some(error.clone()),
+            Topic::Unseen(None) | Topic::Same(_) => None,
         }
     }
 }
@@ -63,6 +59,7 @@ impl Stepper {
                 cleared.expect("leaving errors out cannot fail");
             }
         }
+        self.publish_sources();
     }
 
     /// Starts, or starts anew with more columns, the reader of a source that a view reads.
@@ -107,6 +104,7 @@ impl Stepper {
             source.state.spec(),
             ranges,
             &decoded,
+            &self.options.memory,
             wake,
         )?);
         Ok(())
@@ -129,6 +127,11 @@ impl Stepper {
 
     /// Takes note of how a source's topic was found to be.
     pub(super) fn see(&mut self, id: ObjectId, sight: Sight) {
+        self.note(id, sight);
+        self.publish_sources();
+    }
+
+    fn note(&mut self, id: ObjectId, sight: Sight) {
         let Some(source) = self.sources.get_mut(&id) else {
             return;
         };
@@ -178,14 +181,30 @@ impl Stepper {
         }
     }
 
+    /// Shows the sources as they are now.
+    pub(super) fn publish_sources(&self) {
+        let shown = self.published.change(|change| {
+            change.set_sources(self.source_status());
+            Ok(())
+        });
+        shown.expect("showing the sources cannot fail");
+    }
+
     pub(super) fn source_status(&self) -> Vec<SourceStatus> {
-        let status = |(id, source): (&ObjectId, &Source)| SourceStatus {
-            id: *id,
-            connector: source.state.spec().connector_name,
-            watermark: source.state.watermark(),
-            partitions: source.state.partitions.clone(),
-            error: source.error(),
-            queued_bytes: source.reader.as_ref().map_or(0, ReaderThread::queued_bytes),
+        let status = |(id, source): (&ObjectId, &Source)| {
+            let starts = (0..).zip(&source.logs);
+            let start =
+                |(partition, log): (u32, &LogWriter)| (PartitionId(partition), log.start_offset());
+            SourceStatus {
+                id: *id,
+                connector: source.state.spec().connector_name,
+                watermark: source.state.watermark(),
+                partitions: source.state.partitions.clone(),
+                is_embedded: source.state.spec().is_embedded,
+                starts: starts.map(start).collect(),
+                error: source.error(),
+                reader: source.reader.as_ref().map(ReaderThread::handle),
+            }
         };
         self.sources.iter().map(status).collect()
     }

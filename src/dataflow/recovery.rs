@@ -28,13 +28,14 @@ use crate::dataflow::errors::ErrorLog;
 use crate::dataflow::graph::{Dataflow, StateChange};
 use crate::dataflow::history;
 use crate::dataflow::published::Published;
+use crate::dataflow::retention::Trimmer;
 use crate::dataflow::source::{SourceSpec, SourceState};
 use crate::dataflow::startup::{Phase, Startup};
 use crate::dataflow::stepper::{Command, Cut, NewView, RuntimeOptions, Stepper, TableSpec, Write};
 use crate::dataflow::watch::{Watch, another_topic};
 use crate::dataflow::writes::decode_delta;
 use crate::error::{Error, Result, SqlState};
-use crate::operator::TableChange;
+use crate::operator::{Counts, TableChange};
 use crate::plan::StreamPlan;
 use crate::storage::{
     Address, CheckpointStore, DataDirectory, HistoryStore, Journal, JournalRecord, LogWriter,
@@ -103,6 +104,7 @@ pub(super) fn recover(
         rows_budget: crate::base::limits::STEP_ROWS_MIN,
         catching_up: BTreeMap::new(),
         is_ended: false,
+        trimmer: Trimmer::default(),
     };
     let state = State {
         checkpoints,
@@ -110,6 +112,8 @@ pub(super) fn recover(
         meta,
     };
     let missing = stepper.restore(objects, &state)?;
+    let positions = stepper.topic_positions();
+    stepper.trimmer.note(epoch, positions);
     stepper.replay(records, startup)?;
     stepper.take_orphans()?;
     for view in missing {
@@ -133,6 +137,11 @@ pub(super) fn recover(
             done,
         });
     }
+    let memory = stepper.options.memory.clone();
+    stepper.published.change(|change| {
+        change.account(&memory);
+        Ok(())
+    })?;
     let ids: Vec<ObjectId> = stepper.sources.keys().copied().collect();
     for id in ids {
         if stepper.is_read(id) {
@@ -282,18 +291,23 @@ impl Stepper {
         }
         store.restore(rows)?;
         dataflow.resume();
+        let gaps = state.meta.gaps.get(&view.id).cloned().unwrap_or_default();
+        let (bytes, metrics) = (dataflow.state_bytes(), dataflow.metrics().clone());
         self.views.insert(view.id, dataflow);
         let history = self.restore_history(view.id, &view.plan.schema, state)?;
         self.publish_collection(view.id, Some(store), history);
         self.restore_errors(view.id, ErrorLog::restored(errors)?);
-        if let Some(counted) = state.meta.counted.get(&view.id) {
-            self.published.change(|change| {
-                if let Some(statistics) = change.statistics(view.id) {
-                    counted.restore(statistics);
-                }
-                Ok(())
-            })?;
-        }
+        self.published.change(|change| {
+            change.watch(view.id, metrics);
+            change.set_gaps(view.id, gaps);
+            change.count(view.id, &Counts::default(), bytes);
+            if let Some(counted) = state.meta.counted.get(&view.id)
+                && let Some(statistics) = change.statistics(view.id)
+            {
+                counted.restore(statistics);
+            }
+            Ok(())
+        })?;
         Ok(())
     }
 

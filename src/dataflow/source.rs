@@ -15,6 +15,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
 use arrow::buffer::ScalarBuffer;
@@ -23,7 +24,8 @@ use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_expr::utils::{collect_columns, reassign_expr_columns};
 
 use crate::base::limits::{READER_POLL, READER_RETRY, SOURCE_QUEUE_BYTES_MAX};
-use crate::base::{EventTime, ObjectId, Offset, PartitionId, task};
+use crate::base::memory::{Account, Held};
+use crate::base::{EventTime, Memory, ObjectId, Offset, PartitionId, task};
 use crate::connector::{BadRecord, Chunk, Polled, ReadRange, SourceConnector};
 use crate::dataflow::bad_rows::{BadCells, Cells, merged, nullable, record_of, records, without};
 use crate::dataflow::errors::ErrorRow;
@@ -32,6 +34,7 @@ use crate::error::{Error, Result};
 use crate::operator::Bounds;
 use crate::operator::evaluate::evaluate;
 use crate::plan::from_datafusion;
+use crate::storage::Retention;
 
 /// What the step engine must know of a source.
 #[derive(Clone)]
@@ -57,6 +60,8 @@ pub struct SourceSpec {
     pub identity: Option<String>,
     /// Microseconds between two looks for new partitions; 0 = they are not looked for.
     pub watch_interval_micros: i64,
+    /// What an embedded topic keeps.
+    pub retention: Retention,
 }
 
 impl std::fmt::Debug for SourceSpec {
@@ -175,16 +180,62 @@ struct Computed {
     inputs: Vec<usize>,
 }
 
-/// A partition for the system relations.
-#[derive(Clone, Debug)]
+/// A source as of the last step, for the system relations.
+#[derive(Clone)]
 pub struct SourceStatus {
     pub id: ObjectId,
     /// The connector's name in CREATE SOURCE.
     pub connector: &'static str,
     pub watermark: EventTime,
     pub partitions: BTreeMap<PartitionId, PartitionState>,
+    /// Whether rows come from this server's own writes.
+    pub is_embedded: bool,
+    /// For each partition of an embedded topic the oldest offset there is.
+    pub starts: BTreeMap<PartitionId, Offset>,
+    /// Why there is no reader, where one should be.
     pub error: Option<Error>,
-    pub queued_bytes: usize,
+    /// The reader; `None` where no running view reads it, or rows come by writes.
+    pub reader: Option<ReaderHandle>,
+}
+
+/// What whoever watches a reader sees of it.
+#[derive(Clone)]
+pub struct ReaderHandle(Arc<Shared>);
+
+/// A reader at one moment.
+#[derive(Clone, Debug, Default)]
+pub struct ReaderStatus {
+    /// The last error; none once reading goes on.
+    pub error: Option<Error>,
+    /// Whether it waits for room in its queue or in memory.
+    pub is_paused: bool,
+    /// Decoded bytes that wait for a step, by partition.
+    pub queued_bytes: BTreeMap<PartitionId, usize>,
+    /// Where partitions end, as far as the reader stands there.
+    pub ends: BTreeMap<PartitionId, Offset>,
+    /// When the oldest row came that is in no epoch yet, microseconds since 1970.
+    pub waiting_since_micros: Option<i64>,
+    /// How long ago the source was last heard of.
+    pub silence: Duration,
+}
+
+impl ReaderHandle {
+    pub fn status(&self) -> ReaderStatus {
+        let queue = self.0.lock();
+        let mut queued_bytes = BTreeMap::new();
+        for chunk in &queue.chunks {
+            *queued_bytes.entry(chunk.partition).or_default() += size(chunk);
+        }
+        let first = queue.chunks.front().map(|chunk| chunk.arrived_micros);
+        ReaderStatus {
+            error: queue.error.clone(),
+            is_paused: queue.is_paused,
+            queued_bytes,
+            ends: queue.at_end.clone(),
+            waiting_since_micros: queue.in_step_since_micros.or(first),
+            silence: queue.heard.elapsed(),
+        }
+    }
 }
 
 impl SourceState {
@@ -563,10 +614,16 @@ struct Shared {
     is_stopped: AtomicBool,
 }
 
-#[derive(Default)]
 struct Queue {
     chunks: VecDeque<Chunk>,
-    bytes: usize,
+    /// The chunks' bytes.
+    held: Held,
+    /// When the oldest row came that a step has taken and not published.
+    in_step_since_micros: Option<i64>,
+    /// Whether the reader waits for room.
+    is_paused: bool,
+    /// When the source last answered.
+    heard: Instant,
     at_end: BTreeMap<PartitionId, Offset>,
     finished: Vec<PartitionId>,
     error: Option<Error>,
@@ -579,11 +636,12 @@ impl ReaderThread {
         spec: &SourceSpec,
         ranges: Vec<ReadRange>,
         columns: &[usize],
+        memory: &Arc<Memory>,
         wake: Arc<dyn Fn() + Send + Sync>,
     ) -> Result<ReaderThread> {
         let mut reader = spec.connector.reader(ranges, columns)?;
         let shared = Arc::new(Shared {
-            queue: Mutex::new(Queue::default()),
+            queue: Mutex::new(Queue::new(memory)),
             drained: Condvar::new(),
             is_stopped: AtomicBool::new(false),
         });
@@ -620,10 +678,14 @@ impl ReaderThread {
             let chunk = queue.chunks.pop_front().expect("just seen");
             rows += chunk.rows.num_rows();
             bytes += size(&chunk);
-            queue.bytes -= size(&chunk);
+            queue
+                .in_step_since_micros
+                .get_or_insert(chunk.arrived_micros);
             taken.push(chunk);
         }
         if !taken.is_empty() {
+            let left = queue.held.bytes() - bytes;
+            queue.held.set(left);
             self.shared.drained.notify_all();
         }
         taken
@@ -634,8 +696,14 @@ impl ReaderThread {
         !self.shared.lock().chunks.is_empty()
     }
 
-    pub fn queued_bytes(&self) -> usize {
-        self.shared.lock().bytes
+    /// Says that everything taken so far is published.
+    pub fn is_published(&self) {
+        self.shared.lock().in_step_since_micros = None;
+    }
+
+    /// For those who watch it.
+    pub fn handle(&self) -> ReaderHandle {
+        ReaderHandle(self.shared.clone())
     }
 
     /// Partitions whose end the reader has confirmed, with the position there.
@@ -671,6 +739,27 @@ impl Drop for ReaderThread {
     }
 }
 
+impl Queue {
+    /// Whether there is room for a chunk, here and in the server's memory.
+    fn has_room(&self) -> bool {
+        self.held.bytes() < SOURCE_QUEUE_BYTES_MAX && !self.held.memory().is_tight()
+    }
+
+    fn new(memory: &Arc<Memory>) -> Queue {
+        Queue {
+            chunks: VecDeque::new(),
+            held: memory.hold(Account::Queues),
+            in_step_since_micros: None,
+            is_paused: false,
+            heard: Instant::now(),
+            at_end: BTreeMap::new(),
+            finished: Vec::new(),
+            error: None,
+            is_ended: false,
+        }
+    }
+}
+
 impl Shared {
     fn lock(&self) -> MutexGuard<'_, Queue> {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
@@ -679,17 +768,21 @@ impl Shared {
     /// Puts what was polled into the queue, waiting for room; false when the reader is to end.
     fn offer(&self, polled: Result<Polled>, name: &str) -> bool {
         let mut queue = self.lock();
+        if polled.is_ok() {
+            queue.heard = Instant::now();
+        }
         match polled {
             Ok(Polled::Chunk(chunk)) => {
-                while queue.bytes >= SOURCE_QUEUE_BYTES_MAX
-                    && !self.is_stopped.load(Ordering::Acquire)
-                {
+                while !queue.has_room() && !self.is_stopped.load(Ordering::Acquire) {
+                    queue.is_paused = true;
                     let waited = self.drained.wait_timeout(queue, READER_POLL);
                     queue = waited.unwrap_or_else(PoisonError::into_inner).0;
                 }
+                queue.is_paused = false;
                 queue.error = None;
                 queue.at_end.remove(&chunk.partition);
-                queue.bytes += size(&chunk);
+                let bytes = queue.held.bytes() + size(&chunk);
+                queue.held.set(bytes);
                 queue.chunks.push_back(chunk);
             }
             Ok(Polled::AtEnd(partition, offset)) => {

@@ -21,10 +21,11 @@ use arrow::datatypes::SchemaRef;
 use tokio::sync::oneshot;
 
 use crate::base::limits::{
-    CATCH_UP_TEE_BYTES_MAX, COMMANDS_MAX, HISTORY_BYTES_MAX, STEP_BYTES_MAX, STEP_ROWS_MAX,
-    STEP_ROWS_MIN, STEP_TIME_MAX,
+    COMMANDS_MAX, HISTORY_BYTES_MAX, STEP_BYTES_MAX, STEP_ROWS_MAX, STEP_ROWS_MIN, STEP_TIME_MAX,
 };
-use crate::base::{Clock, Epoch, ObjectId, Offset, PartitionId, task};
+use crate::base::memory::Account;
+use crate::base::metrics::PROCESS;
+use crate::base::{Clock, Epoch, Memory, ObjectId, Offset, PartitionId, task};
 use crate::connector::Chunk;
 use crate::dataflow::catch_up::{CatchUp, CatchUpStart, Inputs, Progress};
 use crate::dataflow::checkpoint::Checkpointer;
@@ -33,8 +34,10 @@ use crate::dataflow::graph::{CollectionDelta, Dataflow, DataflowOutput};
 use crate::dataflow::idle::{idle_deadline, idle_partitions};
 use crate::dataflow::published::Published;
 use crate::dataflow::recovery::recover;
-use crate::dataflow::source::{ReaderThread, SourceSpec, SourceState, SourceStatus, error_row};
+use crate::dataflow::retention::Trimmer;
+use crate::dataflow::source::{ReaderThread, SourceSpec, SourceState, error_row};
 use crate::dataflow::startup::Startup;
+use crate::dataflow::tee::Tee;
 use crate::dataflow::watch::{Sight, Watch};
 use crate::dataflow::writes::{Staged, wait};
 use crate::delta::DeltaBatch;
@@ -68,9 +71,6 @@ pub enum Command {
     /// Answers when everything that was there before is visible.
     Flush {
         done: oneshot::Sender<Result<Epoch>>,
-    },
-    SourceStatus {
-        reply: oneshot::Sender<Vec<SourceStatus>>,
     },
     /// From a catch-up: what to read, at one epoch.
     Inputs {
@@ -136,6 +136,7 @@ pub struct RuntimeOptions {
     pub clock: Clock,
     /// Microseconds between checkpoints.
     pub checkpoint_interval_micros: i64,
+    pub memory: Arc<Memory>,
 }
 
 /// The step engine, running on its own thread.
@@ -232,14 +233,6 @@ pub(super) enum Topic {
     Another(Error),
 }
 
-/// The chunks taken since a view began to catch up, for it to take over.
-#[derive(Default)]
-pub(super) struct Tee {
-    pub chunks: Vec<Chunk>,
-    pub bytes: usize,
-    pub has_overflowed: bool,
-}
-
 /// The loop's state.
 pub(super) struct Stepper {
     pub options: RuntimeOptions,
@@ -259,6 +252,7 @@ pub(super) struct Stepper {
     pub rows_budget: usize,
     pub catching_up: BTreeMap<ObjectId, Pins>,
     pub is_ended: bool,
+    pub trimmer: Trimmer,
 }
 
 /// What a catching-up view holds on to in the loop.
@@ -333,6 +327,7 @@ impl Stepper {
             tracing::error!(%error, "the journal could not be closed");
         }
         self.checkpointer.join();
+        self.trimmer.join();
     }
 
     fn handle(&mut self, command: Command) {
@@ -347,11 +342,9 @@ impl Stepper {
             Command::Write { writes, done } => self.stage(writes, done),
             Command::Flush { done } => self.staged.push_back(Staged {
                 writes: Vec::new(),
+                held: self.options.memory.hold(Account::Sessions),
                 done,
             }),
-            Command::SourceStatus { reply } => {
-                let _ = reply.send(self.source_status());
-            }
             Command::Inputs { start, reply } => {
                 let _ = reply.send(self.inputs(&start));
             }
@@ -362,11 +355,13 @@ impl Stepper {
             Command::Abandon { view } => self.release(view),
             Command::CheckpointDone(result) => {
                 let oldest = self.checkpointer.finished(result);
-                if let Some(oldest) = oldest
-                    && let Err(error) = self.journal.truncate_before(oldest)
-                {
-                    tracing::warn!(%error, "the journal could not be trimmed");
+                if let Some(oldest) = oldest {
+                    if let Err(error) = self.journal.truncate_before(oldest) {
+                        tracing::warn!(%error, "the journal could not be trimmed");
+                    }
+                    self.trimmer.keep_from(oldest);
                 }
+                self.trim_topics();
             }
             Command::Checkpoint { done } => self.checkpointer.request(done),
             Command::Seen { source, sight } => self.see(source, sight),
@@ -390,6 +385,7 @@ impl Stepper {
                 };
                 self.sources.insert(id, source);
                 self.publish_collection(id, None, self.no_history());
+                self.publish_sources();
             }
             Err(error) => tracing::error!(%error, "a source could not be added"),
         }
@@ -453,8 +449,10 @@ impl Stepper {
         self.sources.remove(&id);
         self.watch.remove(id);
         self.checkpointer.forget(id);
+        let memory = &self.options.memory;
         let _ = self.published.change(|change| {
             change.remove(id);
+            change.account(memory);
             Ok(())
         });
         self.stop_unread_sources();
@@ -525,6 +523,8 @@ impl Stepper {
         let started = Instant::now();
         let (writes, answers) = self.take_staged()?;
         let cut = self.cut(writes)?;
+        let written = cut.writes.iter().map(|write| write.delta.len());
+        let written = written.sum::<usize>();
         let rows: usize = cut
             .chunks
             .iter()
@@ -551,7 +551,11 @@ impl Stepper {
         for done in answers {
             let _ = done.send(Ok(epoch));
         }
-        self.adapt(rows, started.elapsed());
+        let took = started.elapsed();
+        PROCESS.steps.add(1);
+        PROCESS.step_nanos.add_time(took);
+        PROCESS.rows_in.add((rows + written) as u64);
+        self.adapt(rows, took);
         Ok(())
     }
 
@@ -778,6 +782,8 @@ impl Stepper {
     /// Makes the step's changes visible, all at once.
     pub(super) fn publish(&mut self, epoch: Epoch, changes: Changes) -> Result<()> {
         let clock_micros = self.clock_micros;
+        let sources = self.source_status();
+        let memory = self.options.memory.clone();
         let mut failed = Vec::new();
         self.published.change(|change| {
             for (id, delta) in &changes.deltas {
@@ -805,30 +811,24 @@ impl Stepper {
             for (id, error) in changes.failures {
                 change.fail(id, error);
             }
+            change.set_sources(sources);
             change.publish(epoch);
+            change.account(&memory);
             Ok(())
         })?;
+        for reader in self
+            .sources
+            .values()
+            .filter_map(|source| source.reader.as_ref())
+        {
+            reader.is_published();
+        }
         for (id, error) in failed {
             tracing::error!(view = id.0, %error, "a view's change does not fit its rows");
             self.views.remove(&id);
             self.checkpointer.forget(id);
         }
         Ok(())
-    }
-}
-
-impl Tee {
-    fn push(&mut self, chunk: &Chunk) {
-        if self.has_overflowed {
-            return;
-        }
-        self.bytes += crate::dataflow::source::size(chunk);
-        if self.bytes > CATCH_UP_TEE_BYTES_MAX {
-            self.has_overflowed = true;
-            self.chunks.clear();
-            return;
-        }
-        self.chunks.push(chunk.clone());
     }
 }
 

@@ -13,7 +13,7 @@ use arrow::datatypes::{Int64Type, SchemaRef};
 use datafusion::common::TableReference;
 use tokio::sync::oneshot;
 
-use crate::base::{Clock, Epoch, ObjectId, Offset, PartitionId};
+use crate::base::{Clock, Epoch, Memory, ObjectId, Offset, PartitionId};
 use crate::connector::{BadRow, Bounds, Chunk, Polled, ReadRange, Reader, SourceConnector};
 use crate::dataflow::oracle::answer::parsed;
 use crate::dataflow::oracle::relation::{World, planned_table};
@@ -266,6 +266,7 @@ impl Bench {
             clock: Clock::system(),
             // Only when a test asks for it.
             checkpoint_interval_micros: i64::MAX / 4,
+            memory: Memory::accounted_only(usize::MAX),
         };
         let views = self.views.iter().map(|(id, plan)| RecoveredView {
             id: *id,
@@ -336,11 +337,10 @@ impl Bench {
     }
 
     fn status(&self) -> SourceStatus {
-        let (reply, answer) = oneshot::channel();
-        self.runtime()
-            .send(Command::SourceStatus { reply })
-            .unwrap();
-        answer.blocking_recv().unwrap().remove(0)
+        let mut status = self.runtime().published().sources().remove(0);
+        let reader = status.reader.as_ref().map(|reader| reader.status());
+        status.error = status.error.or(reader.and_then(|reader| reader.error));
+        status
     }
 
     fn checkpoint(&self) {

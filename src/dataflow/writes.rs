@@ -14,6 +14,7 @@ use arrow::datatypes::SchemaRef;
 use tokio::sync::oneshot;
 
 use crate::base::limits::WRITE_BYTES_MAX;
+use crate::base::memory::{Account, Held};
 use crate::base::{Epoch, ObjectId, Offset, PartitionId};
 use crate::connector::Chunk;
 use crate::dataflow::stepper::{Cut, Stepper, Write};
@@ -24,16 +25,40 @@ use crate::storage::{TableWrite, Ticket, decode_batch, encode_batch};
 /// Writes that wait for their step, checked, with their bytes for journal and log.
 pub(super) struct Staged {
     pub writes: Vec<(Write, Vec<u8>)>,
+    /// The memory of the writes.
+    #[expect(dead_code, reason = "it is given back when the writes are taken")]
+    pub held: Held,
     pub done: oneshot::Sender<Result<Epoch>>,
 }
 
 impl Stepper {
     /// Takes writes for the next step, or refuses what no step could make durable.
     pub(super) fn stage(&mut self, writes: Vec<Write>, done: oneshot::Sender<Result<Epoch>>) {
-        match self.encoded(writes) {
-            Ok(writes) => self.staged.push_back(Staged { writes, done }),
+        match self.encoded(writes).and_then(|writes| self.held(writes)) {
+            Ok((writes, held)) => self.staged.push_back(Staged { writes, held, done }),
             Err(error) => drop(done.send(Err(error))),
         }
+    }
+
+    /// The writes with the memory they take. What adds no rows is let through: who has run out of
+    /// memory must be able to remove some.
+    #[expect(clippy::type_complexity, reason = "writes and their memory")]
+    fn held(&self, writes: Vec<(Write, Vec<u8>)>) -> Result<(Vec<(Write, Vec<u8>)>, Held)> {
+        let memory = &self.options.memory;
+        let bytes = writes
+            .iter()
+            .map(|(write, payload)| write.delta.bytes() + payload.len())
+            .sum();
+        let adds = |(write, _): &(Write, Vec<u8>)| {
+            let weights = (0..write.delta.len()).map(|row| write.delta.weights().get(row));
+            weights.sum::<i64>() > 0
+        };
+        if writes.iter().any(adds) {
+            memory.check("the rows that are written", bytes)?;
+        }
+        let mut held = memory.hold(Account::Sessions);
+        held.set(bytes);
+        Ok((writes, held))
     }
 
     fn encoded(&self, writes: Vec<Write>) -> Result<Vec<(Write, Vec<u8>)>> {
@@ -86,7 +111,9 @@ impl Stepper {
             {
                 break;
             }
-            let Staged { writes: own, done } = self.staged.pop_front().expect("just seen");
+            let Staged {
+                writes: own, done, ..
+            } = self.staged.pop_front().expect("just seen");
             let mut is_accepted = true;
             for (write, _) in own
                 .iter()

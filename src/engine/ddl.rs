@@ -108,6 +108,7 @@ impl Session {
             spec: Box::new(spec),
             logs,
         })?;
+        self.flush_step().await?;
         shared.set_catalog(|catalog| catalog.put(object));
         Ok(true)
     }
@@ -213,6 +214,12 @@ impl Session {
         match self.wait_for_view(answer, &progress, &cancel).await {
             Ok(_) => build.finish().await?,
             Err(error) => return Err(build.give_up(error).await),
+        }
+        for gap in progress.gaps() {
+            let message = format!(
+                "the view begins at the oldest record there is: {gap} were deleted by retention"
+            );
+            self.notify(Severity::Warning, SqlState::WARNING, message);
         }
         Ok(done(TAG))
     }

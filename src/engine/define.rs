@@ -310,10 +310,15 @@ fn source(
         .config
         .ok_or_else(|| Error::internal("a source without a connector"))?;
     let partitions = config.topic().map_or(0, |topic| topic.partitions);
+    let retention = config
+        .topic()
+        .map(|topic| topic.retention)
+        .unwrap_or_default();
+    let options = LogOptions::for_retention(&retention);
     let mut logs = Vec::new();
     for partition in 0..partitions {
         let path = directory.topic(definition.id, PartitionId(partition));
-        let log = SegmentLog::open(path, LogOptions::default())?;
+        let log = SegmentLog::open(path, options.clone())?;
         logs.push(LogWriter::spawn("topic", log));
     }
     let connector = config.open(logs.iter().map(LogWriter::reader).collect())?;
@@ -330,6 +335,7 @@ fn source(
         connector_name: config.kind.name(),
         identity: definition.identity.clone(),
         watch_interval_micros: config.watch_interval_micros,
+        retention,
     };
     let object = Object {
         definition,

@@ -22,6 +22,8 @@ mod cursor;
 mod ddl;
 mod define;
 mod entrance;
+mod explain;
+mod memory;
 mod query;
 mod response;
 mod server;

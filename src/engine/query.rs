@@ -18,6 +18,7 @@ use crate::base::ObjectId;
 use crate::catalog::{Catalog, Object, ObjectKind};
 use crate::delta::DeltaBatch;
 use crate::engine::define::expanded_view;
+use crate::engine::memory::query_failure;
 use crate::engine::response::BatchStream;
 use crate::engine::server::Shared;
 use crate::engine::system::SystemView;
@@ -160,9 +161,11 @@ impl<'a> Reading<'a> {
             .create_physical_plan(&plan)
             .await
             .map_err(from_datafusion)?;
-        let stream = execute_stream(physical, self.state.task_ctx()).map_err(from_datafusion)?;
+        let memory = self.shared.memory.clone();
+        let stream = execute_stream(physical, self.state.task_ctx())
+            .map_err(|error| query_failure(&memory, error))?;
         let renamed = stream.map(move |batch| {
-            let batch = batch.map_err(from_datafusion)?;
+            let batch = batch.map_err(|error| query_failure(&memory, error))?;
             rename(&batch, &schema)
         });
         Ok(Box::pin(renamed))

@@ -11,13 +11,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use datafusion::execution::SessionState;
 use tokio::sync::{mpsc, oneshot};
 
-use crate::base::{Clock, Epoch, EventTime, ObjectId};
+use crate::base::{Clock, Epoch, EventTime, Memory, ObjectId};
 use crate::catalog::{Catalog, Definition, Object, ObjectKind};
 use crate::dataflow::{
     Command, Objects, Progress, Published, RecoveredView, Runtime, RuntimeOptions, SourceSpec,
-    SourceStatus, Startup,
+    Startup,
 };
 use crate::engine::define;
+use crate::engine::memory::with_memory;
 use crate::engine::response::Notice;
 use crate::engine::session::{Session, SessionParameters};
 use crate::error::{Error, Result, SqlState};
@@ -30,6 +31,7 @@ pub struct EngineOptions {
     /// Shards of each dataflow.
     pub workers: usize,
     pub checkpoint_interval_micros: i64,
+    pub memory: Arc<Memory>,
     pub clock: Clock,
     /// Told what the start is at; ends it.
     pub startup: Arc<Startup>,
@@ -56,6 +58,7 @@ pub(super) struct Shared {
     /// One writer of a table at a time: reading, checking keys and writing are one unit.
     writers: Mutex<BTreeMap<ObjectId, Arc<tokio::sync::Mutex<()>>>>,
     pub template: SessionState,
+    pub memory: Arc<Memory>,
     pub clock: Clock,
     pub started_at: EventTime,
 }
@@ -66,7 +69,7 @@ impl Engine {
     pub fn open(options: EngineOptions) -> Result<Engine> {
         let directory = DataDirectory::open(&options.data_dir)?;
         let store = CatalogStore::open(directory.catalog())?;
-        let mut template = crate::plan::session_state();
+        let mut template = with_memory(crate::plan::session_state(), &options.memory)?;
         crate::system::register(&mut template)?;
         let mut loaded = Loaded::default();
         for (_, value) in store.scan(define::OBJECT_PREFIX)? {
@@ -92,6 +95,7 @@ impl Engine {
             workers: options.workers,
             clock: options.clock.clone(),
             checkpoint_interval_micros: options.checkpoint_interval_micros,
+            memory: options.memory.clone(),
         };
         let runtime = Runtime::start(&directory, runtime_options, objects, &options.startup)?;
         let (_, running) = runtime.published().status();
@@ -107,6 +111,7 @@ impl Engine {
             ddl: tokio::sync::Mutex::new(()),
             writers: Mutex::new(BTreeMap::new()),
             template,
+            memory: options.memory,
             started_at: EventTime(options.clock.now_micros()),
             clock: options.clock,
         })))
@@ -126,6 +131,11 @@ impl Engine {
         self.0.runtime.shutdown();
     }
 
+    /// Who holds how much memory.
+    pub fn memory(&self) -> &Arc<Memory> {
+        &self.0.memory
+    }
+
     pub fn published(&self) -> &Arc<Published> {
         self.0.runtime.published()
     }
@@ -139,13 +149,6 @@ impl Engine {
         let (done, answer) = oneshot::channel();
         self.0.runtime.send(Command::Checkpoint { done })?;
         answer.await.map_err(|_| stopped())?
-    }
-
-    /// The running sources' positions and watermarks.
-    pub async fn source_status(&self) -> Result<Vec<SourceStatus>> {
-        let (reply, answer) = oneshot::channel();
-        self.0.runtime.send(Command::SourceStatus { reply })?;
-        answer.await.map_err(|_| stopped())
     }
 }
 

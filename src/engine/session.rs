@@ -7,6 +7,7 @@ use arrow::datatypes::{DataType, SchemaRef};
 use datafusion::scalar::ScalarValue;
 use tokio::sync::mpsc;
 
+use crate::base::memory::{Account, Held};
 use crate::catalog::{Catalog, ObjectKind};
 use crate::engine::cursor::Cursors;
 use crate::engine::query::Reading;
@@ -87,6 +88,11 @@ impl Session {
 
     pub(super) fn shared(&self) -> &Shared {
         &self.engine.0
+    }
+
+    /// The account of what a connection keeps for its session.
+    pub fn hold_memory(&self) -> Held {
+        self.engine.memory().hold(Account::Sessions)
     }
 
     pub(super) fn catalog(&self) -> Arc<Catalog> {
@@ -208,7 +214,7 @@ impl Session {
             Statement::Drop(drop) => self.drop_objects(drop).await,
             Statement::Comment(comment) => self.comment(comment).await,
             Statement::ShowVariable(variable) => self.show_variable(variable),
-            Statement::ShowObjects(show) => self.show_objects(show).await,
+            Statement::ShowObjects(show) => self.show_objects(show),
             Statement::ShowCreate(show) => self.show_create(show),
             Statement::DeclareCursor(declare) => self.declare(declare, cancel).await,
             Statement::Fetch(fetch) => self.fetch(fetch, cancel).await,
@@ -261,14 +267,9 @@ impl Session {
             Some(transaction) => (transaction.pin.clone(), transaction.writes.clone()),
             None => (None, BTreeMap::new()),
         };
-        let system = self.system_snapshot().await?;
-        Ok(Reading::new(
-            self.shared(),
-            self.catalog(),
-            pin,
-            own,
-            system,
-        ))
+        let system = self.system_snapshot();
+        let catalog = self.catalog();
+        Ok(Reading::new(self.shared(), catalog, pin, own, system))
     }
 
     /// Under REPEATABLE READ the first statement fixes the epoch of all.
@@ -392,7 +393,11 @@ impl Session {
             None => self.settings.is_on("default_transaction_read_only"),
         };
         self.settings.begin();
-        self.transaction = Some(Transaction::new(isolation, is_read_only));
+        self.transaction = Some(Transaction::new(
+            isolation,
+            is_read_only,
+            self.hold_memory(),
+        ));
         Ok(done("BEGIN"))
     }
 

@@ -1,4 +1,4 @@
-//! SHOW and EXPLAIN: what there is, how it is set, what it does.
+//! SHOW: what there is and how it is set.
 
 use std::sync::Arc;
 
@@ -8,12 +8,11 @@ use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use crate::base::EventTime;
 use crate::catalog::ObjectKind;
 use crate::engine::ddl::kind_of;
-use crate::engine::define;
 use crate::engine::response::{Response, RowsTag};
 use crate::engine::session::Session;
 use crate::error::{Error, Result, SqlState};
-use crate::sql::session::{Explain, ExplainFormat, ExplainTarget, Listing, ShowObjects, Variable};
-use crate::sql::statement::{ShowCreate, Statement};
+use crate::sql::session::{Listing, ShowObjects, Variable};
+use crate::sql::statement::ShowCreate;
 
 impl Session {
     pub(super) fn show_variable(&self, variable: &Variable) -> Result<Response> {
@@ -46,7 +45,7 @@ impl Session {
         rows(schema, columns, "SHOW")
     }
 
-    pub(super) async fn show_objects(&self, show: &ShowObjects) -> Result<Response> {
+    pub(super) fn show_objects(&self, show: &ShowObjects) -> Result<Response> {
         let schema = objects_schema(show.what);
         let table = match show.what {
             Listing::Sources => self.list(ObjectKind::Source),
@@ -55,7 +54,7 @@ impl Session {
             Listing::Views => self.list(ObjectKind::View),
             Listing::Sinks | Listing::Indexes => Vec::new(),
             Listing::Jobs => self.list_jobs(),
-            Listing::Watermarks => self.list_watermarks().await?,
+            Listing::Watermarks => self.list_watermarks(),
         };
         let kept: Vec<Vec<Option<String>>> = table
             .into_iter()
@@ -102,10 +101,10 @@ impl Session {
         running.map(job).collect()
     }
 
-    async fn list_watermarks(&self) -> Result<Vec<Vec<Option<String>>>> {
+    fn list_watermarks(&self) -> Vec<Vec<Option<String>>> {
         let catalog = self.catalog();
         let mut table = Vec::new();
-        for status in self.engine.source_status().await? {
+        for status in self.engine.published().sources() {
             let Some(object) = catalog.get(status.id) else {
                 continue;
             };
@@ -127,7 +126,7 @@ impl Session {
                 ]);
             }
         }
-        Ok(table)
+        table
     }
 
     pub(super) fn show_create(&self, show: &ShowCreate) -> Result<Response> {
@@ -141,68 +140,9 @@ impl Session {
         ];
         rows(create_schema(), columns, "SHOW")
     }
-
-    pub(super) async fn explain(&mut self, explain: &Explain) -> Result<Response> {
-        if explain.analyze {
-            return Err(Error::unsupported("EXPLAIN ANALYZE is not supported")
-                .hint("tidemill.views and tidemill.operators show what runs"));
-        }
-        if explain.format != ExplainFormat::Text {
-            return Err(Error::unsupported("EXPLAIN prints text only").hint("leave out FORMAT"));
-        }
-        let text = match &explain.target {
-            ExplainTarget::Object(name) => {
-                let catalog = self.catalog();
-                let object = catalog
-                    .resolve(name.name())
-                    .map_err(|e| name.position().mark(e))?;
-                if object.kind() != ObjectKind::MaterializedView {
-                    return Err(Error::new(
-                        SqlState::WRONG_OBJECT_TYPE,
-                        format!("{} \"{}\" has no dataflow", object.kind(), object.name()),
-                    )
-                    .hint("EXPLAIN SELECT … shows how a query is run"));
-                }
-                let parsed = crate::sql::parse_single(&object.definition.text)?;
-                let Some(Statement::CreateMaterializedView(create)) =
-                    parsed.map(|parsed| parsed.statement)
-                else {
-                    return Err(Error::internal(
-                        "a view's text is not CREATE MATERIALIZED VIEW",
-                    ));
-                };
-                define::stream_plan(&self.shared().template, &catalog, &create)?.to_string()
-            }
-            ExplainTarget::Statement(statement) => match statement.as_ref() {
-                Statement::CreateMaterializedView(create) => {
-                    let catalog = self.catalog();
-                    define::stream_plan(&self.shared().template, &catalog, create)?.to_string()
-                }
-                Statement::Query(query) => {
-                    let reading = self.reading().await?;
-                    let planned = reading.plan(query)?;
-                    let optimized = reading.planning(|planner| planner.optimize(&planned.plan))?;
-                    optimized.display_indent().to_string()
-                }
-                _ => {
-                    return Err(
-                        Error::unsupported("EXPLAIN of this statement is not supported").hint(
-                            "EXPLAIN SELECT …, EXPLAIN CREATE MATERIALIZED VIEW …, or a view",
-                        ),
-                    );
-                }
-            },
-        };
-        let lines: Vec<&str> = text.lines().collect();
-        rows(
-            explain_schema(),
-            vec![Arc::new(StringArray::from(lines))],
-            "EXPLAIN",
-        )
-    }
 }
 
-fn rows(schema: SchemaRef, columns: Vec<ArrayRef>, tag: &str) -> Result<Response> {
+pub(super) fn rows(schema: SchemaRef, columns: Vec<ArrayRef>, tag: &str) -> Result<Response> {
     let batch = RecordBatch::try_new(schema.clone(), columns).map_err(crate::delta::arrow_error)?;
     let batches = Box::pin(futures::stream::iter([Ok(batch)]));
     Ok(Response::Rows {
@@ -249,7 +189,7 @@ pub(super) fn explain_schema() -> SchemaRef {
 }
 
 /// A time as text; nothing where there was no row.
-fn time_text(time: EventTime) -> Option<String> {
+pub(super) fn time_text(time: EventTime) -> Option<String> {
     if time == EventTime::MIN {
         return None;
     }

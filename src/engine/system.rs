@@ -1,20 +1,25 @@
 //! The system relations as one statement sees them: facts gathered from everything that runs.
+//!
+//! Gathering waits for nobody: it copies what the last step published and what readers say now.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use datafusion::catalog::TableProvider;
 use datafusion::common::TableReference;
 use datafusion::logical_expr::ScalarUDF;
 
-use crate::base::EventTime;
-use crate::catalog::{Catalog, ObjectKind};
-use crate::dataflow::{CollectionStatus, SourceStatus};
+use crate::base::memory::Account;
+use crate::base::{EventTime, Memory, ObjectId};
+use crate::catalog::{Catalog, Object, ObjectKind};
+use crate::dataflow::{CollectionStatus, Progress, Published, ReaderStatus, SourceStatus};
+use crate::engine::server::Engine;
 use crate::engine::session::Session;
 use crate::error::Result;
 use crate::sql::ast;
 use crate::system::{
-    EngineRows, ErrorRow, ProgressRow, SessionFacts, SessionRow, SettingRow, SourceRow,
-    SystemSnapshot, ViewRow, WatermarkRow,
+    EngineRows, ErrorRow, Lazy, MemoryRow, OperatorRow, ProgressRow, SessionFacts, SessionRow,
+    SettingRow, SourceRow, SystemSnapshot, ViewRow, WatermarkRow,
 };
 
 /// What the system relations say during one statement.
@@ -36,11 +41,10 @@ impl SystemView {
 }
 
 impl Session {
-    /// Gathers what the system relations say now.
-    pub(super) async fn system_snapshot(&self) -> Result<SystemView> {
+    /// What the system relations say now.
+    pub(super) fn system_snapshot(&self) -> SystemView {
         let catalog = self.catalog();
-        let (epoch, relations) = self.engine.published().status();
-        let sources = self.engine.source_status().await?;
+        let epoch = self.engine.published().epoch();
         let setting = |(name, value, description): (&str, &str, &str)| SettingRow {
             name: name.to_string(),
             value: value.to_string(),
@@ -70,58 +74,290 @@ impl Session {
             server_started_at: self.shared().started_at,
             ..SessionFacts::default()
         };
-        let engine = EngineRows {
-            views: views(&catalog, &relations, epoch.0),
-            sources: source_rows(&catalog, &sources),
-            watermarks: watermarks(&catalog, &sources),
-            operators: Vec::new(),
-            errors: self.errors(&catalog),
-            progress: self.progress_rows(&catalog),
-        };
-        Ok(SystemView(Arc::new(SystemSnapshot {
+        let (gathered, engine) = (catalog.clone(), self.engine.clone());
+        let gather = move || engine.rows_of(gathered);
+        SystemView(Arc::new(SystemSnapshot {
             catalog,
             session: facts,
             settings: self.settings.all().map(setting).collect(),
             sessions: vec![session],
-            engine: Arc::new(engine),
-        })))
+            engine: Lazy::new(gather),
+        }))
+    }
+}
+
+impl Engine {
+    /// What the system relations say of what runs.
+    pub fn rows(&self) -> EngineRows {
+        self.rows_of(self.catalog())
     }
 
-    fn errors(&self, catalog: &Catalog) -> Vec<ErrorRow> {
-        let published = self.engine.published();
+    fn rows_of(&self, catalog: Arc<Catalog>) -> EngineRows {
+        let progress = self.0.progress().clone();
+        let running = Running::new(catalog, self.published(), self.0.clock.now_micros());
+        let (published, catalog) = (self.published().clone(), running.catalog.clone());
+        EngineRows {
+            views: running.views(&progress),
+            sources: running.source_rows(),
+            watermarks: running.watermarks(),
+            operators: running.operators(&progress),
+            errors: Lazy::new(move || errors(&catalog, &published)),
+            progress: running.progress(&progress),
+            memory: memory_rows(self.memory()),
+        }
+    }
+}
+
+/// Everything that runs, at one moment.
+pub(super) struct Running {
+    catalog: Arc<Catalog>,
+    epoch: u64,
+    relations: Vec<CollectionStatus>,
+    /// Sources with their readers.
+    sources: BTreeMap<ObjectId, (SourceStatus, Option<ReaderStatus>)>,
+    now_micros: i64,
+}
+
+impl Running {
+    pub fn new(catalog: Arc<Catalog>, published: &Published, now_micros: i64) -> Running {
+        let (epoch, relations) = published.status();
+        let with_reader = |status: SourceStatus| {
+            let reader = status.reader.as_ref().map(|reader| reader.status());
+            (status.id, (status, reader))
+        };
+        let sources = published.sources().into_iter().map(with_reader).collect();
+        Running {
+            catalog,
+            epoch: epoch.0,
+            relations,
+            sources,
+            now_micros,
+        }
+    }
+
+    /// The running state of a view or table.
+    pub fn relation(&self, id: ObjectId) -> Option<&CollectionStatus> {
+        self.relations.iter().find(|relation| relation.id == id)
+    }
+
+    /// The wall clock up to which a view contains what has reached the server, microseconds.
+    ///
+    /// That is the least over the sources below it: now, where nothing waits; the arrival of the
+    /// oldest row that is in no epoch yet; the last contact, where a source does not answer. Rows
+    /// that users write are visible before they are acknowledged and never wait.
+    pub fn fresh_at(&self, view: ObjectId) -> i64 {
+        let sources = self.sources_below(view);
+        let known = sources.iter().filter_map(|id| self.sources.get(id));
+        let fresh = known.filter_map(|(status, reader)| {
+            let Some(reader) = reader else {
+                // Its last row is the last that is known of it.
+                let rows = status.partitions.values().map(|state| state.row_at_micros);
+                return status.error.as_ref().and(rows.max());
+            };
+            let silence = i64::try_from(reader.silence.as_micros()).unwrap_or(i64::MAX);
+            let heard = self.now_micros.saturating_sub(silence);
+            let answered = reader.error.as_ref().map(|_| heard);
+            answered
+                .into_iter()
+                .chain(reader.waiting_since_micros)
+                .min()
+        });
+        fresh.min().unwrap_or(self.now_micros).min(self.now_micros)
+    }
+
+    /// The sources that a view reads, itself or through other views.
+    fn sources_below(&self, view: ObjectId) -> BTreeSet<ObjectId> {
+        let mut found = BTreeSet::new();
+        let mut open = vec![view];
+        let mut seen = BTreeSet::new();
+        while let Some(id) = open.pop() {
+            let Some(object) = self.catalog.get(id).filter(|_| seen.insert(id)) else {
+                continue;
+            };
+            match object.kind() {
+                ObjectKind::Source => {
+                    found.insert(id);
+                }
+                _ => open.extend(&object.depends_on),
+            }
+        }
+        found
+    }
+
+    fn watermark_of(&self, view: ObjectId) -> Option<EventTime> {
+        let sources = self.sources_below(view);
+        let timed = sources.iter().filter(|id| {
+            let object = self.catalog.get(**id);
+            object.is_some_and(|object| object.relation.event_time.is_some())
+        });
+        let least = timed
+            .filter_map(|id| Some(self.sources.get(id)?.0.watermark))
+            .min()?;
+        (least != EventTime::MIN).then_some(least)
+    }
+
+    fn views(&self, progress: &BTreeMap<ObjectId, Arc<Progress>>) -> Vec<ViewRow> {
+        let objects = self.catalog.objects();
+        let views = objects.filter(|object| object.kind() == ObjectKind::MaterializedView);
+        let row = |object: &Arc<Object>| match self.relation(object.id()) {
+            Some(relation) => Some(self.view(object, relation)),
+            None => progress.contains_key(&object.id()).then(|| ViewRow {
+                name: object.name().to_string(),
+                state: "catching up".to_string(),
+                ..ViewRow::default()
+            }),
+        };
+        views.filter_map(row).collect()
+    }
+
+    fn view(&self, object: &Object, relation: &CollectionStatus) -> ViewRow {
+        let counts = &relation.statistics.counts;
+        let failure = relation.failure.as_ref();
+        let fresh_at = failure.is_none().then(|| self.fresh_at(object.id()));
+        let age = |at: i64| u64::try_from(self.now_micros.saturating_sub(at) / 1_000).unwrap_or(0);
+        ViewRow {
+            name: object.name().to_string(),
+            state: if failure.is_some() {
+                "failed"
+            } else {
+                "running"
+            }
+            .to_string(),
+            error: failure.map(|error| error.message().to_string()),
+            epoch: Some(self.epoch),
+            fresh_at: fresh_at.map(EventTime),
+            freshness_ms: fresh_at.map(age),
+            watermark: self.watermark_of(object.id()),
+            rows: relation.rows.unwrap_or(0),
+            bytes: number(relation.store_bytes),
+            state_bytes: number(relation.statistics.state_bytes),
+            rows_late: counts.rows_late,
+            rows_late_partly: counts.rows_late_partly,
+            retractions_late: counts.retractions_late,
+            rows_bad: counts.rows_failed,
+            gaps: (!relation.gaps.is_empty()).then(|| relation.gaps.join("; ")),
+        }
+    }
+
+    fn source_rows(&self) -> Vec<SourceRow> {
         let mut rows = Vec::new();
-        for object in catalog.objects() {
-            let name = Some(object.name().to_string());
-            let is_source = object.kind() == ObjectKind::Source;
-            for error in published.errors(object.id()) {
-                rows.push(ErrorRow {
-                    at: EventTime(error.at_micros),
-                    source: name.clone().filter(|_| is_source),
-                    view: name.clone().filter(|_| !is_source),
-                    partition: error.partition,
-                    offset: error.offset,
-                    reason: error.reason,
-                    record: Some(error.row.into_bytes()),
+        for (id, (status, reader)) in &self.sources {
+            let Some(object) = self.catalog.get(*id) else {
+                continue;
+            };
+            let no_reader = ReaderStatus::default();
+            let seen = reader.as_ref().unwrap_or(&no_reader);
+            for (partition, state) in &status.partitions {
+                // An embedded topic has no rows that its step has not seen.
+                let end = match status.is_embedded {
+                    true => Some(&state.position),
+                    false => seen.ends.get(partition),
+                };
+                let error = status.error.as_ref().or(seen.error.as_ref());
+                let shown = match seen {
+                    _ if error.is_some() => "disconnected",
+                    _ if reader.is_none() && !status.is_embedded => "unread",
+                    seen if seen.is_paused => "paused",
+                    _ if state.is_idle => "idle",
+                    _ => "reading",
+                };
+                let queued = seen.queued_bytes.get(partition);
+                rows.push(SourceRow {
+                    name: object.name().to_string(),
+                    connector: status.connector.to_string(),
+                    partition: partition.0,
+                    state: shown.to_string(),
+                    position: state.position.0,
+                    end_position: end.map(|end| end.0.max(state.position.0)),
+                    start_position: status.starts.get(partition).map(|start| start.0),
+                    queued_bytes: queued.map_or(0, |bytes| number(*bytes)),
+                    rows_in: state.rows,
+                    records_bad: state.bad,
+                    records_skipped: state.skipped,
+                    last_error: error.map(|error| error.message().to_string()),
+                    ..SourceRow::default()
                 });
             }
         }
         rows
     }
 
-    fn progress_rows(&self, catalog: &Catalog) -> Vec<ProgressRow> {
-        let progress = self.shared().progress();
-        let row = |(id, progress): (&crate::base::ObjectId, &Arc<crate::dataflow::Progress>)| {
-            let total = progress.records_total.get();
+    fn watermarks(&self) -> Vec<WatermarkRow> {
+        let mut rows = Vec::new();
+        for (id, (status, _)) in &self.sources {
+            let Some(object) = self.catalog.get(*id) else {
+                continue;
+            };
+            let partitions = status.partitions.values();
+            let active = partitions.filter(|partition| !partition.is_idle);
+            let least = active.map(|partition| partition.watermark).min();
+            let known = |time: EventTime| (time != EventTime::MIN).then_some(time);
+            for (partition, state) in &status.partitions {
+                rows.push(WatermarkRow {
+                    source: object.name().to_string(),
+                    partition: partition.0,
+                    watermark: known(state.watermark),
+                    last_row_at: (state.rows > 0).then_some(EventTime(state.row_at_micros)),
+                    is_idle: state.is_idle,
+                    holds_back: !state.is_idle && Some(state.watermark) == least,
+                });
+            }
+        }
+        rows
+    }
+
+    /// The operators of running views and of those that are being built.
+    fn operators(&self, progress: &BTreeMap<ObjectId, Arc<Progress>>) -> Vec<OperatorRow> {
+        let running = self.relations.iter();
+        let running =
+            running.filter_map(|relation| Some((relation.id, relation.metrics.as_ref()?)));
+        let is_building = |id: &ObjectId| self.relation(*id).is_none();
+        let building = progress.iter().filter(|(id, _)| is_building(id));
+        let building = building.filter_map(|(id, progress)| Some((*id, progress.metrics()?)));
+        let mut rows = Vec::new();
+        for (id, metrics) in running.chain(building) {
+            let Some(object) = self.catalog.get(id) else {
+                continue;
+            };
+            for (shard, nodes) in (0..).zip(metrics.shards()) {
+                for ((operator, node), description) in
+                    (0..).zip(nodes.iter()).zip(metrics.descriptions())
+                {
+                    rows.push(OperatorRow {
+                        view: object.name().to_string(),
+                        operator,
+                        shard,
+                        description: description.clone(),
+                        rows_in: node.rows_in.get(),
+                        rows_out: node.rows_out.get(),
+                        state_rows: node.state_rows.get(),
+                        state_bytes: node.state_bytes.get(),
+                        busy_ms: millis(node.busy_nanos.get()),
+                        rows_late: node.rows_late.get(),
+                        rows_bad: node.rows_failed.get(),
+                    });
+                }
+            }
+        }
+        rows
+    }
+
+    fn progress(&self, progress: &BTreeMap<ObjectId, Arc<Progress>>) -> Vec<ProgressRow> {
+        let row = |(id, progress): (&ObjectId, &Arc<Progress>)| {
+            let object = self.catalog.get(*id);
+            let (done, total) = (progress.records_done.get(), progress.records_total.get());
+            // What came since it began is read beyond the end it began with.
+            let is_read = total > 0 && done >= total;
             ProgressRow {
                 job: id.0,
-                view: catalog
-                    .get(*id)
-                    .map_or_else(String::new, |object| object.name().to_string()),
+                view: object.map_or_else(String::new, |object| object.name().to_string()),
                 phase: match progress.failure() {
-                    None => "reading".to_string(),
-                    Some(_) => "failed".to_string(),
-                },
-                records_done: progress.records_done.get(),
+                    Some(_) => "failed",
+                    None if is_read => "joining",
+                    None => "reading",
+                }
+                .to_string(),
+                records_done: done,
                 records_total: (total > 0).then_some(total),
                 started_at: EventTime(progress.started_micros()),
                 error: progress.failure().map(|cause| cause.message().to_string()),
@@ -131,94 +367,53 @@ impl Session {
     }
 }
 
-fn views(catalog: &Catalog, relations: &[CollectionStatus], epoch: u64) -> Vec<ViewRow> {
-    let row = |relation: &CollectionStatus| {
-        let object = catalog.get(relation.id)?;
-        if object.kind() != ObjectKind::MaterializedView {
-            return None;
+fn errors(catalog: &Catalog, published: &Published) -> Vec<ErrorRow> {
+    let mut rows = Vec::new();
+    for object in catalog.objects() {
+        let name = Some(object.name().to_string());
+        let is_source = object.kind() == ObjectKind::Source;
+        for error in published.errors(object.id()) {
+            rows.push(ErrorRow {
+                at: EventTime(error.at_micros),
+                source: name.clone().filter(|_| is_source),
+                view: name.clone().filter(|_| !is_source),
+                partition: error.partition,
+                offset: error.offset,
+                reason: error.reason,
+                record: Some(error.row.into_bytes()),
+            });
         }
-        let statistics = &relation.statistics;
-        let number = |n: usize| u64::try_from(n).unwrap_or(u64::MAX);
-        Some(ViewRow {
-            name: object.name().to_string(),
-            state: if relation.failure.is_some() {
-                "failed"
-            } else {
-                "running"
-            }
-            .to_string(),
-            error: relation
-                .failure
-                .as_ref()
-                .map(|error| error.message().to_string()),
-            epoch: Some(epoch),
-            rows: relation.rows.unwrap_or(0),
-            bytes: number(relation.store_bytes),
-            state_bytes: number(statistics.state_bytes),
-            rows_late: statistics.counts.rows_late,
-            rows_late_partly: statistics.counts.rows_late_partly,
-            retractions_late: statistics.counts.retractions_late,
-            rows_bad: statistics.counts.rows_failed,
-            ..ViewRow::default()
-        })
+    }
+    rows
+}
+
+/// The accounts; then their sum, what the system says, what counts of the two, and the limit.
+fn memory_rows(memory: &Memory) -> Vec<MemoryRow> {
+    let accounts = Account::ALL.map(|account| (account.name(), memory.held(account)));
+    let sums = [
+        ("accounted", memory.accounted()),
+        ("resident", memory.resident()),
+        ("used", memory.used()),
+        ("limit", memory.limit()),
+    ];
+    let row = |(account, bytes): (&str, usize)| MemoryRow {
+        account: account.to_string(),
+        bytes: u64::try_from(bytes).map_or(i64::MAX.cast_unsigned(), |bytes| {
+            bytes.min(i64::MAX.cast_unsigned())
+        }),
     };
-    relations.iter().filter_map(row).collect()
+    accounts.into_iter().chain(sums).map(row).collect()
 }
 
-fn source_rows(catalog: &Catalog, sources: &[SourceStatus]) -> Vec<SourceRow> {
-    let mut rows = Vec::new();
-    for status in sources {
-        let Some(object) = catalog.get(status.id) else {
-            continue;
-        };
-        for (partition, state) in &status.partitions {
-            let shown = match (&status.error, state.is_idle) {
-                (Some(_), _) => "disconnected",
-                (None, true) => "idle",
-                (None, false) => "reading",
-            };
-            rows.push(SourceRow {
-                name: object.name().to_string(),
-                connector: status.connector.to_string(),
-                partition: partition.0,
-                state: shown.to_string(),
-                position: state.position.0,
-                rows_in: state.rows,
-                records_bad: state.bad,
-                records_skipped: state.skipped,
-                last_error: status
-                    .error
-                    .as_ref()
-                    .map(|error| error.message().to_string()),
-                ..SourceRow::default()
-            });
-        }
-    }
-    rows
+fn number(bytes: usize) -> u64 {
+    u64::try_from(bytes).unwrap_or(u64::MAX)
 }
 
-fn watermarks(catalog: &Catalog, sources: &[SourceStatus]) -> Vec<WatermarkRow> {
-    let mut rows = Vec::new();
-    for status in sources {
-        let Some(object) = catalog.get(status.id) else {
-            continue;
-        };
-        let active = status
-            .partitions
-            .values()
-            .filter(|partition| !partition.is_idle);
-        let least = active.map(|partition| partition.watermark).min();
-        let known = |time: EventTime| (time != EventTime::MIN).then_some(time);
-        for (partition, state) in &status.partitions {
-            rows.push(WatermarkRow {
-                source: object.name().to_string(),
-                partition: partition.0,
-                watermark: known(state.watermark),
-                last_row_at: (state.rows > 0).then_some(EventTime(state.row_at_micros)),
-                is_idle: state.is_idle,
-                holds_back: !state.is_idle && Some(state.watermark) == least,
-            });
-        }
-    }
-    rows
+/// Nanoseconds as milliseconds, to be looked at.
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "the digits that a double drops do not matter"
+)]
+pub(super) fn millis(nanos: u64) -> f64 {
+    nanos as f64 / 1e6
 }

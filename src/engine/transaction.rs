@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::base::ObjectId;
 use crate::base::limits::TRANSACTION_ROWS_MAX;
+use crate::base::memory::Held;
 use crate::catalog::Object;
 use crate::delta::{DeltaBatch, concat, consolidate};
 use crate::engine::tables::Pin;
@@ -18,12 +19,14 @@ pub struct Transaction {
     pub pin: Option<Pin>,
     pub writes: BTreeMap<ObjectId, DeltaBatch>,
     rows: usize,
+    /// The memory of the writes.
+    held: Held,
     /// Tables this transaction may write until it ends.
     pub locks: Vec<(ObjectId, tokio::sync::OwnedMutexGuard<()>)>,
 }
 
 impl Transaction {
-    pub fn new(reads_one_epoch: bool, is_read_only: bool) -> Self {
+    pub fn new(reads_one_epoch: bool, is_read_only: bool, held: Held) -> Self {
         Transaction {
             is_failed: false,
             is_read_only,
@@ -31,6 +34,7 @@ impl Transaction {
             pin: None,
             writes: BTreeMap::new(),
             rows: 0,
+            held,
             locks: Vec::new(),
         }
     }
@@ -48,6 +52,11 @@ impl Transaction {
             )
             .hint("commit in between, or use COPY outside a transaction"));
         }
+        let weights = (0..delta.len()).map(|row| delta.weights().get(row));
+        if weights.sum::<i64>() > 0 {
+            let memory = self.held.memory();
+            memory.check("what the transaction writes", delta.bytes())?;
+        }
         let sum = match self.writes.remove(&object.id()) {
             None => delta,
             Some(before) => {
@@ -59,6 +68,8 @@ impl Transaction {
             }
         };
         self.writes.insert(object.id(), sum);
+        let bytes = self.writes.values().map(DeltaBatch::bytes);
+        self.held.set(bytes.sum());
         Ok(())
     }
 }

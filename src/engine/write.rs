@@ -14,6 +14,7 @@ use datafusion::scalar::ScalarValue;
 use tokio::sync::oneshot;
 
 use crate::base::limits::{LOCK_WAIT_MAX, TRANSACTION_ROWS_MAX};
+use crate::base::memory::Held;
 use crate::base::{Epoch, ObjectId};
 use crate::catalog::{Object, ObjectKind};
 use crate::dataflow::{Command, Write};
@@ -277,6 +278,7 @@ impl Session {
                     object,
                     batches: Vec::new(),
                     rows: 0,
+                    held: self.hold_memory(),
                 };
                 Ok(Response::CopyIn {
                     schema,
@@ -372,6 +374,8 @@ struct Rows {
     all: arrow::datatypes::SchemaRef,
     batches: Vec<RecordBatch>,
     rows: usize,
+    /// The memory of the batches.
+    held: Held,
 }
 
 #[async_trait::async_trait]
@@ -404,6 +408,9 @@ impl CopyWriter for Rows {
             )
             .hint("split the file"));
         }
+        let bytes = batch.get_array_memory_size();
+        self.engine.memory().check("the rows of COPY", bytes)?;
+        self.held.set(self.held.bytes() + bytes);
         self.batches.push(batch);
         Ok(())
     }

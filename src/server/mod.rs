@@ -4,18 +4,21 @@
 //! away, clients are refused with 57P03 and told what is waited for, and `/readyz` says 503.
 //! [`Server::stop`] ends the protocols first and the engine last.
 
+mod metrics;
+
 use std::net::SocketAddr;
 use std::time::Instant;
 
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-use crate::base::Clock;
+use crate::base::{Clock, Memory};
 use crate::config::ServeOptions;
 use crate::dataflow::Phase;
 use crate::engine::{Engine, EngineOptions, Entrance};
 use crate::error::{Error, Result};
-use crate::http::{self, Metric, MetricKind, Page, Table};
+use crate::http::{self, Page, Table};
+use crate::system::{EngineRows, SourceRow, ViewRow};
 use crate::wire;
 
 /// A running server.
@@ -64,6 +67,7 @@ pub async fn start(options: &ServeOptions) -> Result<Server> {
         checkpoint_interval_micros: i64::try_from(options.checkpoint_interval_ms)
             .unwrap_or(i64::MAX / 1000)
             .saturating_mul(1000),
+        memory: Memory::of_process(options.memory_limit.bytes()),
         clock: Clock::system(),
         startup: entrance.startup().clone(),
     };
@@ -100,6 +104,14 @@ impl Server {
 
     pub fn http_address(&self) -> SocketAddr {
         self.http
+    }
+
+    /// The engine behind it.
+    ///
+    /// # Errors
+    /// 57P03 while it recovers.
+    pub fn engine(&self) -> Result<&Engine> {
+        self.entrance.engine()
     }
 
     /// Waits until clients are served.
@@ -145,7 +157,11 @@ fn status(entrance: &Entrance) -> http::Status {
     let (for_ready, for_metrics, for_page) = (entrance.clone(), entrance.clone(), entrance.clone());
     http::Status {
         ready: Box::new(move || for_ready.engine().map(|_| ())),
-        metrics: Box::new(move || for_metrics.engine().map_or_else(|_| Vec::new(), metrics)),
+        metrics: Box::new(move || {
+            for_metrics
+                .engine()
+                .map_or_else(|_| Vec::new(), metrics::metrics)
+        }),
         page: Box::new(move || match for_page.engine() {
             Ok(engine) => page(engine, started),
             Err(error) => Page {
@@ -157,97 +173,59 @@ fn status(entrance: &Entrance) -> http::Status {
     }
 }
 
-fn metrics(engine: &Engine) -> Vec<Metric> {
-    let (epoch, relations) = engine.published().status();
-    let catalog = engine.catalog();
-    let per_relation = |name: &'static str, help, kind, value: &dyn Fn(usize) -> Option<f64>| {
-        let samples = relations
-            .iter()
-            .enumerate()
-            .filter_map(|(place, relation)| {
-                let object = catalog.get(relation.id)?;
-                let labels = vec![("relation", object.name().to_string())];
-                Some(http::Sample {
-                    labels,
-                    value: value(place)?,
-                })
-            });
-        Metric {
-            name,
-            help,
-            kind,
-            samples: samples.collect(),
-        }
-    };
-    #[expect(clippy::cast_precision_loss, reason = "Prometheus has only floats")]
-    let float = |number: u64| number as f64;
-    let bytes = |number: usize| float(u64::try_from(number).unwrap_or(u64::MAX));
-    vec![
-        Metric::single(
-            "tidemill_epoch",
-            "The newest published epoch.",
-            MetricKind::Gauge,
-            float(epoch.0),
-        ),
-        per_relation(
-            "tidemill_rows",
-            "Rows of the relation.",
-            MetricKind::Gauge,
-            &|n| relations[n].rows.map(float),
-        ),
-        per_relation(
-            "tidemill_rows_changed_total",
-            "Rows of change, insertions and removals.",
-            MetricKind::Counter,
-            &|n| Some(float(relations[n].statistics.rows_changed)),
-        ),
-        per_relation(
-            "tidemill_state_bytes",
-            "Bytes of operator state.",
-            MetricKind::Gauge,
-            &|n| Some(bytes(relations[n].statistics.state_bytes)),
-        ),
-        per_relation(
-            "tidemill_rows_late_total",
-            "Rows that came too late.",
-            MetricKind::Counter,
-            &|n| Some(float(relations[n].statistics.counts.rows_late)),
-        ),
-    ]
-}
-
 fn page(engine: &Engine, started: Instant) -> Page {
-    let (epoch, relations) = engine.published().status();
-    let catalog = engine.catalog();
-    let row = |relation: &crate::dataflow::CollectionStatus| {
-        let object = catalog.get(relation.id)?;
-        Some(vec![
-            object.kind().to_string(),
-            object.name().to_string(),
-            relation
-                .rows
-                .map_or_else(String::new, |rows| rows.to_string()),
-            relation
-                .failure
-                .as_ref()
-                .map_or("running".to_string(), |e| e.message().to_string()),
-        ])
-    };
+    let memory = engine.memory();
+    let (used, limit) = (memory.used() >> 20, memory.limit() >> 20);
     Page {
         title: "Tidemill".to_string(),
         facts: vec![
-            ("epoch".to_string(), epoch.to_string()),
+            ("epoch".to_string(), engine.published().epoch().to_string()),
             (
                 "up".to_string(),
                 format!("{} s", started.elapsed().as_secs()),
             ),
+            ("memory".to_string(), format!("{used} of {limit} MB")),
         ],
-        tables: vec![Table {
-            title: "Relations".to_string(),
-            columns: ["kind", "name", "rows", "state"]
-                .map(str::to_string)
-                .to_vec(),
-            rows: relations.iter().filter_map(row).collect(),
-        }],
+        tables: tables(&engine.rows()),
     }
+}
+
+fn tables(rows: &EngineRows) -> Vec<Table> {
+    let texts = |names: &[&str]| names.iter().map(ToString::to_string).collect();
+    let view = |view: &ViewRow| {
+        let behind = view.freshness_ms.map(|millis| format!("{millis} ms"));
+        vec![
+            view.name.clone(),
+            view.error.clone().unwrap_or_else(|| view.state.clone()),
+            view.rows.to_string(),
+            format!("{} kB", (view.bytes + view.state_bytes) >> 10),
+            behind.unwrap_or_default(),
+            view.rows_late.to_string(),
+            view.rows_bad.to_string(),
+        ]
+    };
+    let source = |source: &SourceRow| {
+        vec![
+            source.name.clone(),
+            source.partition.to_string(),
+            source
+                .last_error
+                .clone()
+                .unwrap_or_else(|| source.state.clone()),
+            source.position.to_string(),
+            source.rows_in.to_string(),
+        ]
+    };
+    vec![
+        Table {
+            title: "Views".to_string(),
+            columns: texts(&["name", "state", "rows", "memory", "behind", "late", "bad"]),
+            rows: rows.views.iter().map(view).collect(),
+        },
+        Table {
+            title: "Sources".to_string(),
+            columns: texts(&["name", "partition", "state", "position", "rows in"]),
+            rows: rows.sources.iter().map(source).collect(),
+        },
+    ]
 }

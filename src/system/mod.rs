@@ -47,8 +47,9 @@ use crate::error::Result;
 
 pub use function::{functions, register};
 pub use snapshot::{
-    EngineRows, ErrorRow, OperatorRow, POSTGRES_VERSION, ProgressRow, SessionFacts, SessionRow,
-    SettingChanges, SettingRow, SourceRow, SystemSnapshot, ViewRow, WatermarkRow,
+    EngineRows, ErrorRow, Lazy, MemoryRow, OperatorRow, POSTGRES_VERSION, ProgressRow,
+    SessionFacts, SessionRow, SettingChanges, SettingRow, SourceRow, SystemSnapshot, ViewRow,
+    WatermarkRow,
 };
 pub use subquery::flatten_subqueries;
 pub use table::SystemTable;
@@ -60,9 +61,4 @@ pub fn tables(
     reference: &TableReference,
 ) -> Result<Option<Arc<dyn TableProvider>>> {
     Ok(SystemTable::find(snapshot, reference))
-}
-
-/// Whether a relation shows [`EngineRows`]; a statement that names none needs none.
-pub fn reads_engine(reference: &TableReference) -> bool {
-    reference.schema() == Some("tidemill") || reference.table() == "pg_class"
 }

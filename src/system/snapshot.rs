@@ -1,9 +1,12 @@
 //! What the system relations and functions answer from: one consistent copy, made per statement.
 //!
-//! The engine fills a [`SystemSnapshot`] when a statement names a system relation or function. It
-//! is plain data: nothing in here asks the running system anything.
+//! The engine makes a [`SystemSnapshot`] for every statement, and few statements look at what runs:
+//! that part is gathered when it is first looked at, once ([`Lazy`]). Nothing else in here asks the
+//! running system anything.
 
-use std::sync::{Arc, Mutex};
+use std::fmt;
+use std::ops::Deref;
+use std::sync::{Arc, LazyLock, Mutex};
 
 use crate::base::EventTime;
 use crate::catalog::Catalog;
@@ -17,9 +20,46 @@ pub struct SystemSnapshot {
     pub settings: Vec<SettingRow>,
     /// Every session, the asking one among them.
     pub sessions: Vec<SessionRow>,
-    /// What the running engine tells of itself. May be left empty when the statement names no
-    /// relation for which [`crate::system::reads_engine`] is true.
-    pub engine: Arc<EngineRows>,
+    /// What the running engine tells of itself.
+    pub engine: Lazy<EngineRows>,
+}
+
+/// A value that is made when somebody looks at it, and is the same from then on.
+#[derive(Clone)]
+pub struct Lazy<T>(Arc<LazyLock<T, Maker<T>>>);
+
+type Maker<T> = Box<dyn FnOnce() -> T + Send>;
+
+impl<T> Lazy<T> {
+    pub fn new(make: impl FnOnce() -> T + Send + 'static) -> Lazy<T> {
+        Lazy(Arc::new(LazyLock::new(Box::new(make))))
+    }
+}
+
+impl<T: Send + 'static> From<T> for Lazy<T> {
+    fn from(value: T) -> Lazy<T> {
+        Lazy::new(move || value)
+    }
+}
+
+impl<T: Default + 'static> Default for Lazy<T> {
+    fn default() -> Lazy<T> {
+        Lazy::new(T::default)
+    }
+}
+
+impl<T> Deref for Lazy<T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        &self.0
+    }
+}
+
+impl<T: fmt::Debug> fmt::Debug for Lazy<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Lazy(…)")
+    }
 }
 
 /// The session that asks.
@@ -99,8 +139,10 @@ pub struct EngineRows {
     pub sources: Vec<SourceRow>,
     pub watermarks: Vec<WatermarkRow>,
     pub operators: Vec<OperatorRow>,
-    pub errors: Vec<ErrorRow>,
+    /// Many and large.
+    pub errors: Lazy<Vec<ErrorRow>>,
     pub progress: Vec<ProgressRow>,
+    pub memory: Vec<MemoryRow>,
 }
 
 /// A materialized view: `tidemill.views`.
@@ -137,12 +179,16 @@ pub struct SourceRow {
     pub name: String,
     pub connector: String,
     pub partition: u32,
-    /// `reading`, `idle`, `paused` or `disconnected`.
+    /// `reading`, `idle`, `paused`, `disconnected`, or `unread` where no running view reads it.
     pub state: String,
     /// The next record to read.
     pub position: u64,
     /// One behind the last record there is; `None` where there is no end, or it is not known.
     pub end_position: Option<u64>,
+    /// The oldest record of an embedded topic.
+    pub start_position: Option<u64>,
+    /// Bytes that are decoded and wait for a step.
+    pub queued_bytes: u64,
     pub rows_in: u64,
     pub records_bad: u64,
     pub records_skipped: u64,
@@ -177,6 +223,8 @@ pub struct OperatorRow {
     pub state_rows: u64,
     pub state_bytes: u64,
     pub busy_ms: f64,
+    pub rows_late: u64,
+    pub rows_bad: u64,
 }
 
 /// A record or row that was left out: `tidemill.errors`.
@@ -204,6 +252,13 @@ pub struct ProgressRow {
     pub records_total: Option<u64>,
     pub started_at: EventTime,
     pub error: Option<String>,
+}
+
+/// Memory by what it is held for: `tidemill.memory`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct MemoryRow {
+    pub account: String,
+    pub bytes: u64,
 }
 
 /// The version that clients are told: catalog queries are written for it.

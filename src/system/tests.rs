@@ -148,7 +148,8 @@ fn snapshot() -> Arc<SystemSnapshot> {
             reason: "no JSON".to_string(),
             record: Some(b"{".to_vec()),
             ..ErrorRow::default()
-        }],
+        }]
+        .into(),
         ..EngineRows::default()
     };
     Arc::new(SystemSnapshot {
@@ -172,7 +173,7 @@ fn snapshot() -> Arc<SystemSnapshot> {
             state: "active".to_string(),
             ..SessionRow::default()
         }],
-        engine: Arc::new(engine),
+        engine: engine.into(),
     })
 }
 

@@ -15,6 +15,14 @@ pub fn fill(shape: &Shape, snapshot: &SystemSnapshot, rows: &mut RowSet) {
         "operators" => operators(snapshot, rows),
         "errors" => errors(snapshot, rows),
         "progress" => progress(snapshot, rows),
+        "memory" => {
+            for row in &snapshot.engine.memory {
+                rows.add([
+                    ("account", (&row.account).into()),
+                    ("bytes", row.bytes.into()),
+                ]);
+            }
+        }
         "settings" => {
             for row in &snapshot.settings {
                 rows.add([
@@ -102,6 +110,8 @@ fn sources(snapshot: &SystemSnapshot, rows: &mut RowSet) {
                     .map(|end| end.saturating_sub(row.position))
                     .into(),
             ),
+            ("start_position", row.start_position.into()),
+            ("queued_bytes", row.queued_bytes.into()),
             ("rows_in", row.rows_in.into()),
             ("records_bad", row.records_bad.into()),
             ("records_skipped", row.records_skipped.into()),
@@ -135,12 +145,14 @@ fn operators(snapshot: &SystemSnapshot, rows: &mut RowSet) {
             ("state_rows", row.state_rows.into()),
             ("state_bytes", row.state_bytes.into()),
             ("busy_ms", row.busy_ms.into()),
+            ("rows_late", row.rows_late.into()),
+            ("rows_bad", row.rows_bad.into()),
         ]);
     }
 }
 
 fn errors(snapshot: &SystemSnapshot, rows: &mut RowSet) {
-    for row in &snapshot.engine.errors {
+    for row in snapshot.engine.errors.iter() {
         rows.add([
             ("at", row.at.into()),
             ("source", row.source.clone().into()),

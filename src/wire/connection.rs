@@ -25,6 +25,7 @@ use pgwire::messages::response::{
 };
 use pgwire::messages::startup::ParameterStatus;
 
+use crate::base::memory::Held;
 use crate::engine::{
     BatchStream, Cancel, CopyFormat, Prepared, Response, RowsTag, Session, TransactionStatus,
 };
@@ -54,6 +55,8 @@ pub(super) struct Connection {
     pub(super) extended: Extended,
     pub(super) counters: Arc<Counters>,
     registration: Registration,
+    /// The memory of statements and portals.
+    held: Held,
     /// An extended message failed; what follows is passed over until Sync.
     is_skipping: bool,
 }
@@ -67,6 +70,7 @@ impl Connection {
     ) -> Self {
         Connection {
             client,
+            held: session.hold_memory(),
             session,
             extended: Extended::default(),
             counters,
@@ -128,6 +132,7 @@ impl Connection {
         // What a panic leaves behind is dropped (streams, portals) or repaired (half a frame).
         let done = AssertUnwindSafe(self.run(message)).catch_unwind().await;
         self.registration.set_running(None);
+        self.held.set(self.extended.bytes());
         let done = done.unwrap_or_else(|panic| {
             self.client.outbound.repair();
             Err(Stop::Failed(panicked(panic.as_ref())))

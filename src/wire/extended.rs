@@ -134,6 +134,11 @@ impl Extended {
         self.portals.get(name).ok_or_else(|| no_portal(name))
     }
 
+    /// Bytes of texts and parameters that are kept.
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
     /// Makes sure that `bytes` more fit.
     fn check_room(&self, bytes: usize) -> Result<()> {
         match self.bytes.saturating_add(bytes) <= PREPARED_BYTES_MAX {

@@ -22,6 +22,7 @@ use crate::error::{Error, Result};
 use crate::plan::{PlannedTable, Planner, plan_source, plan_table, session_state};
 use crate::sql::parse_single;
 use crate::sql::statement::Statement;
+use crate::storage::Retention;
 
 pub const SECOND: i64 = 1_000_000;
 
@@ -151,6 +152,7 @@ impl World {
             connector_name: "none",
             identity: None,
             watch_interval_micros: 0,
+            retention: Retention::default(),
             schema: planned.schema.clone(),
             computed: planned.computed.clone(),
             watermark: planned.watermark.clone(),
