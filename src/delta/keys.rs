@@ -241,11 +241,16 @@ impl KeyTable {
         fresh
     }
 
-    /// For each row the slot of a key with the same half hash: almost always the row's own key. In
-    /// a table larger than the caches nearly all of a lookup is waiting for memory; lookups without
-    /// a comparison do not wait for each other.
+    /// For each row the slot of a key with the same half hash, almost always the row's own key, or
+    /// [`NO_SLOT`], which says nothing. In a table larger than the caches nearly all of a lookup is
+    /// waiting for memory; lookups without a comparison do not wait for each other.
     fn guess(&self, keys: &KeyBatch, rows: Range<usize>, guesses: &mut [u32; PROBES_AHEAD]) {
         for (row, guess) in rows.zip(guesses) {
+            if row > 0 && keys.hashes[row] == keys.hashes[row - 1] {
+                // A key like the one before needs none.
+                *guess = NO_SLOT;
+                continue;
+            }
             let hash = short(keys.hashes[row]);
             let found = self.table.find(spread(hash), |entry| entry.hash == hash);
             *guess = found.map_or(NO_SLOT, |entry| entry.slot);
@@ -285,7 +290,11 @@ impl KeyTable {
             let rows = begin..keys.len().min(begin + PROBES_AHEAD);
             self.guess(keys, rows.clone(), &mut guesses);
             for (row, &guess) in rows.zip(&guesses) {
-                if guess == NO_SLOT || self.store.equals(guess, keys, row) {
+                if row > 0 && keys.is_as_before(row) {
+                    slots.push(slots[row - 1]);
+                    continue;
+                }
+                if guess != NO_SLOT && self.store.equals(guess, keys, row) {
                     slots.push(guess);
                     continue;
                 }
