@@ -8,7 +8,6 @@ use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::common::{ParamValues, TableReference};
 use datafusion::datasource::provider_as_source;
 use datafusion::execution::SessionState;
-use datafusion::execution::session_state::SessionStateBuilder;
 use datafusion::logical_expr::{LogicalPlan, TableSource};
 use datafusion::physical_plan::execute_stream;
 use datafusion::scalar::ScalarValue;
@@ -54,7 +53,8 @@ impl<'a> Reading<'a> {
         system: SystemView,
     ) -> Reading<'a> {
         let reads = Reads::new(shared.runtime.published().clone(), pin, own);
-        let mut state = SessionStateBuilder::new_from_existing(shared.template.clone()).build();
+        // A copy: a builder would register some hundred functions anew for every statement.
+        let mut state = shared.template.clone();
         state.mark_start_execution();
         for function in system.functions() {
             let registered =
