@@ -19,7 +19,7 @@ use crate::dataflow::{SourceSpec, TableSpec};
 use crate::error::{Error, Result, SqlState};
 use crate::operator::map::OnError;
 use crate::plan::source::{plan_source, plan_table};
-use crate::plan::{PlannedTable, Planner, StreamPlan, ViewOptions, plan_view};
+use crate::plan::{Operation, PlannedTable, Planner, StreamPlan, ViewOptions, plan_view};
 use crate::sql::statement::{CreateMaterializedView, CreateRelation, SqlOption, Statement};
 use crate::sql::{interval, parse_single};
 use crate::storage::{DataDirectory, LogOptions, LogWriter, SegmentLog};
@@ -166,7 +166,9 @@ pub fn stream_plan(
     let options = view_options(create)?;
     let resolve = resolver(template, catalog);
     let planner = Planner::new(template, &resolve);
-    plan_view(&planner, &create.query, &create.columns, &options)
+    let plan = plan_view(&planner, &create.query, &create.columns, &options)?;
+    check_lateness(&plan, &options)?;
+    Ok(plan)
 }
 
 /// Finds objects for a stream plan: schemas without rows; views without rows are expanded.
@@ -266,8 +268,44 @@ fn view_options(create: &CreateMaterializedView) -> Result<ViewOptions> {
             .hint("use 'fail_row' or 'null'"));
         }
     }
+    for (name, hint) in PLANNED_OPTIONS {
+        if options.take(name).is_some() {
+            let error = Error::unsupported(format!("option {name} is not supported")).hint(hint);
+            return Err(options.at(name, error));
+        }
+    }
     options.finish("a materialized view")?;
     Ok(planned)
+}
+
+/// Options of a materialized view that have a meaning and are not there yet.
+const PLANNED_OPTIONS: [(&str, &str); 4] = [
+    (
+        "history",
+        "the last changes are kept up to a size, over restarts too",
+    ),
+    ("retention", "filter by time where the view is read"),
+    ("retention_mode", "filter by time where the view is read"),
+    (
+        "state_ttl",
+        "a window, or a filter on event time, bounds the state",
+    ),
+];
+
+/// Lateness keeps windows open; where there is none it would be taken and do nothing.
+fn check_lateness(plan: &StreamPlan, options: &ViewOptions) -> Result<()> {
+    let has_window = plan.nodes.iter().any(|node| match &node.operation {
+        Operation::Window(_) => true,
+        Operation::Aggregate(spec) => spec.close.is_some(),
+        _ => false,
+    });
+    match options.allowed_lateness_micros == 0 || has_window {
+        true => Ok(()),
+        false => Err(Error::unsupported(
+            "allowed_lateness of a view without a window is not supported",
+        )
+        .hint("no row is late for it: leave the option out, or use TUMBLE or HOP")),
+    }
 }
 
 fn micros(name: &str, text: &str) -> Result<i64> {
