@@ -39,6 +39,21 @@ async fn until(client: &Client, sql: &str, expected: i64) {
     }
 }
 
+/// Asks until a query gives a greater number; that number.
+async fn beyond(client: &Client, sql: &str, bound: i64) -> i64 {
+    let begun = std::time::Instant::now();
+    loop {
+        let number = count(client, sql).await;
+        if number > bound {
+            return number;
+        }
+        assert!(
+            begun.elapsed() < crate::server::START_TIMEOUT,
+            "{sql}: {number}"
+        );
+    }
+}
+
 #[test]
 fn a_view_that_is_being_made_is_cancelled_and_leaves_nothing() {
     block_on(async {
@@ -335,5 +350,54 @@ fn a_cancelled_job_leaves_nothing() {
         let client = server.connect().await;
         let jobs = "SELECT count(*) FROM tidemill.progress WHERE view = 'u'";
         assert_eq!(count(&client, jobs).await, 1);
+    });
+}
+
+#[test]
+fn a_view_that_is_made_in_the_background_goes_on_after_a_kill() {
+    block_on(async {
+        let mut server = Server::start_with(&["--checkpoint-interval-ms", "20"]);
+        let client = server.connect().await;
+        let objects = "CREATE TABLE names (k BIGINT PRIMARY KEY, name TEXT);
+            INSERT INTO names VALUES (0, 'zero'), (1, 'one');
+            CREATE SOURCE many (n BIGINT)
+              WITH (connector = 'datagen', rows = 1200000, fields.n.kind = 'sequence');
+            SET background_ddl = on;
+            CREATE MATERIALIZED VIEW v AS
+              SELECT t.name, count(*) AS rows, min(m.n) AS least, max(m.n) AS most
+              FROM many m JOIN names t ON t.k = m.n % 10 GROUP BY t.name;";
+        client.batch_execute(objects).await.unwrap();
+        let progress = "SELECT coalesce(max(records_done), 0)::BIGINT FROM tidemill.progress";
+        let mut before = 0;
+        for _ in 0..3 {
+            let client = server.connect().await;
+            // Beyond what the last start had read, so that each goes a part of the way.
+            before = beyond(&client, progress, before + 100_000).await;
+            // The table goes on meanwhile: its changes are in the view in the end.
+            client
+                .batch_execute("UPDATE names SET name = name || '+'")
+                .await
+                .unwrap();
+            server.restart();
+        }
+        let client = server.connect().await;
+        until(&client, "SELECT count(*) FROM tidemill.progress", 0).await;
+        let rows = client.query("SELECT * FROM v ORDER BY name", &[]).await;
+        let rows: Vec<(String, i64)> = rows
+            .unwrap()
+            .iter()
+            .map(|row| (row.get(0), row.get(1)))
+            .collect();
+        let expected = [("one+++", 120_000), ("zero+++", 120_000)];
+        let expected = expected.map(|(name, rows)| (name.to_string(), rows));
+        assert_eq!(rows, expected);
+        assert!(server.log().contains("building a view goes on"));
+        // Another restart finds it ready.
+        server.restart();
+        let client = server.connect().await;
+        assert_eq!(
+            count(&client, "SELECT sum(rows)::BIGINT FROM v").await,
+            240_000
+        );
     });
 }

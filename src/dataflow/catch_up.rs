@@ -16,11 +16,13 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::mpsc::SyncSender;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 
 use crate::base::limits::{
@@ -31,6 +33,7 @@ use crate::base::memory::{Account, Held};
 use crate::base::metrics::Counter;
 use crate::base::{Clock, Epoch, EventTime, Memory, ObjectId, Offset, PartitionId};
 use crate::connector::{BadRecord, Chunk, ReadRange};
+use crate::dataflow::checkpoint::SourceMeta;
 use crate::dataflow::errors::ErrorRow;
 use crate::dataflow::graph::{CollectionDelta, Dataflow};
 use crate::dataflow::metrics::DataflowMetrics;
@@ -38,6 +41,7 @@ use crate::dataflow::published::Published;
 use crate::dataflow::source::{PartitionState, ReaderThread, SourceSpec, SourceState, error_row};
 use crate::dataflow::stepper::{Command, RuntimeOptions, Stepper};
 use crate::dataflow::tee::Tee;
+use crate::dataflow::unfinished::{Keeping, Reached, Resumed, Unfinished};
 use crate::dataflow::watch::another_topic;
 use crate::delta::DeltaBatch;
 use crate::error::{Error, Result, SqlState};
@@ -142,16 +146,24 @@ pub struct CatchUpStart {
     clock: Clock,
     memory: Arc<Memory>,
     progress: Arc<Progress>,
+    /// Present if a restart is to go on with it.
+    keeping: Option<Keeping>,
+    /// The relations whose rows are in, with the epoch they are of.
+    since: BTreeMap<ObjectId, Epoch>,
 }
 
 impl CatchUpStart {
     pub fn new(
-        id: ObjectId,
-        name: String,
+        (id, name): (ObjectId, String),
         plan: StreamPlan,
         options: &RuntimeOptions,
         progress: Arc<Progress>,
+        checkpoints: Option<PathBuf>,
     ) -> Self {
+        let keeping = checkpoints.map(|directory| Keeping {
+            directory,
+            interval_micros: options.checkpoint_interval_micros,
+        });
         CatchUpStart {
             id,
             name,
@@ -160,6 +172,8 @@ impl CatchUpStart {
             clock: options.clock.clone(),
             memory: options.memory.clone(),
             progress,
+            keeping,
+            since: BTreeMap::new(),
         }
     }
 
@@ -228,11 +242,12 @@ pub struct CatchUp {
     news: BTreeMap<ObjectId, News>,
     /// The memory of the above.
     held: Held,
+    unfinished: Option<Unfinished>,
 }
 
 /// What a catch-up finds out of a source that runs.
-#[derive(Default)]
-struct News {
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub(super) struct News {
     /// Where the running source stood: it has counted itself what comes after.
     until: BTreeMap<PartitionId, Offset>,
     /// The columns whose bad values it has counted before that.
@@ -289,12 +304,21 @@ pub(super) fn run(
 
 /// Reads everything up to a few rows behind the running system.
 fn approach(
-    start: CatchUpStart,
+    mut start: CatchUpStart,
     commands: &SyncSender<Command>,
     published: &Published,
 ) -> Result<CatchUp> {
     let what = format!("view \"{}\"", start.name);
     start.memory.check(&what, MEMORY_VIEW_MIN)?;
+    let (mut unfinished, mut resumed) = (None, None);
+    if let Some(keeping) = &start.keeping {
+        let now = start.clock.now_micros();
+        let (store, found) = Unfinished::open(keeping, start.id, &start.plan, now)?;
+        (unfinished, resumed) = (Some(store), found);
+    }
+    if let Some(resumed) = &resumed {
+        start.since.clone_from(&resumed.reached.relations);
+    }
     let inputs = loop {
         let inputs = ask(commands, |reply| Command::Inputs {
             start: start.clone(),
@@ -306,11 +330,31 @@ fn approach(
                 start.progress.check()?;
                 std::thread::park_timeout(READER_POLL);
             }
+            // What changed since is not known any more.
+            Err(error)
+                if error.state() == SqlState::CONFIGURATION_LIMIT_EXCEEDED
+                    && !start.since.is_empty() =>
+            {
+                tracing::info!(view = start.name, %error, "a view is built from the beginning");
+                start.since.clear();
+                // Both are closed before the directory is emptied.
+                (unfinished, resumed) = (None, None);
+                if let Some(keeping) = &start.keeping {
+                    let now = start.clock.now_micros();
+                    unfinished = Some(Unfinished::create(keeping, start.id, now)?);
+                }
+            }
             inputs => break inputs?,
         }
     };
-    let mut catch_up = CatchUp::new(start, &inputs)?;
-    catch_up.take_snapshots(&inputs)?;
+    let is_resumed = resumed.is_some();
+    let mut catch_up = CatchUp::new(start, &inputs, resumed)?;
+    catch_up.unfinished = unfinished;
+    if is_resumed {
+        tracing::info!(view = catch_up.start.name, "building a view goes on");
+    } else {
+        catch_up.take_snapshots(&inputs)?;
+    }
     catch_up.read_sources(&inputs)?;
     loop {
         catch_up.start.progress.check()?;
@@ -342,21 +386,30 @@ fn stopped() -> Error {
 }
 
 impl CatchUp {
-    fn new(start: CatchUpStart, inputs: &Inputs) -> Result<CatchUp> {
+    fn new(start: CatchUpStart, inputs: &Inputs, resumed: Option<Resumed>) -> Result<CatchUp> {
         let held = start.memory.hold(Account::CatchUps);
-        let dataflow = Dataflow::new(start.plan.clone(), start.workers)?;
-        let store = Store::new(start.plan.schema.clone(), start.plan.identity())?;
+        let (dataflow, store, reached) = match resumed {
+            Some(resumed) => (resumed.dataflow, resumed.store, Some(resumed.reached)),
+            None => {
+                let dataflow = Dataflow::new(start.plan.clone(), start.workers)?;
+                let store = Store::new(start.plan.schema.clone(), start.plan.identity())?;
+                (dataflow, store, None)
+            }
+        };
         // A view that begins anew has had operators before: the first ones are shown.
         let _ = start.progress.metrics.set(dataflow.metrics().clone());
         let wanted = start.wanted();
         let mut sources = BTreeMap::new();
         let mut is_running = BTreeMap::new();
         let mut news = BTreeMap::new();
+        let reached_news = reached.as_ref().map(|reached| &reached.news);
         for (id, input) in &inputs.sources {
-            sources.insert(
-                *id,
-                SourceState::new(input.spec.clone(), wanted[id].clone())?,
-            );
+            let mut source = SourceState::new(input.spec.clone(), wanted[id].clone())?;
+            let reached = reached.as_ref().and_then(|reached| reached.sources.get(id));
+            if let Some(reached) = reached {
+                source.restore(reached.partitions.clone(), reached.watermark);
+            }
+            sources.insert(*id, source);
             is_running.insert(*id, input.running.is_some());
             if let Some(running) = &input.running {
                 let place = |(id, state): (&PartitionId, &PartitionState)| (*id, state.position);
@@ -365,14 +418,19 @@ impl CatchUp {
                     counted: input.counted.clone(),
                     ..News::default()
                 };
-                news.insert(*id, known);
+                // One that goes on after a restart stands to the running source as it did.
+                let before = reached_news.and_then(|news| news.get(id)).cloned();
+                news.insert(*id, before.unwrap_or(known));
             }
         }
-        let relations = inputs
-            .snapshots
-            .keys()
-            .map(|id| (*id, inputs.epoch))
-            .collect();
+        let mut relations = start.since.clone();
+        relations.extend(inputs.snapshots.keys().map(|id| (*id, inputs.epoch)));
+        let (mut steps, mut counts) = (0, Counts::default());
+        if let Some(reached) = reached {
+            (steps, counts) = (reached.steps, reached.counts());
+            start.progress.records_done.add(reached.records_done);
+            start.progress.records_total.add(reached.records_done);
+        }
         Ok(CatchUp {
             start,
             dataflow,
@@ -380,13 +438,44 @@ impl CatchUp {
             sources,
             is_running,
             relations,
-            counts: Counts::default(),
-            steps: 0,
+            counts,
+            steps,
             pending: Vec::new(),
             errors: BTreeMap::new(),
             news,
             held,
+            unfinished: None,
         })
+    }
+
+    /// Takes a checkpoint of what is built so far, if it is time. One that fails is the last: the
+    /// view itself can be built without.
+    fn keep(&mut self) {
+        let now = self.start.clock.now_micros();
+        let Some(mut unfinished) = self.unfinished.take_if(|unfinished| unfinished.is_due(now))
+        else {
+            return;
+        };
+        let done = self.start.progress.records_done.get();
+        let mut reached = Reached::new(&self.dataflow, self.steps, done, &self.counts);
+        reached.relations.clone_from(&self.relations);
+        for (id, source) in &self.sources {
+            let source = SourceMeta {
+                partitions: source.partitions.clone(),
+                watermark: source.watermark(),
+                startup: source.spec().startup.clone(),
+                counted: source.counted().clone(),
+            };
+            reached.sources.insert(*id, source);
+        }
+        reached.news.clone_from(&self.news);
+        match unfinished.write(&mut self.dataflow, &mut self.store, &reached, now) {
+            Ok(()) => self.unfinished = Some(unfinished),
+            Err(error) => {
+                let view = &self.start.name;
+                tracing::warn!(view, %error, "a view that is being built has no checkpoints");
+            }
+        }
     }
 
     /// One step of the dataflow over the given changes; the others' bounds come along.
@@ -532,6 +621,7 @@ impl CatchUp {
             let chunks = reader.take(CATCH_UP_STEP_ROWS, STEP_BYTES_MAX);
             if !chunks.is_empty() {
                 self.feed(chunks.into_iter().map(|chunk| (id, chunk)).collect())?;
+                self.keep();
                 continue;
             }
             if finished == expected {
@@ -661,11 +751,17 @@ impl Stepper {
             .copied()
             .filter(|id| !self.sources.contains_key(id))
             .collect();
-        let (_, snapshots) = self.published.snapshots(&relations)?;
+        let is_new = |id: &ObjectId| !start.since.contains_key(id);
+        let new: Vec<ObjectId> = relations.iter().copied().filter(is_new).collect();
+        let (_, snapshots) = self.published.snapshots(&new)?;
+        for (id, since) in &start.since {
+            self.published.changes_since(*id, *since)?;
+        }
         let pins = self.catching_up.entry(start.id).or_default();
         pins.wanted = wanted.clone();
         let epoch = self.epoch;
-        let histories = relations.iter().map(|id| (*id, epoch)).collect::<Vec<_>>();
+        let since = |id: &ObjectId| start.since.get(id).copied().unwrap_or(epoch);
+        let histories: Vec<_> = relations.iter().map(|id| (*id, since(id))).collect();
         pins.histories.clone_from(&histories);
         self.published.change(|change| {
             for (id, epoch) in histories {
@@ -688,7 +784,7 @@ impl Stepper {
             }
             sources.insert(id, self.source_input(id, Vec::new(), false));
         }
-        let snapshots = relations.into_iter().zip(snapshots).collect();
+        let snapshots = new.into_iter().zip(snapshots).collect();
         Ok(Inputs {
             epoch,
             snapshots,
@@ -799,12 +895,16 @@ impl Stepper {
     /// checkpoint that holds its state.
     pub(super) fn join(&mut self, mut catch_up: CatchUp, done: oneshot::Sender<Result<Epoch>>) {
         let (id, progress) = (catch_up.start.id, catch_up.start.progress.clone());
+        // Closed here; deleted when a checkpoint of the running dataflows has the view.
+        catch_up.unfinished = None;
+        let keeping = catch_up.start.keeping.take();
+        let unfinished = keeping.map(|keeping| keeping.directory);
         let joined = self
             .finish(&mut catch_up)
             .and_then(|()| self.adopt(catch_up));
         self.release(id);
         match joined {
-            Ok(()) => self.checkpointer.request_for(progress, done),
+            Ok(()) => self.checkpointer.request_for(progress, unfinished, done),
             Err(error) => {
                 progress.fail(error.clone());
                 self.views.remove(&id);

@@ -9,6 +9,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::PathBuf;
 use std::sync::mpsc::SyncSender;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
@@ -22,6 +23,7 @@ use crate::base::memory::Account;
 use crate::base::metrics::PROCESS;
 use crate::base::{Epoch, EventTime, ObjectId, Offset, PartitionId, task};
 use crate::dataflow::catch_up::Progress;
+use crate::dataflow::graph::{Dataflow, StateChange};
 use crate::dataflow::history::HistoryEntry;
 use crate::dataflow::published::Statistics;
 use crate::dataflow::source::PartitionState;
@@ -30,9 +32,9 @@ use crate::error::{Error, Result};
 use crate::operator::{Scope, TableChange};
 use crate::plan::StreamPlan;
 use crate::storage::{
-    Address, BlockKind, Changes, CheckpointStore, CheckpointWriter, HistoryStore, Merging,
+    Address, BlockKind, Changes, CheckpointStore, CheckpointWriter, HistoryStore, Manifest, Merging,
 };
-use crate::view::Frozen;
+use crate::view::{Frozen, Store};
 
 /// The operator number under which a view's or table's rows are kept.
 pub(super) const STORE: u32 = u32::MAX;
@@ -150,6 +152,8 @@ struct Waiting {
     done: oneshot::Sender<Result<Epoch>>,
     /// Of a view that is ready with this checkpoint.
     progress: Option<Arc<Progress>>,
+    /// Where that view had its own checkpoints.
+    unfinished: Option<PathBuf>,
 }
 
 impl Waiting {
@@ -172,10 +176,31 @@ struct Collected {
 }
 
 /// One address' change on its way to disk.
-struct Entry {
+pub(super) struct Entry {
     address: Address,
     kind: BlockKind,
     change: TableChange,
+}
+
+impl Entry {
+    /// A change of an operator's shard.
+    pub fn new(
+        dataflow: ObjectId,
+        (operator, shard): (u32, u32),
+        scope: Scope,
+        change: TableChange,
+    ) -> Entry {
+        Entry {
+            address: Address {
+                dataflow,
+                operator,
+                shard,
+                table: change.table,
+            },
+            kind: kind(scope),
+            change,
+        }
+    }
 }
 
 impl Checkpointer {
@@ -240,14 +265,22 @@ impl Checkpointer {
         self.requested.push(Waiting {
             done,
             progress: None,
+            unfinished: None,
         });
     }
 
-    /// As [`Checkpointer::request`], for a view that has joined: with the checkpoint it is ready.
-    pub fn request_for(&mut self, progress: Arc<Progress>, done: oneshot::Sender<Result<Epoch>>) {
+    /// As [`Checkpointer::request`], for a view that has joined: with the checkpoint it is ready,
+    /// and its own checkpoints are deleted.
+    pub fn request_for(
+        &mut self,
+        progress: Arc<Progress>,
+        unfinished: Option<PathBuf>,
+        done: oneshot::Sender<Result<Epoch>>,
+    ) {
         self.requested.push(Waiting {
             done,
             progress: Some(progress),
+            unfinished,
         });
     }
 
@@ -344,6 +377,8 @@ impl Stepper {
         checkpointer.removing.clone_from(&dropped);
         let (store, commands) = (checkpointer.store.clone(), checkpointer.commands.clone());
         let histories = checkpointer.histories.clone();
+        let waiting = checkpointer.waiting.iter();
+        let unfinished: Vec<PathBuf> = waiting.filter_map(|w| w.unfinished.clone()).collect();
         let epoch = self.epoch;
         checkpointer.writing = Some(task::spawn("checkpoint", move || {
             let started = Instant::now();
@@ -354,11 +389,19 @@ impl Stepper {
                 let Collected {
                     entries, stores, ..
                 } = collected;
-                let (written, total) = write(&store, epoch, entries, stores, &dropped, &meta)?;
+                let meta = serde_json::to_value(&meta)
+                    .map_err(|error| Error::internal(format!("the description: {error}")))?;
+                let (written, total) = write(&store, epoch, entries, stores, &dropped, meta)?;
                 PROCESS.checkpoints.add(1);
                 PROCESS.checkpoint_bytes_written.add(written);
                 PROCESS.checkpoint_bytes.set(total);
                 PROCESS.checkpoint_epoch.set(epoch.0);
+                // They are not needed any more; what is left of them goes at the next start.
+                unfinished.iter().for_each(|directory| {
+                    if let Err(error) = CheckpointStore::delete(directory) {
+                        tracing::warn!(%error, "a ready view's own checkpoints stay");
+                    }
+                });
                 Ok(())
             });
             let result = catch_unwind(work)
@@ -384,17 +427,8 @@ impl Stepper {
         }
         for (id, view) in &mut self.views {
             for state in view.changes(scopes[id])? {
-                let address = Address {
-                    dataflow: *id,
-                    operator: state.operator,
-                    shard: state.shard,
-                    table: state.change.table,
-                };
-                entries.push(Entry {
-                    address,
-                    kind: kind(scopes[id]),
-                    change: state.change,
-                });
+                let place = (state.operator, state.shard);
+                entries.push(Entry::new(*id, place, scopes[id], state.change));
             }
         }
         let in_history = &mut self.checkpointer.in_history;
@@ -414,17 +448,7 @@ impl Stepper {
                 if let Some(errors) = change.errors(*id)
                     && let Some(change) = errors.changes(*scope)?
                 {
-                    let address = Address {
-                        dataflow: *id,
-                        operator: ERRORS,
-                        shard: 0,
-                        table: change.table,
-                    };
-                    entries.push(Entry {
-                        address,
-                        kind: kind(*scope),
-                        change,
-                    });
+                    entries.push(Entry::new(*id, (ERRORS, 0), *scope, change));
                 }
             }
             Ok(())
@@ -478,7 +502,7 @@ impl Stepper {
     }
 }
 
-fn kind(scope: Scope) -> BlockKind {
+pub(super) fn kind(scope: Scope) -> BlockKind {
     match scope {
         Scope::All => BlockKind::Full,
         Scope::Changed => BlockKind::Delta,
@@ -495,15 +519,65 @@ fn write_histories(
     entries.iter().try_for_each(|entry| entry.write(store))
 }
 
-/// Writes and publishes a checkpoint; returns the bytes written and those of all its files. What
-/// has been written is let go at once, so that it is not held in memory twice.
-fn write(
+/// The changes of one operator or store, in the order in which they were written.
+pub(super) fn load(
+    store: &CheckpointStore,
+    manifest: &Arc<Manifest>,
+    dataflow: ObjectId,
+) -> Result<Vec<(Address, TableChange)>> {
+    let mut changes = Vec::new();
+    let addresses = manifest.addresses();
+    for address in addresses.filter(|address| address.dataflow == dataflow) {
+        for block in store.load(manifest, address) {
+            let block = block?;
+            let change = TableChange {
+                table: address.table,
+                slots: block.slots,
+                rows: block.batch,
+                freed: block.freed,
+            };
+            changes.push((address, change));
+        }
+    }
+    Ok(changes)
+}
+
+/// A view's dataflow and rows from what [`load`] gave.
+pub(super) fn put_back(
+    plan: &StreamPlan,
+    shards: usize,
+    changes: Vec<(Address, TableChange)>,
+) -> Result<(Dataflow, Store)> {
+    let mut dataflow = Dataflow::new(plan.clone(), shards)?;
+    let mut store = Store::new(plan.schema.clone(), plan.identity())?;
+    let mut rows = Vec::new();
+    for (address, change) in changes {
+        match address.operator {
+            STORE => rows.push(change),
+            operator => {
+                dataflow.restore(StateChange {
+                    operator,
+                    shard: address.shard,
+                    change,
+                })?;
+            }
+        }
+    }
+    store.restore(rows)?;
+    dataflow.resume();
+    Ok((dataflow, store))
+}
+
+/// Writes and publishes a checkpoint; returns the bytes written and those of all its files. `meta`
+/// is for whoever reads it back. What has been written is let go at once, so that it is not held in
+/// memory twice.
+pub(super) fn write(
     store: &CheckpointStore,
     epoch: Epoch,
     entries: Vec<Entry>,
     stores: Vec<(ObjectId, BlockKind, Frozen)>,
     dropped: &BTreeSet<ObjectId>,
-    meta: &Meta,
+    meta: serde_json::Value,
 ) -> Result<(u64, u64)> {
     // A bounded share of the work of keeping old files small goes before each checkpoint; its
     // results
@@ -546,8 +620,6 @@ fn write(
             write_change(&mut writer, address, kind, &change)?;
         }
     }
-    let meta = serde_json::to_value(meta)
-        .map_err(|error| Error::internal(format!("a checkpoint's description: {error}")))?;
     let written = writer.bytes();
     let manifest: Arc<_> = writer.publish(meta)?;
     Ok((written, manifest.bytes()))

@@ -19,7 +19,8 @@
 //! Reading order: [`graph`] (one dataflow), `source` (how rows come in and what time it is there),
 //! `bad_rows` (who does without which), `published` (what readers see), `stepper` (the loop),
 //! `reading` and `watch` (which sources are read, and what happens to their topics), `startup`,
-//! `catch_up` (how a new view gets there), `checkpoint`, `history`, `errors` and `recovery`.
+//! `catch_up` and `unfinished` (how a new view gets there), `checkpoint`, `history`, `errors` and
+//! `recovery`.
 
 mod bad_rows;
 mod catch_up;
@@ -41,6 +42,7 @@ mod stepper;
 mod tee;
 #[cfg(test)]
 mod topic_tests;
+mod unfinished;
 mod watch;
 mod writes;
 

@@ -22,10 +22,10 @@ use crate::base::{Epoch, ObjectId, Offset, PartitionId};
 use crate::connector::{Chunk, Polled, ReadRange, Reader};
 use crate::dataflow::catch_up::Progress;
 use crate::dataflow::checkpoint::{
-    Checkpointer, ERRORS, META_VERSION, Meta, STORE, ViewMeta, fingerprint,
+    Checkpointer, ERRORS, META_VERSION, Meta, ViewMeta, fingerprint, load, put_back,
 };
 use crate::dataflow::errors::ErrorLog;
-use crate::dataflow::graph::{Dataflow, StateChange};
+use crate::dataflow::graph::Dataflow;
 use crate::dataflow::history;
 use crate::dataflow::published::Published;
 use crate::dataflow::retention::Trimmer;
@@ -114,6 +114,10 @@ pub(super) fn recover(
     let missing = stepper.restore(objects, &state)?;
     let positions = stepper.topic_positions();
     stepper.trimmer.note(epoch, positions);
+    for id in stepper.views.keys() {
+        // A kill came between the checkpoint that has the view and this.
+        CheckpointStore::delete(directory.catchup(*id))?;
+    }
     stepper.replay(records, startup)?;
     stepper.take_orphans()?;
     for view in missing {
@@ -134,6 +138,7 @@ pub(super) fn recover(
             name,
             plan,
             progress,
+            checkpoints: Some(directory.catchup(id)),
             done,
         });
     }
@@ -162,26 +167,10 @@ struct State {
 impl State {
     /// The changes of one operator or store, in the order in which they were written.
     fn load(&self, dataflow: ObjectId) -> Result<Vec<(Address, TableChange)>> {
-        let Some(manifest) = &self.manifest else {
-            return Ok(Vec::new());
-        };
-        let mut changes = Vec::new();
-        for address in manifest
-            .addresses()
-            .filter(|address| address.dataflow == dataflow)
-        {
-            for block in self.checkpoints.load(manifest, address) {
-                let block = block?;
-                let change = TableChange {
-                    table: address.table,
-                    slots: block.slots,
-                    rows: block.batch,
-                    freed: block.freed,
-                };
-                changes.push((address, change));
-            }
+        match &self.manifest {
+            None => Ok(Vec::new()),
+            Some(manifest) => load(&self.checkpoints, manifest, dataflow),
         }
-        Ok(changes)
     }
 }
 
@@ -273,24 +262,11 @@ impl Stepper {
     }
 
     fn restore_view(&mut self, view: &RecoveredView, meta: &ViewMeta, state: &State) -> Result<()> {
-        let mut dataflow = Dataflow::new(view.plan.clone(), meta.shards)?;
-        let mut store = Store::new(view.plan.schema.clone(), view.plan.identity())?;
-        let (mut rows, mut errors) = (Vec::new(), Vec::new());
-        for (address, change) in state.load(view.id)? {
-            match address.operator {
-                STORE => rows.push(change),
-                ERRORS => errors.push(change),
-                operator => {
-                    dataflow.restore(StateChange {
-                        operator,
-                        shard: address.shard,
-                        change,
-                    })?;
-                }
-            }
-        }
-        store.restore(rows)?;
-        dataflow.resume();
+        let is_error = |(address, _): &(Address, TableChange)| address.operator == ERRORS;
+        let (errors, changes): (Vec<_>, Vec<_>) =
+            state.load(view.id)?.into_iter().partition(is_error);
+        let errors = errors.into_iter().map(|(_, change)| change);
+        let (dataflow, store) = put_back(&view.plan, meta.shards, changes)?;
         let gaps = state.meta.gaps.get(&view.id).cloned().unwrap_or_default();
         let (bytes, metrics) = (dataflow.state_bytes(), dataflow.metrics().clone());
         self.views.insert(view.id, dataflow);
@@ -348,6 +324,7 @@ impl Stepper {
             return Ok(());
         }
         tracing::info!(steps = steps.len(), "the journal is replayed");
+        self.complete_topics(&steps)?;
         let mut readers = self.replay_readers(&steps, startup)?;
         for step in steps {
             let epoch = step.epoch;
@@ -445,6 +422,7 @@ impl Stepper {
             chunks,
             writes,
             payloads: Vec::new(),
+            appends: Vec::new(),
         })
     }
 
@@ -509,6 +487,7 @@ impl Stepper {
             chunks,
             writes: Vec::new(),
             payloads: Vec::new(),
+            appends: Vec::new(),
         };
         self.commit(cut).map(drop)
     }

@@ -12,6 +12,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -39,7 +40,7 @@ use crate::dataflow::source::{ReaderThread, SourceSpec, SourceState, error_row};
 use crate::dataflow::startup::Startup;
 use crate::dataflow::tee::Tee;
 use crate::dataflow::watch::{Sight, Watch};
-use crate::dataflow::writes::{Staged, wait};
+use crate::dataflow::writes::{Append, Staged, Taken, wait};
 use crate::delta::DeltaBatch;
 use crate::error::{Error, Result, SqlState};
 use crate::operator::Bounds;
@@ -126,6 +127,8 @@ pub struct NewView {
     pub name: String,
     pub plan: StreamPlan,
     pub progress: Arc<Progress>,
+    /// Where its unfinished state is kept, if a restart is to go on with it.
+    pub checkpoints: Option<PathBuf>,
     pub done: oneshot::Sender<Result<Epoch>>,
 }
 
@@ -275,6 +278,8 @@ pub(super) struct Cut {
     pub writes: Vec<Write>,
     /// The writes as the journal keeps them; empty in a replay.
     pub payloads: Vec<TableWrite>,
+    /// What topics take in once the journal has it.
+    pub appends: Vec<Append>,
 }
 
 /// What a step changes, before anybody sees it.
@@ -422,12 +427,13 @@ impl Stepper {
             name,
             plan,
             progress,
+            checkpoints,
             done,
         } = view;
         let pins = self.catching_up.entry(id).or_default();
         progress.start(self.options.clock.now_micros());
         pins.progress = Some(progress.clone());
-        let start = CatchUpStart::new(id, name, plan, &self.options, progress);
+        let start = CatchUpStart::new((id, name), plan, &self.options, progress, checkpoints);
         let commands = self.commands.clone();
         let published = self.published.clone();
         let thread = task::spawn("catch-up", move || {
@@ -521,8 +527,12 @@ impl Stepper {
     /// One step, from the cut to the answers.
     fn step(&mut self) -> Result<()> {
         let started = Instant::now();
-        let (writes, answers) = self.take_staged()?;
-        let cut = self.cut(writes)?;
+        let Taken {
+            writes,
+            is_mixed,
+            answers,
+        } = self.take_staged()?;
+        let cut = self.cut(writes, is_mixed)?;
         let written = cut.writes.iter().map(|write| write.delta.len());
         let written = written.sum::<usize>();
         let rows: usize = cut
@@ -562,11 +572,14 @@ impl Stepper {
     /// Journals, computes and publishes a cut.
     pub(super) fn commit(&mut self, mut cut: Cut) -> Result<Epoch> {
         let record = record_of(&mut cut);
+        let appends = std::mem::take(&mut cut.appends);
         let ticket = self.journal.append(&JournalRecord::Step(record))?;
         let epoch = cut.epoch;
         let views = self.views.len();
         let changes = self.compute(cut)?;
         wait(&ticket)?;
+        let appended: Result<Vec<_>> = appends.into_iter().map(Append::start).collect();
+        appended?.iter().try_for_each(wait)?;
         self.publish(epoch, changes)?;
         if self.views.len() < views {
             self.stop_unread_sources();
@@ -588,7 +601,7 @@ impl Stepper {
     }
 
     /// Takes what the inputs have queued, within the bounds of a step.
-    fn cut(&mut self, writes: Vec<(Write, Vec<u8>)>) -> Result<Cut> {
+    fn cut(&mut self, writes: Vec<(Write, Vec<u8>)>, is_mixed: bool) -> Result<Cut> {
         let now = self.options.clock.now_micros();
         let clock_micros = now.max(self.clock_micros);
         let mut cut = Cut {
@@ -598,6 +611,7 @@ impl Stepper {
             chunks: Vec::new(),
             writes: Vec::new(),
             payloads: Vec::new(),
+            appends: Vec::new(),
         };
         let active = self
             .sources
@@ -625,7 +639,7 @@ impl Stepper {
                     .extend(chunks.into_iter().map(|chunk| (*id, chunk)));
             }
         }
-        self.cut_writes(writes, &mut cut)?;
+        self.cut_writes(writes, is_mixed, &mut cut)?;
         Ok(cut)
     }
 

@@ -309,6 +309,7 @@ impl Bench {
             name: "v".to_string(),
             plan,
             progress: Arc::new(Progress::default()),
+            checkpoints: None,
             done,
         };
         self.runtime().send(Command::AddView(Box::new(view)))?;

@@ -6,6 +6,11 @@
 //!                  ─► tables: into the journal record    topics: into their logs, then as chunks
 //! ```
 //!
+//! A transaction that writes one topic alone is one record of that topic's log: rows of it that a
+//! crash kept from the journal are the next step. One that writes several relations, a topic among
+//! them, must not be there in part. Its rows go into the journal record too, which is durable
+//! before they are appended to the topics; a restart appends what a crash kept from there.
+//!
 //! What cannot be made durable or applied is refused here, before it is journaled: a step that is
 //! in the journal must be one that every replay can take.
 
@@ -20,7 +25,7 @@ use crate::connector::Chunk;
 use crate::dataflow::stepper::{Cut, Stepper, Write};
 use crate::delta::{DeltaBatch, Weights};
 use crate::error::{Error, Result, SqlState};
-use crate::storage::{TableWrite, Ticket, decode_batch, encode_batch};
+use crate::storage::{LogWriter, StepRecord, TableWrite, Ticket, decode_batch, encode_batch};
 
 /// Writes that wait for their step, checked, with their bytes for journal and log.
 pub(super) struct Staged {
@@ -29,6 +34,34 @@ pub(super) struct Staged {
     #[expect(dead_code, reason = "it is given back when the writes are taken")]
     pub held: Held,
     pub done: oneshot::Sender<Result<Epoch>>,
+}
+
+/// The writes that a step takes, and who waits for them.
+#[derive(Default)]
+pub(super) struct Taken {
+    pub writes: Vec<(Write, Vec<u8>)>,
+    /// They are one transaction over several relations, topics among them.
+    pub is_mixed: bool,
+    pub answers: Vec<oneshot::Sender<Result<Epoch>>>,
+}
+
+/// Rows that a topic takes in when the step's journal record is durable.
+pub(super) struct Append {
+    log: LogWriter,
+    from: Offset,
+    rows: u32,
+    payload: Vec<u8>,
+}
+
+impl Append {
+    /// Appends the rows where the journal says that they are.
+    pub fn start(self) -> Result<Ticket> {
+        let ticket = self.log.append(self.payload, self.rows)?;
+        match ticket.offset() == self.from {
+            true => Ok(ticket),
+            false => Err(Error::internal("somebody else has written a topic's log")),
+        }
+    }
 }
 
 impl Stepper {
@@ -90,24 +123,25 @@ impl Stepper {
     }
 
     /// The writes of one step: whole transactions in their order, as many as its record may hold,
-    /// and at most one for each table, so that each is checked against the rows it will change.
-    #[expect(clippy::type_complexity, reason = "writes and who waits for them")]
-    pub(super) fn take_staged(
-        &mut self,
-    ) -> Result<(Vec<(Write, Vec<u8>)>, Vec<oneshot::Sender<Result<Epoch>>>)> {
-        let mut writes: Vec<(Write, Vec<u8>)> = Vec::new();
-        let mut answers = Vec::new();
+    /// and at most one for each table, so that each is checked against the rows it will change. A
+    /// mixed one has a step of its own: its place in a topic is known before it is written.
+    pub(super) fn take_staged(&mut self) -> Result<Taken> {
+        let mut taken = Taken::default();
         let mut bytes = 0;
         while let Some(next) = self.staged.front() {
             let size: usize = next.writes.iter().map(|(_, payload)| payload.len()).sum();
             let is_written = |id: ObjectId| {
-                self.tables.contains_key(&id) && writes.iter().any(|(w, _)| w.object == id)
+                self.tables.contains_key(&id) && taken.writes.iter().any(|(w, _)| w.object == id)
             };
-            if next
-                .writes
-                .iter()
-                .any(|(write, _)| is_written(write.object))
-                || (!writes.is_empty() && bytes + size > WRITE_BYTES_MAX)
+            let is_topic = |(write, _): &(Write, Vec<u8>)| self.sources.contains_key(&write.object);
+            let is_mixed = next.writes.len() > 1 && next.writes.iter().any(is_topic);
+            let has_room = taken.writes.is_empty()
+                || !taken.is_mixed && !is_mixed && bytes + size <= WRITE_BYTES_MAX;
+            if !has_room
+                || next
+                    .writes
+                    .iter()
+                    .any(|(write, _)| is_written(write.object))
             {
                 break;
             }
@@ -130,16 +164,18 @@ impl Stepper {
                 continue;
             }
             bytes += size;
-            writes.extend(own);
-            answers.push(done);
+            taken.is_mixed |= is_mixed;
+            taken.writes.extend(own);
+            taken.answers.push(done);
         }
-        Ok((writes, answers))
+        Ok(taken)
     }
 
     /// Writes to topics go to their logs and into the step as chunks; those to tables as they are.
     pub(super) fn cut_writes(
         &mut self,
         writes: Vec<(Write, Vec<u8>)>,
+        is_mixed: bool,
         cut: &mut Cut,
     ) -> Result<()> {
         let mut tickets: Vec<Ticket> = Vec::new();
@@ -162,8 +198,28 @@ impl Stepper {
                 .map_err(|_| Error::internal("a write has less than 2^32 rows"))?;
             let checksum = crc32fast::hash(&payload);
             let bytes = payload.len();
-            let ticket = log.append(payload, count)?;
-            let from = ticket.offset();
+            let from = match is_mixed {
+                true => {
+                    let from = log.end_offset();
+                    cut.appends.push(Append {
+                        log: log.clone(),
+                        from,
+                        rows: count,
+                        payload: payload.clone(),
+                    });
+                    cut.payloads.push(TableWrite {
+                        table: write.object,
+                        payload,
+                    });
+                    from
+                }
+                false => {
+                    let ticket = log.append(payload, count)?;
+                    let from = ticket.offset();
+                    tickets.push(ticket);
+                    from
+                }
+            };
             cut.chunks.push((
                 write.object,
                 Chunk {
@@ -181,11 +237,51 @@ impl Stepper {
                     arrived_micros: cut.clock_micros,
                 },
             ));
-            tickets.push(ticket);
         }
         // The journal must not name rows that a crash could still lose.
         tickets.iter().try_for_each(wait)
     }
+
+    /// Appends to topics what the journal has of mixed transactions and a crash kept from them.
+    pub(super) fn complete_topics(&self, steps: &[StepRecord]) -> Result<()> {
+        let mut tickets = Vec::new();
+        for step in steps {
+            for write in &step.writes {
+                let Some(source) = self.sources.get(&write.table) else {
+                    continue;
+                };
+                let run = step.runs.iter().find(|run| run.source == write.table);
+                let run =
+                    run.ok_or_else(|| lost_place(step.epoch, "it names no place for them"))?;
+                let log = usize::try_from(run.partition.0)
+                    .ok()
+                    .and_then(|partition| source.logs.get(partition))
+                    .ok_or_else(|| lost_place(step.epoch, "there is no such partition"))?;
+                if log.end_offset() >= run.to {
+                    continue;
+                }
+                if log.end_offset() != run.from {
+                    return Err(lost_place(step.epoch, "the topic lacks rows before them"));
+                }
+                let append = Append {
+                    log: log.clone(),
+                    from: run.from,
+                    rows: u32::try_from(run.rows)
+                        .map_err(|_| lost_place(step.epoch, "they are impossibly many"))?,
+                    payload: write.payload.clone(),
+                };
+                tickets.push(append.start()?);
+            }
+        }
+        tickets.iter().try_for_each(wait)
+    }
+}
+
+fn lost_place(epoch: Epoch, how: &str) -> Error {
+    Error::new(
+        SqlState::DATA_CORRUPTED,
+        format!("step {epoch} of the journal has rows for a topic: {how}"),
+    )
 }
 
 fn encode_delta(delta: &DeltaBatch) -> Result<Vec<u8>> {

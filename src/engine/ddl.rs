@@ -189,6 +189,7 @@ impl Session {
         let Runs::View(plan) = defined.runtime else {
             return Err(Error::internal("a view that is none"));
         };
+        let is_background = self.settings.is_on("background_ddl");
         let progress = Arc::new(Progress::default());
         let (sender, answer) = oneshot::channel();
         let view = NewView {
@@ -196,9 +197,10 @@ impl Session {
             name: definition.name.clone(),
             plan: *plan,
             progress: progress.clone(),
+            checkpoints: is_background.then(|| shared.directory.catchup(definition.id)),
             done: sender,
         };
-        if self.settings.is_on("background_ddl") {
+        if is_background {
             // On disk first: a restart goes on with it.
             shared.check_saved(&defined.object.depends_on)?;
             self.persist(&definition).await?;

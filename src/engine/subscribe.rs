@@ -129,6 +129,7 @@ impl Session {
             name,
             plan,
             progress: progress.clone(),
+            checkpoints: None,
             done,
         };
         shared.runtime.send(Command::AddView(Box::new(view)))?;

@@ -18,7 +18,7 @@ const FORMAT_LINE: &str = "tidemill data directory, format ";
 const FORMAT_VERSION: u32 = 1;
 
 /// Directories with one subdirectory per object.
-const PER_OBJECT: [&str; 4] = ["topics", "tables", "outboxes", "catchup"];
+const PER_OBJECT: [&str; 3] = ["topics", "outboxes", "catchup"];
 const SINGLE: [&str; 4] = ["catalog", "journal", "checkpoints", "history"];
 
 /// An open data directory. Dropping it releases the lock.
@@ -82,11 +82,6 @@ impl DataDirectory {
             .join("topics")
             .join(object.to_string())
             .join(partition.to_string())
-    }
-
-    /// Where the write log of a table lives.
-    pub fn table(&self, object: ObjectId) -> PathBuf {
-        self.root.join("tables").join(object.to_string())
     }
 
     /// Where the outbox of one shard of a sink lives.

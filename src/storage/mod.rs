@@ -14,7 +14,6 @@
 //! │   └── data-<n>.blocks             blocks of changed state
 //! ├── catchup/<object>/               checkpoints of a view that catches up
 //! ├── topics/<object>/<partition>/*.log   embedded topics                  [log], [batch]
-//! ├── tables/<object>/*.log           table write logs
 //! ├── outboxes/<object>/<shard>/*.log what sinks have not acknowledged
 //! └── history/<object>/*.log          the last changes of a relation   [history]
 //! ```

@@ -108,6 +108,19 @@ impl CheckpointStore {
         Ok((CheckpointStore(Arc::new(store)), newest))
     }
 
+    /// Removes a directory of checkpoints, if there is one. No store may be open in it.
+    pub fn delete(directory: impl AsRef<Path>) -> Result<()> {
+        let (disk, directory) = (Disk::new(), directory.as_ref());
+        if !disk.exists(directory) {
+            return Ok(());
+        }
+        disk.remove_directory(directory)?;
+        match directory.parent() {
+            Some(parent) => disk.sync_directory(parent),
+            None => Ok(()),
+        }
+    }
+
     /// Begins a checkpoint of the state after `epoch`. The writer may go to another thread.
     ///
     /// # Errors
@@ -144,8 +157,8 @@ impl CheckpointStore {
         self.0.lock().retained.back().cloned()
     }
 
-    /// The epoch of the oldest checkpoint that a restart may fall back to: journals and table logs
-    /// are kept from the epoch after it.
+    /// The epoch of the oldest checkpoint that a restart may fall back to: the journal is kept from
+    /// the epoch after it.
     pub fn oldest_epoch(&self) -> Option<Epoch> {
         self.0
             .lock()

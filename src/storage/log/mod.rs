@@ -1,4 +1,4 @@
-//! A segmented append-only log: embedded topics, table logs, outboxes, histories and the journal.
+//! A segmented append-only log: embedded topics, outboxes, histories and the journal.
 //!
 //! ```text
 //!  00000000000000000000.log   00000000000000000900.log   00000000000000001800.log
