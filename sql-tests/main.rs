@@ -11,6 +11,7 @@
 //! | `definition` | the same for CREATE and DROP while rows come |
 //! | `client` | tokio-postgres: parameters, binary values, cancelling, prepared statements |
 //! | `consistency` | readers and subscribers beside writers see whole transactions |
+//! | `transaction` | the statements of a text, COPY in one, topics and tables under SIGKILL |
 //! | `copying` | COPY in both directions, and a live subscription by COPY |
 //! | `lifetime` | views that are cancelled, made in the background, dropped under a reader |
 //! | `input` | large, broken and hostile input |
@@ -38,6 +39,7 @@ mod program;
 mod script;
 mod server;
 mod source;
+mod transaction;
 mod watching;
 
 use std::collections::BTreeSet;

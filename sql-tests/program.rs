@@ -201,6 +201,32 @@ fn psql_shows_errors_with_place_and_hint() {
 }
 
 #[test]
+fn psql_is_told_what_a_drop_takes_along() {
+    let server = Server::start();
+    let script = "CREATE TABLE t (n BIGINT);
+CREATE VIEW plain AS SELECT n FROM t;
+CREATE MATERIALIZED VIEW v AS SELECT sum(n) AS total FROM plain;
+DROP TABLE t CASCADE;
+CREATE TABLE t (n BIGINT);
+CREATE MATERIALIZED VIEW v AS SELECT sum(n) AS total FROM t;
+DROP TABLE t CASCADE;
+CREATE TABLE t (n BIGINT);
+CREATE MATERIALIZED VIEW v AS SELECT sum(n) AS total FROM t;
+DROP MATERIALIZED VIEW v CASCADE;
+";
+    let Some(output) = run_psql(&server, &["-q"], script) else {
+        return;
+    };
+    let expected = "NOTICE:  drop cascades to 2 other objects
+DETAIL:  drop cascades to view plain
+drop cascades to materialized view v
+NOTICE:  drop cascades to materialized view v
+";
+    assert_eq!(text(&output.stderr), expected);
+    assert!(output.status.success());
+}
+
+#[test]
 fn psql_copies_a_file_in_and_uses_variables_and_prepared_statements() {
     let server = Server::start();
     let script = "CREATE TABLE t (id BIGINT PRIMARY KEY, x TEXT);
@@ -241,8 +267,9 @@ fn psql_shows_changes_live_and_ends_at_ctrl_c() {
             // Enough changes to fill psql's buffer, so that it writes before it ends.
             let child = ReadOnce::of(child);
             for id in 0.. {
-                let change = format!("INSERT INTO t VALUES ({id}); DELETE FROM t;");
-                client.batch_execute(&change).await.unwrap();
+                let insert = format!("INSERT INTO t VALUES ({id})");
+                client.batch_execute(&insert).await.unwrap();
+                client.batch_execute("DELETE FROM t").await.unwrap();
                 if child.has_written() {
                     break;
                 }

@@ -66,7 +66,7 @@ impl Session {
             )
             .hint("close some"));
         }
-        let is_outside = self.transaction.is_none();
+        let (is_outside, is_in_block) = (self.transaction.is_none(), self.is_in_block());
         let (schema, batches, is_subscription) = match &declare.input {
             CursorInput::Query(query) => {
                 if is_outside && !declare.with_hold {
@@ -96,7 +96,7 @@ impl Session {
             rest: None,
             is_over: false,
             is_subscription,
-            with_hold: declare.with_hold || is_outside,
+            with_hold: declare.with_hold || is_subscription && !is_in_block,
         };
         self.cursors.0.insert(declare.name.clone(), cursor);
         Ok(done("DECLARE CURSOR"))

@@ -10,6 +10,7 @@ use arrow::datatypes::SchemaRef;
 use futures::Stream;
 use tokio::sync::Notify;
 
+use crate::engine::session::Session;
 use crate::error::{Error, Result, SqlState};
 
 /// Batches as they become ready. A batch is to be flushed to the client when the next is not ready.
@@ -50,9 +51,10 @@ pub struct RowsTag(pub String);
 pub trait CopyWriter: Send {
     /// Takes a batch; waits when the table's writer is behind.
     async fn write(&mut self, batch: RecordBatch) -> Result<()>;
-    /// Makes the rows durable and returns how many there were. Not called when the client gives up:
-    /// dropping the writer discards what was not committed.
-    async fn finish(self: Box<Self>) -> Result<u64>;
+    /// Makes the rows durable, or a part of the session's transaction, and returns how many there
+    /// were. Not called when the client gives up: dropping the writer discards what was not
+    /// committed.
+    async fn finish(self: Box<Self>, session: &mut Session) -> Result<u64>;
 }
 
 /// The encoding of COPY data and its options.

@@ -22,6 +22,7 @@ use crate::sql::session::{
 };
 use crate::sql::statement::Statement;
 use crate::sql::{Parsed, parse_script};
+use crate::system::SettingChanges;
 
 /// What a client says of itself when it connects.
 #[derive(Clone, Debug, Default)]
@@ -60,6 +61,8 @@ pub struct Session {
     pub(super) transaction: Option<Transaction>,
     pub(super) cursors: Cursors,
     pub(super) statements: BTreeMap<String, Arc<Prepare>>,
+    /// What `set_config` asked for in a query whose rows may still be on their way.
+    pub(super) setting_changes: SettingChanges,
 }
 
 impl Session {
@@ -83,6 +86,7 @@ impl Session {
             transaction: None,
             cursors: Cursors::default(),
             statements: BTreeMap::new(),
+            setting_changes: SettingChanges::new(Settings::check),
         }
     }
 
@@ -169,6 +173,7 @@ impl Session {
         parameters: Vec<ScalarValue>,
         cancel: Cancel,
     ) -> Result<Response> {
+        self.apply_setting_changes();
         let Some(parsed) = prepared.parsed.clone() else {
             return Ok(Response::Empty);
         };
@@ -373,12 +378,72 @@ impl Session {
         }
     }
 
+    /// Makes a statement a part of the one transaction that the statements of a text are. What
+    /// cannot be a part of one (a definition takes effect at once; a subscription does not end)
+    /// ends the transaction before it.
+    pub async fn enter_text(&mut self, statement: &Statement) -> Result<()> {
+        let is_apart = match statement {
+            Statement::CreateSource(_)
+            | Statement::CreateTable(_)
+            | Statement::CreateView(_)
+            | Statement::CreateMaterializedView(_)
+            | Statement::CreateSink(_)
+            | Statement::CreateIndex(_)
+            | Statement::Alter(_)
+            | Statement::Drop(_)
+            | Statement::Comment(_)
+            | Statement::Discard(_)
+            | Statement::Flush
+            | Statement::Subscribe(_) => true,
+            Statement::Copy(copy) => {
+                matches!(copy.target, crate::sql::watch::CopyTarget::Subscribe(_))
+            }
+            _ => false,
+        };
+        match (is_apart, &self.transaction) {
+            (true, _) => self.end_text().await,
+            (false, None) => {
+                self.begin(&TransactionModes::default())?;
+                if let Some(transaction) = &mut self.transaction {
+                    transaction.is_implicit = true;
+                }
+                Ok(())
+            }
+            (false, Some(_)) => Ok(()),
+        }
+    }
+
+    /// Ends the transaction of a text, if it is still one: its writes are durable on return.
+    pub async fn end_text(&mut self) -> Result<()> {
+        match self.is_in_block() || self.transaction.is_none() {
+            true => Ok(()),
+            false => self.commit_transaction(false).await.map(drop),
+        }
+    }
+
+    /// Whether a transaction is open that ends with COMMIT or ROLLBACK.
+    pub(super) fn is_in_block(&self) -> bool {
+        let is_block = |transaction: &Transaction| !transaction.is_implicit;
+        self.transaction.as_ref().is_some_and(is_block)
+    }
+
     fn begin(&mut self, modes: &TransactionModes) -> Result<Response> {
-        if self.transaction.is_some() {
+        if self.is_in_block() {
             self.warn(
                 SqlState::ACTIVE_SQL_TRANSACTION,
                 "there is already a transaction in progress",
             );
+            return Ok(done("BEGIN"));
+        }
+        if let Some(transaction) = &mut self.transaction {
+            // The statements of the text before it belong to it.
+            transaction.is_implicit = false;
+            if let Some(isolation) = modes.isolation {
+                transaction.reads_one_epoch = is_repeatable(isolation);
+            }
+            if let Some(access) = modes.access {
+                transaction.is_read_only = access == crate::sql::session::AccessMode::ReadOnly;
+            }
             return Ok(done("BEGIN"));
         }
         let isolation = match modes.isolation {
@@ -402,11 +467,17 @@ impl Session {
     }
 
     async fn commit(&mut self, and_chain: bool) -> Result<Response> {
-        let Some(transaction) = self.transaction.take() else {
+        if !self.is_in_block() {
             self.warn(
-                SqlState::ACTIVE_SQL_TRANSACTION,
+                SqlState::NO_ACTIVE_SQL_TRANSACTION,
                 "there is no transaction in progress",
             );
+        }
+        self.commit_transaction(and_chain).await
+    }
+
+    async fn commit_transaction(&mut self, and_chain: bool) -> Result<Response> {
+        let Some(transaction) = self.transaction.take() else {
             return Ok(done("COMMIT"));
         };
         if transaction.is_failed {
@@ -425,11 +496,13 @@ impl Session {
     }
 
     fn rollback(&mut self, and_chain: bool) -> Result<Response> {
-        if self.transaction.take().is_none() {
+        if !self.is_in_block() {
             self.warn(
-                SqlState::ACTIVE_SQL_TRANSACTION,
+                SqlState::NO_ACTIVE_SQL_TRANSACTION,
                 "there is no transaction in progress",
             );
+        }
+        if self.transaction.take().is_none() {
             return Ok(done("ROLLBACK"));
         }
         self.end_transaction(false, and_chain)?;
@@ -440,11 +513,7 @@ impl Session {
         self.cursors.end_transaction();
         self.settings.end(is_committed);
         if and_chain {
-            self.begin(&TransactionModes {
-                isolation: None,
-                access: None,
-                deferrable: None,
-            })?;
+            self.begin(&TransactionModes::default())?;
         }
         Ok(())
     }
@@ -527,8 +596,13 @@ impl Session {
         }
     }
 
-    /// Tells that a statement failed: an explicit transaction is failed by it.
+    /// Tells that a statement failed: an explicit transaction is failed by it, and one of a text is
+    /// over.
     pub fn fail_transaction(&mut self) {
+        if !self.is_in_block() && self.transaction.take().is_some() {
+            self.cursors.end_transaction();
+            self.settings.end(false);
+        }
         if let Some(transaction) = &mut self.transaction {
             transaction.is_failed = true;
             transaction.writes.clear();
@@ -538,7 +612,23 @@ impl Session {
 
     /// Settings that the protocol reports (`ParameterStatus`) and that changed since the last call.
     pub fn changed_settings(&mut self) -> Vec<(String, String)> {
+        self.apply_setting_changes();
         self.settings.take_changed()
+    }
+
+    fn apply_setting_changes(&mut self) {
+        for change in self.setting_changes.take() {
+            let value = Some(change.value.as_str());
+            let set = match (change.is_local, &self.transaction) {
+                (false, _) => self.settings.set(&change.name, value),
+                (true, Some(_)) => self.settings.set_local(&change.name, value),
+                // It was for that statement's transaction, which is over.
+                (true, None) => Ok(()),
+            };
+            if let Err(error) = set {
+                tracing::error!(%error, "set_config took a value that SET does not");
+            }
+        }
     }
 
     /// A setting's value (`statement_timeout`, `idle_session_timeout` …) as SHOW prints it.

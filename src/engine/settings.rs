@@ -66,6 +66,7 @@ variables! {
     "integer_datetimes" = "on", Kind::Fixed, "timestamps are integers";
     "intervalstyle" = "postgres", Kind::Words(&["postgres"]), "how intervals are printed";
     "is_superuser" = "on", Kind::Fixed, "every user may do everything";
+    "jit" = "off", Kind::Bool, "without a meaning here";
     "lc_messages" = "C", Kind::Text, "the language of messages";
     "lock_timeout" = "0", Kind::Time, "there are no locks to wait for";
     "max_identifier_length" = "63", Kind::Fixed, "bytes of a name";
@@ -133,9 +134,7 @@ impl Settings {
         };
         for (name, value) in start {
             let name = name.to_lowercase();
-            let checked = settings
-                .check(&name, value)
-                .unwrap_or_else(|_| value.clone());
+            let checked = Settings::check(&name, value).unwrap_or_else(|_| value.clone());
             settings.values.insert(name, checked);
         }
         settings.initial.clone_from(&settings.values);
@@ -168,7 +167,7 @@ impl Settings {
     pub fn set(&mut self, name: &str, value: Option<&str>) -> Result<()> {
         let name = canonical(name);
         let value = match value {
-            Some(value) => self.check(&name, value)?,
+            Some(value) => Settings::check(&name, value)?,
             None => self
                 .initial
                 .get(&name)
@@ -239,7 +238,10 @@ impl Settings {
         changed.into_iter().filter_map(report).collect()
     }
 
-    fn check(&self, name: &str, value: &str) -> Result<String> {
+    /// The value as it is kept, if the variable takes it.
+    pub fn check(name: &str, value: &str) -> Result<String> {
+        let name = canonical(name);
+        let name = name.as_str();
         let Some(variable) = VARIABLES.iter().find(|variable| variable.name == name) else {
             // Names with a dot belong to extensions, in Postgres too.
             return match name.contains('.') {

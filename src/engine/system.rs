@@ -72,6 +72,7 @@ impl Session {
             user: self.user.clone(),
             epoch: epoch.0,
             server_started_at: self.shared().started_at,
+            changes: self.setting_changes.clone(),
             ..SessionFacts::default()
         };
         let (gathered, engine) = (catalog.clone(), self.engine.clone());

@@ -1,4 +1,7 @@
-//! An explicit transaction: what it has written and what it reads.
+//! A transaction of several statements: what it has written and what it reads.
+//!
+//! BEGIN opens one, and so do the statements of one text: together they are a transaction that ends
+//! with the text, unless BEGIN makes it one that ends with COMMIT.
 
 use std::collections::BTreeMap;
 
@@ -10,9 +13,11 @@ use crate::delta::{DeltaBatch, concat, consolidate};
 use crate::engine::tables::Pin;
 use crate::error::{Error, Result, SqlState};
 
-/// The state between BEGIN and COMMIT.
+/// The state between the first statement and COMMIT.
 pub struct Transaction {
     pub is_failed: bool,
+    /// Of the statements of one text; ends with it.
+    pub is_implicit: bool,
     pub is_read_only: bool,
     /// REPEATABLE READ: the first statement's snapshots serve all.
     pub reads_one_epoch: bool,
@@ -29,6 +34,7 @@ impl Transaction {
     pub fn new(reads_one_epoch: bool, is_read_only: bool, held: Held) -> Self {
         Transaction {
             is_failed: false,
+            is_implicit: false,
             is_read_only,
             reads_one_epoch,
             pin: None,
@@ -60,7 +66,7 @@ impl Transaction {
         let sum = match self.writes.remove(&object.id()) {
             None => delta,
             Some(before) => {
-                let both = concat(&object.relation.schema, &[before, delta])?;
+                let both = concat(&delta.schema(), &[before, delta])?;
                 match both.is_append_only() {
                     true => both,
                     false => consolidate(&both)?,

@@ -59,8 +59,31 @@ impl Session {
             Statement::Update(_) => format!("UPDATE {count}"),
             _ => format!("DELETE {count}"),
         };
+        if !matches!(statement, Statement::Insert(_)) {
+            self.check_unchanged(&object, &delta)?;
+        }
         self.apply_or_keep(&object, delta, guard).await?;
         Ok(done(&tag))
+    }
+
+    /// Under REPEATABLE READ a row that somebody has changed since the snapshot is not changed
+    /// again.
+    fn check_unchanged(&self, object: &Object, delta: &DeltaBatch) -> Result<()> {
+        let Some(transaction) = self.transaction.as_ref().filter(|t| t.pin.is_some()) else {
+            return Ok(());
+        };
+        let both = match transaction.writes.get(&object.id()) {
+            None => delta.clone(),
+            Some(own) => concat(&delta.schema(), &[own.clone(), delta.clone()])?,
+        };
+        match self.engine.published().accepts(object.id(), &both)? {
+            true => Ok(()),
+            false => Err(Error::new(
+                SqlState::SERIALIZATION_FAILURE,
+                "could not serialize access due to concurrent update",
+            )
+            .hint("run the transaction again")),
+        }
     }
 
     fn refuse_read_only(&self) -> Result<()> {
@@ -145,22 +168,14 @@ impl Session {
         guard: Option<tokio::sync::OwnedMutexGuard<()>>,
     ) -> Result<()> {
         self.check_keys(object, &delta)?;
+        let delta = match object.kind() {
+            ObjectKind::Source => given(delta, &insertable(&self.engine, object))?,
+            _ => delta,
+        };
         match &mut self.transaction {
             Some(transaction) => {
                 if let Some(guard) = guard {
                     transaction.locks.push((object.id(), guard));
-                }
-                if object.kind() == ObjectKind::Source
-                    && transaction.writes.keys().any(|id| *id != object.id())
-                    || transaction
-                        .writes
-                        .keys()
-                        .any(|id| *id != object.id() && self.engine.0.sources().contains_key(id))
-                {
-                    return Err(Error::unsupported(
-                        "a transaction writes either one topic or tables, not both",
-                    )
-                    .hint("use a transaction for each"));
                 }
                 transaction.write(object, delta)
             }
@@ -247,10 +262,6 @@ impl Session {
                 self.refuse_read_only()?;
                 let object = self.catalog().resolve(name.name())?.clone();
                 self.check_writable(&object, true)?;
-                if self.transaction.is_some() {
-                    return Err(Error::unsupported("COPY FROM inside a transaction")
-                        .hint("run it on its own: it is one transaction by itself"));
-                }
                 let schema = self.insertable(&object);
                 let schema = match columns.is_empty() {
                     true => schema,
@@ -274,6 +285,7 @@ impl Session {
                 };
                 let writer = Rows {
                     engine: self.engine.clone(),
+                    is_log: object.kind() == ObjectKind::Source && self.transaction.is_none(),
                     all: self.insertable(&object),
                     object,
                     batches: Vec::new(),
@@ -366,10 +378,12 @@ async fn apply(engine: &Engine, writes: BTreeMap<ObjectId, DeltaBatch>) -> Resul
     answer.await.map_err(|_| stopped())?
 }
 
-/// Takes the rows of a COPY and writes them as one transaction.
+/// Takes the rows of a COPY and writes them as one transaction, or as a part of the session's.
 struct Rows {
     engine: Engine,
     object: Arc<Object>,
+    /// Rows are appended as they come, as to a log: a topic outside a transaction.
+    is_log: bool,
     /// Every column that can be given; those left out of the COPY are NULL.
     all: arrow::datatypes::SchemaRef,
     batches: Vec<RecordBatch>,
@@ -382,7 +396,6 @@ struct Rows {
 impl CopyWriter for Rows {
     async fn write(&mut self, batch: RecordBatch) -> Result<()> {
         self.rows += batch.num_rows();
-        let is_topic = self.object.kind() == ObjectKind::Source;
         let columns = self
             .all
             .fields()
@@ -395,8 +408,7 @@ impl CopyWriter for Rows {
         let schema = self.all.clone();
         check_nulls(&schema, &columns)?;
         let batch = RecordBatch::try_new(schema, columns).map_err(crate::delta::arrow_error)?;
-        if is_topic {
-            // A topic is a log: rows are appended as they come, durable with the last of them.
+        if self.is_log {
             let delta = DeltaBatch::insertions(batch);
             apply(&self.engine, BTreeMap::from([(self.object.id(), delta)])).await?;
             return Ok(());
@@ -404,9 +416,9 @@ impl CopyWriter for Rows {
         if self.rows > TRANSACTION_ROWS_MAX {
             return Err(Error::new(
                 SqlState::CONFIGURATION_LIMIT_EXCEEDED,
-                format!("COPY into a table takes at most {TRANSACTION_ROWS_MAX} rows"),
+                format!("one transaction copies at most {TRANSACTION_ROWS_MAX} rows"),
             )
-            .hint("split the file"));
+            .hint("split the file; into a topic, run COPY outside a transaction"));
         }
         let bytes = batch.get_array_memory_size();
         self.engine.memory().check("the rows of COPY", bytes)?;
@@ -415,22 +427,28 @@ impl CopyWriter for Rows {
         Ok(())
     }
 
-    async fn finish(self: Box<Self>) -> Result<u64> {
+    async fn finish(self: Box<Self>, session: &mut Session) -> Result<u64> {
         let rows = self.rows as u64;
         if self.batches.is_empty() {
             return Ok(rows);
         }
-        let guard = self.engine.0.writer(self.object.id()).lock_owned().await;
+        let guard = session.lock(&self.object).await?;
         let batch = arrow::compute::concat_batches(&self.all, &self.batches)
             .map_err(crate::delta::arrow_error)?;
         let delta = DeltaBatch::insertions(batch);
-        let (notices, _) = tokio::sync::mpsc::channel(1);
-        let checker = Session::new(self.engine.clone(), Default::default(), notices);
-        checker.check_keys(&self.object, &delta)?;
-        apply(&self.engine, BTreeMap::from([(self.object.id(), delta)])).await?;
-        drop(guard);
+        session.apply_or_keep(&self.object, delta, guard).await?;
         Ok(rows)
     }
+}
+
+/// Of rows for a topic the columns that are given: the others are computed when they are read.
+fn given(delta: DeltaBatch, schema: &arrow::datatypes::SchemaRef) -> Result<DeltaBatch> {
+    let rows = delta.rows();
+    let place = |field: &arrow::datatypes::FieldRef| rows.schema().index_of(field.name()).ok();
+    let places: Option<Vec<usize>> = schema.fields().iter().map(place).collect();
+    let places = places.ok_or_else(|| Error::internal("a topic's row lacks a column"))?;
+    let rows = rows.project(&places).map_err(crate::delta::arrow_error)?;
+    Ok(delta.with_rows(rows))
 }
 
 fn check_nulls(schema: &arrow::datatypes::SchemaRef, columns: &Vec<ArrayRef>) -> Result<()> {

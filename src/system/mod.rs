@@ -48,8 +48,8 @@ use crate::error::Result;
 pub use function::{functions, register};
 pub use snapshot::{
     EngineRows, ErrorRow, Lazy, MemoryRow, OperatorRow, POSTGRES_VERSION, ProgressRow,
-    SessionFacts, SessionRow, SettingChanges, SettingRow, SourceRow, SystemSnapshot, ViewRow,
-    WatermarkRow,
+    SessionFacts, SessionRow, SettingChange, SettingChanges, SettingRow, SourceRow, SystemSnapshot,
+    ViewRow, WatermarkRow,
 };
 pub use subquery::flatten_subqueries;
 pub use table::SystemTable;

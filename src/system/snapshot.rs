@@ -10,6 +10,7 @@ use std::sync::{Arc, LazyLock, Mutex};
 
 use crate::base::EventTime;
 use crate::catalog::Catalog;
+use crate::error::Result;
 
 /// Everything that system relations are made of. Times are microseconds since 1970, UTC.
 #[derive(Clone, Debug, Default)]
@@ -85,24 +86,58 @@ pub struct SessionFacts {
 /// Collects the calls of `set_config`. The engine applies them when the statement has ended.
 ///
 /// A mutex, because the function is called from whatever thread runs the query.
-#[derive(Clone, Debug, Default)]
-pub struct SettingChanges(Arc<Mutex<Vec<(String, String)>>>);
+#[derive(Clone, Debug)]
+pub struct SettingChanges {
+    changes: Arc<Mutex<Vec<SettingChange>>>,
+    /// Gives the value as it will be kept, or refuses it.
+    check: fn(&str, &str) -> Result<String>,
+}
+
+/// One call of `set_config`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SettingChange {
+    pub name: String,
+    pub value: String,
+    /// Until the end of the transaction.
+    pub is_local: bool,
+}
 
 impl SettingChanges {
-    /// Name and value of every call so far, oldest first; afterwards there are none.
-    pub fn take(&self) -> Vec<(String, String)> {
+    pub fn new(check: fn(&str, &str) -> Result<String>) -> Self {
+        SettingChanges {
+            changes: Arc::default(),
+            check,
+        }
+    }
+
+    /// Every call so far, oldest first; afterwards there are none.
+    pub fn take(&self) -> Vec<SettingChange> {
         std::mem::take(&mut self.lock())
     }
 
-    pub(crate) fn push(&self, name: &str, value: &str) {
-        self.lock().push((name.to_string(), value.to_string()));
+    /// Takes note of a call; gives the value that the setting will have.
+    pub(crate) fn push(&self, name: &str, value: &str, is_local: bool) -> Result<String> {
+        let value = (self.check)(name, value)?;
+        self.lock().push(SettingChange {
+            name: name.to_string(),
+            value: value.clone(),
+            is_local,
+        });
+        Ok(value)
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Vec<(String, String)>> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, Vec<SettingChange>> {
         // A push or a take cannot stop half-way.
-        self.0
+        self.changes
             .lock()
             .unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+}
+
+impl Default for SettingChanges {
+    /// Takes every value as it is.
+    fn default() -> Self {
+        SettingChanges::new(|_, value| Ok(value.to_string()))
     }
 }
 

@@ -26,8 +26,8 @@ use crate::plan::{Planner, from_datafusion, session_state, unique_names};
 use crate::sql::{Statement, parse_single};
 use crate::system::shape::Shape;
 use crate::system::{
-    EngineRows, ErrorRow, SessionFacts, SessionRow, SettingRow, SystemSnapshot, SystemTable,
-    ViewRow, WatermarkRow, flatten_subqueries, functions, tables,
+    EngineRows, ErrorRow, SessionFacts, SessionRow, SettingChange, SettingRow, SystemSnapshot,
+    SystemTable, ViewRow, WatermarkRow, flatten_subqueries, functions, tables,
 };
 use crate::types::SqlType;
 
@@ -361,6 +361,11 @@ async fn set_config_is_told_to_the_session() {
         .await
         .unwrap();
     let changes = server.snapshot.session.changes.take();
-    assert_eq!(changes, [("jit".to_string(), "off".to_string())]);
+    let expected = SettingChange {
+        name: "jit".to_string(),
+        value: "off".to_string(),
+        is_local: false,
+    };
+    assert_eq!(changes, [expected]);
     assert!(server.snapshot.session.changes.take().is_empty());
 }

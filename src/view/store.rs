@@ -11,12 +11,13 @@
 //!   slot 4: (7, 2) w=1   ──────────────────────────────►  slot 4: (7, 3) w=1     written in place
 //! ```
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions};
 use arrow::datatypes::SchemaRef;
 
-use crate::delta::{Arena, DeltaBatch, KeyBatch, KeyTable, NO_SLOT};
+use crate::delta::{Arena, DeltaBatch, KeyBatch, KeyTable, NO_SLOT, consolidate};
 use crate::error::{Error, Result};
 use crate::operator::{Scope, TableChange};
 
@@ -379,6 +380,11 @@ impl Store {
         let Some(index) = self.index.as_ref().filter(|_| !columns.is_empty()) else {
             return Ok(true);
         };
+        // Net: what goes is then a row of the store and not one that the change itself brought.
+        let delta = &match delta.is_append_only() {
+            true => delta.clone(),
+            false => consolidate(delta)?,
+        };
         let arrays = delta.rows().columns();
         let keys: Vec<ArrayRef> = columns
             .iter()
@@ -397,6 +403,8 @@ impl Store {
             Identity::Key(_) => 1,
             Identity::Row | Identity::AppendOnly => i64::MAX,
         };
+        // The rows that go, by the chunk that must hold them.
+        let mut going: BTreeMap<usize, (Vec<u32>, Vec<u32>)> = BTreeMap::new();
         for (row, (&slot, &number)) in slots.iter().zip(&numbers).enumerate() {
             let there = if slot == NO_SLOT {
                 0
@@ -406,16 +414,23 @@ impl Store {
             let sum = sums[number as usize].get_or_insert(there);
             let weight = delta.weights().get(row);
             *sum += weight;
-            if weight < 0 && slot != NO_SLOT && *sum == 0 && most == 1 {
+            if weight < 0 && slot != NO_SLOT {
                 let (chunk, place) = place(slot);
-                let arena = &self.chunks[chunk].arena;
-                let is_same = arena.equal(&[slot_number(place)], arrays, &[slot_number(row)])?[0];
-                if !is_same {
-                    return Ok(false);
-                }
+                let (places, rows) = going.entry(chunk).or_default();
+                places.push(slot_number(place));
+                rows.push(slot_number(row));
             }
         }
-        Ok(sums.iter().flatten().all(|sum| (0..=most).contains(sum)))
+        if !sums.iter().flatten().all(|sum| (0..=most).contains(sum)) {
+            return Ok(false);
+        }
+        for (chunk, (places, rows)) in going {
+            let is_same = self.chunks[chunk].arena.equal(&places, arrays, &rows)?;
+            if is_same.contains(&false) {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
     /// Which keys (columns in the identity's order) are there.

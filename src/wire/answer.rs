@@ -42,17 +42,16 @@ impl Copy {
         Ok(rows)
     }
 
-    /// Takes rows until the client ends them; returns how many the writer made durable.
+    /// Takes rows until the client ends them; the writer is then to be finished.
     ///
-    /// `relation`: the table's name for errors. Dropping the writer on the way out discards what
-    /// was not finished.
+    /// `relation`: the table's name for errors.
     pub(super) async fn receive(
         self,
         client: &mut Client,
         running: &Running,
-        mut writer: Box<dyn CopyWriter>,
+        writer: &mut dyn CopyWriter,
         relation: Option<String>,
-    ) -> Result<u64, Stop> {
+    ) -> Result<(), Stop> {
         let (code, columns, codes) = self.formats()?;
         let mut rows = CopyRows::new(self.schema, relation, self.style)?;
         let mut decoder = CopyDecoder::new(&self.format);
@@ -69,14 +68,14 @@ impl Copy {
                 Message::Refused { error, .. } => return Err(error.into()),
                 other => return Err(unexpected(&other).into()),
             }
-            write_due(client, running, &mut decoder, &mut rows, writer.as_mut()).await?;
+            write_due(client, running, &mut decoder, &mut rows, writer).await?;
         }
         decoder.end();
-        write_due(client, running, &mut decoder, &mut rows, writer.as_mut()).await?;
+        write_due(client, running, &mut decoder, &mut rows, writer).await?;
         if let Some(batch) = rows.take()? {
             client.wait(running, writer.write(batch)).await?;
         }
-        client.wait(running, writer.finish()).await
+        Ok(())
     }
 
     fn formats(&self) -> Result<(i8, i16, Vec<i16>)> {

@@ -17,6 +17,7 @@ use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
+use arrow::datatypes::SchemaRef;
 use datafusion::scalar::ScalarValue;
 use futures::FutureExt;
 use pgwire::messages::PgWireBackendMessage;
@@ -27,7 +28,8 @@ use pgwire::messages::startup::ParameterStatus;
 
 use crate::base::memory::Held;
 use crate::engine::{
-    BatchStream, Cancel, CopyFormat, Prepared, Response, RowsTag, Session, TransactionStatus,
+    BatchStream, Cancel, CopyFormat, CopyWriter, Prepared, Response, RowsTag, Session,
+    TransactionStatus,
 };
 use crate::error::{Error, Result, SqlState};
 use crate::sql::session::{Deallocate, Discard};
@@ -59,6 +61,8 @@ pub(super) struct Connection {
     held: Held,
     /// An extended message failed; what follows is passed over until Sync.
     is_skipping: bool,
+    /// The running statement is the last of its text.
+    is_last_of_text: bool,
 }
 
 impl Connection {
@@ -76,6 +80,7 @@ impl Connection {
             counters,
             registration,
             is_skipping: false,
+            is_last_of_text: false,
         }
     }
 
@@ -176,7 +181,8 @@ impl Connection {
         }
     }
 
-    /// Runs a script of the simple protocol, up to its first error.
+    /// Runs a script of the simple protocol, up to its first error. Several statements are one
+    /// transaction; the last is answered when that is durable.
     async fn query(&mut self, text: &str) -> Result<(), Stop> {
         self.extended.close_unnamed();
         let script = self.session.parse(text)?;
@@ -185,8 +191,13 @@ impl Connection {
                 EmptyQueryResponse::new(),
             ));
         }
-        for parsed in script {
+        let count = script.len();
+        for (number, parsed) in script.into_iter().enumerate() {
             let running = self.begin(Cancel::new());
+            if count > 1 {
+                let entered = self.session.enter_text(&parsed.statement);
+                self.client.wait(&running, entered).await?;
+            }
             let planned = self.session.prepare(parsed, &[]);
             let prepared = self.client.wait(&running, planned).await?;
             if !prepared.parameters.is_empty() {
@@ -196,11 +207,21 @@ impl Connection {
                         .into(),
                 );
             }
-            if let Some(response) = self.execute(&prepared, Vec::new(), &running).await? {
-                self.answer(&prepared, response, &running).await?;
+            self.is_last_of_text = number + 1 == count;
+            match self.execute(&prepared, Vec::new(), &running).await? {
+                Some(response) => self.answer(&prepared, response, &running).await?,
+                None => self.end_text(&running).await?,
             }
         }
         Ok(())
+    }
+
+    /// Makes the transaction of a text durable before its last statement is said to be done.
+    async fn end_text(&mut self, running: &Running) -> Result<(), Stop> {
+        match self.is_last_of_text {
+            true => self.client.wait(running, self.session.end_text()).await,
+            false => Ok(()),
+        }
     }
 
     /// Runs a statement; `None` = it was answered here.
@@ -257,6 +278,7 @@ impl Connection {
                 };
                 let rows = copy.send(&mut self.client, running, batches).await?;
                 self.counters.rows.add(rows);
+                self.end_text(running).await?;
                 self.client.complete(row_tag(&tag, rows));
             }
             Response::Rows {
@@ -272,6 +294,7 @@ impl Connection {
                 let sent = cursor.send(&mut self.client, running, None).await?;
                 let (Sent::All { rows } | Sent::Some { rows }) = sent;
                 self.counters.rows.add(rows);
+                self.end_text(running).await?;
                 self.client.complete(row_tag(&tag, rows));
             }
             other => self.answer_without_rows(prepared, other, running).await?,
@@ -287,7 +310,10 @@ impl Connection {
         running: &Running,
     ) -> Result<(), Stop> {
         match response {
-            Response::Done { tag } => self.client.complete(tag),
+            Response::Done { tag } => {
+                self.end_text(running).await?;
+                self.client.complete(tag);
+            }
             Response::Empty => {
                 let empty = EmptyQueryResponse::new();
                 self.client
@@ -310,15 +336,10 @@ impl Connection {
                 writer,
                 format,
             } => {
-                let copy = Copy {
-                    schema,
-                    format,
-                    style: self.style(),
-                };
-                let relation = copied_relation(prepared);
-                let rows = copy
-                    .receive(&mut self.client, running, writer, relation)
+                let rows = self
+                    .copy_in(prepared, (schema, format), writer, running)
                     .await?;
+                self.end_text(running).await?;
                 self.client.complete(format!("COPY {rows}"));
             }
             Response::Rows { .. } => {
@@ -326,6 +347,27 @@ impl Connection {
             }
         }
         Ok(())
+    }
+
+    /// Takes the rows of COPY FROM STDIN; how many there were.
+    async fn copy_in(
+        &mut self,
+        prepared: &Prepared,
+        (schema, format): (SchemaRef, CopyFormat),
+        mut writer: Box<dyn CopyWriter>,
+        running: &Running,
+    ) -> Result<u64, Stop> {
+        let style = self.style();
+        let copy = Copy {
+            schema,
+            format,
+            style,
+        };
+        let relation = copied_relation(prepared);
+        copy.receive(&mut self.client, running, writer.as_mut(), relation)
+            .await?;
+        let finished = writer.finish(&mut self.session);
+        self.client.wait(running, finished).await
     }
 
     async fn copy_out(
@@ -336,6 +378,7 @@ impl Connection {
     ) -> Result<(), Stop> {
         let rows = copy.send(&mut self.client, running, batches).await?;
         self.counters.rows.add(rows);
+        self.end_text(running).await?;
         self.client.complete(format!("COPY {rows}"));
         Ok(())
     }

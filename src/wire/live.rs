@@ -11,7 +11,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 use tokio::sync::{mpsc, watch};
 
 use crate::base::limits::{CHUNK_ROWS_MAX, NOTICES_QUEUED_MAX, OUTBOUND_BYTES_MAX};
-use crate::engine::{BatchStream, Cancel, CopyFormat, CopyWriter, Notice, Severity};
+use crate::engine::{BatchStream, Cancel, CopyFormat, CopyWriter, Notice, Session, Severity};
 use crate::error::{Error, Result, SqlState};
 use crate::types::pg::{DateTimeStyle, Format};
 use crate::wire::answer::Copy;
@@ -333,8 +333,8 @@ impl CopyWriter for Kept {
         Ok(())
     }
 
-    async fn finish(self: Box<Self>) -> Result<u64> {
-        Ok(u64::try_from(self.0.lock().unwrap().iter().sum::<usize>()).unwrap())
+    async fn finish(self: Box<Self>, _session: &mut Session) -> Result<u64> {
+        unreachable!("whoever has received the rows finishes them")
     }
 }
 
@@ -355,10 +355,10 @@ fn text() -> CopyFormat {
 }
 
 /// Runs a COPY FROM STDIN against what the client sends.
-async fn copied_in(messages: Vec<(u8, Vec<u8>)>) -> (Result<u64, Stop>, Vec<usize>) {
+async fn copied_in(messages: Vec<(u8, Vec<u8>)>) -> (Result<(), Stop>, Vec<usize>) {
     let (mut client, mut peer) = connected();
     let kept = Arc::new(Mutex::new(Vec::new()));
-    let writer = Box::new(Kept(Arc::clone(&kept)));
+    let mut writer = Kept(Arc::clone(&kept));
     let writing = tokio::spawn(async move {
         let (tag, body) = peer.read().await;
         assert_eq!((tag, body), (b'G', b"\0\0\x02\0\0\0\0".to_vec()));
@@ -369,7 +369,7 @@ async fn copied_in(messages: Vec<(u8, Vec<u8>)>) -> (Result<u64, Stop>, Vec<usiz
     });
     let relation = Some("bids".to_string());
     let result = copy(text())
-        .receive(&mut client, &running(), writer, relation)
+        .receive(&mut client, &running(), &mut writer, relation)
         .await;
     drop(client);
     writing.await.unwrap();
@@ -391,7 +391,7 @@ async fn copy_in_writes_bounded_batches_and_minds_no_sync() {
         (b'c', Vec::new()),
     ])
     .await;
-    assert_eq!(result.unwrap(), u64::try_from(CHUNK_ROWS_MAX + 10).unwrap());
+    result.unwrap();
     assert_eq!(batches, [CHUNK_ROWS_MAX, 10]);
 }
 

@@ -165,6 +165,9 @@ fn set_config(snapshot: &SystemSnapshot, arguments: &Arguments<'_>) -> Result<Ce
         ));
     };
     let value = arguments.text(1)?.unwrap_or_default();
-    snapshot.session.changes.push(&name, &value);
-    Ok(value.into())
+    let is_local = arguments
+        .text(2)?
+        .is_some_and(|text| text == "true" || text == "t");
+    let changes = &snapshot.session.changes;
+    Ok(changes.push(&name, &value, is_local)?.into())
 }
