@@ -83,7 +83,7 @@ impl Session {
                 definition,
                 ..defined.object
             };
-            Ok((object, spec, logs))
+            Ok((object, *spec, logs))
         };
         blocking(work, cancel).await
     }

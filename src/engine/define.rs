@@ -42,7 +42,7 @@ pub struct Defined {
 /// What the step engine is told of an object.
 pub enum Runs {
     Source {
-        spec: SourceSpec,
+        spec: Box<SourceSpec>,
         logs: Vec<LogWriter>,
     },
     Table(TableSpec),
@@ -382,7 +382,10 @@ fn source(
     };
     Ok(Defined {
         object,
-        runtime: Runs::Source { spec, logs },
+        runtime: Runs::Source {
+            spec: Box::new(spec),
+            logs,
+        },
     })
 }
 

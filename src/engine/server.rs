@@ -251,8 +251,8 @@ impl Loaded {
         let defined = define::define(directory, template, &self.catalog, definition)?;
         match defined.runtime {
             define::Runs::Source { spec, logs } => {
-                self.sources.insert(id, Arc::new(spec.clone()));
-                self.objects.sources.push((spec, logs));
+                self.sources.insert(id, Arc::new(spec.as_ref().clone()));
+                self.objects.sources.push((*spec, logs));
             }
             define::Runs::Table(table) => self.objects.tables.push(table),
             define::Runs::Nothing => {}

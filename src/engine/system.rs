@@ -276,7 +276,6 @@ impl Running {
                     records_bad: state.bad,
                     records_skipped: state.skipped,
                     last_error: error.map(|error| error.message().to_string()),
-                    ..SourceRow::default()
                 });
             }
         }
