@@ -9,7 +9,7 @@ use std::sync::{Arc, LazyLock};
 
 use arrow::datatypes::{Schema, SchemaRef};
 
-use crate::types::SqlType;
+use crate::types::{SqlType, SystemType};
 
 /// One relation's columns.
 #[derive(Debug)]
@@ -71,7 +71,10 @@ fn parse(line: &'static str) -> Shape {
     let columns: Vec<ShapeColumn> = words.map(parse_column).collect();
     let fields: Vec<_> = columns
         .iter()
-        .map(|column| column.sql_type.to_field(column.name, !column.is_not_null))
+        .map(|column| {
+            let field = column.sql_type.to_field(column.name, !column.is_not_null);
+            SystemType::mark(field, column.type_name)
+        })
         .collect();
     Shape {
         schema_name,

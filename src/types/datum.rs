@@ -19,8 +19,8 @@ use arrow::datatypes::{
 use arrow::util::display::{ArrayFormatter, FormatOptions};
 
 use crate::error::{Error, Result, SqlState};
-use crate::types::SqlType;
 use crate::types::calendar::MICROS_PER_DAY;
+use crate::types::{SqlType, SystemType};
 
 /// A value that is not NULL. Which SQL type it has is said by the [`Node`] that read it: text may
 /// be `jsonb`, and bytes a `uuid`.
@@ -78,6 +78,8 @@ pub(crate) struct Interval {
 #[derive(Debug)]
 pub(crate) struct Node {
     pub sql_type: SqlType,
+    /// What a client is told instead of the SQL type.
+    pub system_type: Option<SystemType>,
     layout: DataType,
     pub children: Vec<Node>,
 }
@@ -87,9 +89,14 @@ impl Node {
     /// As [`SqlType::of`].
     pub fn new(field: &Field) -> Result<Node> {
         let layout = field.data_type().clone();
-        let children = children_of(&layout)?;
+        let mut children = children_of(&layout)?;
+        let system_type = SystemType::of(field);
+        if let (Some(system_type), [child]) = (system_type, children.as_mut_slice()) {
+            child.system_type = system_type.element();
+        }
         Ok(Node {
             sql_type: SqlType::of(field)?,
+            system_type,
             layout,
             children,
         })

@@ -18,16 +18,18 @@
 //! - What [`pg::ValueWriter`] writes, [`pg::ColumnBuilder`] reads back to the same value, in both
 //!   formats.
 //!
-//! Reading order: [`SqlType`], `type_name`, `datum`, then [`pg`]. [`event_time`] is the fast path
+//! Reading order: [`SqlType`], `type_name`, [`SystemType`], `datum`, then [`pg`]. [`event_time`] is the fast path
 //! of the record decoders, [`Zone`] the time zone of a session.
 
-mod calendar;
+pub(crate) mod calendar;
 mod datum;
 pub mod event_time;
 pub mod pg;
 mod sql_type;
+mod system_type;
 mod type_name;
 mod zone;
 
 pub use sql_type::{SqlType, StructField, TYPE_KEY};
+pub use system_type::SystemType;
 pub use zone::Zone;

@@ -7,12 +7,12 @@ use arrow::array::{Array, StructArray};
 use bytes::{BufMut, BytesMut};
 
 use crate::error::{Error, Result, SqlState};
-use crate::types::SqlType;
 use crate::types::calendar::{MICROS_PER_DAY, POSTGRES_EPOCH_DAYS};
 use crate::types::datum::{Datum, Node, out_of_range};
 use crate::types::pg::numeric::Digits;
 use crate::types::pg::oid::oid_of;
 use crate::types::pg::text::only_child;
+use crate::types::{SqlType, SystemType};
 
 /// The version that stands before the text of a jsonb.
 pub(crate) const JSONB_VERSION: u8 = 1;
@@ -26,6 +26,9 @@ pub(crate) fn write(node: &Node, datum: &Datum<'_>, buffer: &mut BytesMut) -> Re
         Datum::Boolean(value) => buffer.put_u8(u8::from(*value)),
         Datum::SmallInt(value) => buffer.put_i16(*value),
         Datum::Integer(value) => buffer.put_i32(*value),
+        Datum::BigInt(value) if node.system_type.is_some_and(SystemType::is_number) => {
+            buffer.put_u32(u32::try_from(*value).map_err(|_| oid_out_of_range())?);
+        }
         Datum::BigInt(value) => buffer.put_i64(*value),
         Datum::Real(value) => buffer.put_f32(*value),
         Datum::DoublePrecision(value) => buffer.put_f64(*value),
@@ -74,13 +77,21 @@ fn write_array(
     }
     buffer.put_i32(0);
     buffer.put_i32(0);
-    buffer.put_u32(oid_of(&innermost.sql_type));
+    buffer.put_u32(match innermost.system_type {
+        Some(system_type) => system_type.oid(),
+        None => oid_of(&innermost.sql_type),
+    });
     if range.is_empty() {
         // An empty array has no dimensions, whatever its type says.
         return Ok(());
     }
     let dimensions_start = buffer.len();
-    let Some(dimensions) = write_dimensions(only_child(node)?, values, range.clone(), buffer)?
+    let lower_bound = match node.system_type.is_some_and(SystemType::is_vector) {
+        true => 0,
+        false => 1,
+    };
+    let element = only_child(node)?;
+    let Some(dimensions) = write_dimensions(element, values, range.clone(), lower_bound, buffer)?
     else {
         buffer.truncate(dimensions_start);
         return Ok(());
@@ -101,6 +112,7 @@ fn write_dimensions(
     mut element: &Node,
     mut values: &dyn Array,
     mut range: Range<usize>,
+    lower_bound: i32,
     buffer: &mut BytesMut,
 ) -> Result<Option<i32>> {
     for dimensions in 1.. {
@@ -108,7 +120,7 @@ fn write_dimensions(
             return Ok(None);
         }
         buffer.put_i32(to_length(range.len())?);
-        buffer.put_i32(1);
+        buffer.put_i32(lower_bound);
         let SqlType::Array(_) = element.sql_type else {
             return Ok(Some(dimensions));
         };
@@ -122,6 +134,10 @@ fn write_dimensions(
         element = only_child(element)?;
     }
     Err(Error::internal("an array with too many dimensions"))
+}
+
+fn oid_out_of_range() -> Error {
+    Error::new(SqlState::NUMERIC_VALUE_OUT_OF_RANGE, "OID out of range")
 }
 
 struct Elements {

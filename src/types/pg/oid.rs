@@ -2,7 +2,7 @@
 
 use arrow::datatypes::{DataType, Field};
 
-use crate::types::SqlType;
+use crate::types::{SqlType, SystemType};
 
 /// A type as RowDescription describes it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,6 +19,13 @@ impl PgType {
     /// The type under which a column is announced. A field that [`SqlType::of`] refuses is text:
     /// the error comes when its values are written.
     pub fn of(field: &Field) -> PgType {
+        if let Some(system) = SystemType::of(field) {
+            return PgType {
+                oid: system.oid(),
+                len: system.bytes(),
+                modifier: -1,
+            };
+        }
         PgType::of_sql_type(&SqlType::of(field).unwrap_or(SqlType::Text))
     }
 

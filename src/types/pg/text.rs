@@ -7,7 +7,6 @@ use arrow::array::{Array, StructArray};
 use bytes::{BufMut, BytesMut};
 
 use crate::error::{Error, Result};
-use crate::types::SqlType;
 use crate::types::calendar::{
     Civil, MICROS_PER_DAY, MICROS_PER_HOUR, MICROS_PER_MINUTE, MICROS_PER_SECOND,
 };
@@ -16,6 +15,7 @@ use crate::types::pg::bytea;
 use crate::types::pg::float;
 use crate::types::pg::numeric::Digits;
 use crate::types::pg::writer::DateTimeStyle;
+use crate::types::{SqlType, SystemType};
 
 /// Appends a value's text.
 pub(crate) fn write(
@@ -208,10 +208,14 @@ fn write_array(
     buffer: &mut BytesMut,
 ) -> Result<()> {
     let element = only_child(node)?;
-    buffer.put_u8(b'{');
+    // A vector of the catalog is its numbers with blanks between them.
+    let is_vector = node.system_type.is_some_and(SystemType::is_vector);
+    if !is_vector {
+        buffer.put_u8(b'{');
+    }
     for (position, row) in range.enumerate() {
         if position > 0 {
-            buffer.put_u8(b',');
+            buffer.put_u8(if is_vector { b' ' } else { b',' });
         }
         let Some(datum) = element.read(values, row)? else {
             buffer.put_slice(b"NULL");
@@ -235,7 +239,9 @@ fn write_array(
             });
         }
     }
-    buffer.put_u8(b'}');
+    if !is_vector {
+        buffer.put_u8(b'}');
+    }
     Ok(())
 }
 
