@@ -442,3 +442,12 @@ pub const MEMORY_QUERIES_MIN: usize = 8 << 20;
 /// Bytes that must be free for a view to be begun: its readers' first batches and what it makes of
 /// them. With less it would be given up after its first step.
 pub const MEMORY_VIEW_MIN: usize = 8 << 20;
+
+/// Columns of a SELECT list: Postgres' bound, beyond which planning takes minutes.
+pub const RESULT_COLUMNS_MAX: usize = 1_664;
+
+/// Columns of a source or table: Postgres' bound.
+pub const TABLE_COLUMNS_MAX: usize = 1_600;
+
+/// Characters of a value in an error's detail: Postgres' bound, enough to recognise the row.
+pub const DETAIL_VALUE_CHARACTERS_MAX: usize = 64;

@@ -8,12 +8,14 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, RecordBatch};
-use arrow::datatypes::DataType;
-use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder, WriteOp};
+use arrow::datatypes::{DataType, FieldRef, Schema, SchemaRef};
+use datafusion::common::DFSchema;
+use datafusion::common::tree_node::{Transformed, TreeNode};
+use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder, Values, WriteOp};
 use datafusion::scalar::ScalarValue;
 use tokio::sync::oneshot;
 
-use crate::base::limits::{LOCK_WAIT_MAX, TRANSACTION_ROWS_MAX};
+use crate::base::limits::{DETAIL_VALUE_CHARACTERS_MAX, LOCK_WAIT_MAX, TRANSACTION_ROWS_MAX};
 use crate::base::memory::Held;
 use crate::base::{Epoch, ObjectId};
 use crate::catalog::{Object, ObjectKind};
@@ -28,13 +30,14 @@ use crate::plan::{from_datafusion, lower_windows};
 use crate::sql::ast;
 use crate::sql::statement::Statement;
 use crate::sql::watch::{self, CopyDirection, CopyRows, CopyTarget};
+use crate::types::pg::{Format, ValueWriter};
 
 impl Session {
     pub(super) async fn write_parameters(
         &self,
         statement: &Statement,
         declared: &[Option<DataType>],
-    ) -> Result<Vec<DataType>> {
+    ) -> Result<Vec<FieldRef>> {
         let reading = self.reading().await?;
         let plan = plan_write(&reading, statement)?;
         Reading::parameters(&plan, declared)
@@ -293,7 +296,7 @@ impl Session {
                     held: self.hold_memory(),
                 };
                 Ok(Response::CopyIn {
-                    schema,
+                    schema: nullable(&schema),
                     writer: Box::new(writer),
                     format,
                 })
@@ -347,12 +350,12 @@ impl Session {
     }
 
     /// The columns that a user gives a value.
-    fn insertable(&self, object: &Object) -> arrow::datatypes::SchemaRef {
+    fn insertable(&self, object: &Object) -> SchemaRef {
         insertable(&self.engine, object)
     }
 }
 
-fn insertable(engine: &Engine, object: &Object) -> arrow::datatypes::SchemaRef {
+fn insertable(engine: &Engine, object: &Object) -> SchemaRef {
     let schema = object.relation.schema.clone();
     match engine.0.sources().get(&object.id()) {
         None => schema,
@@ -385,7 +388,7 @@ struct Rows {
     /// Rows are appended as they come, as to a log: a topic outside a transaction.
     is_log: bool,
     /// Every column that can be given; those left out of the COPY are NULL.
-    all: arrow::datatypes::SchemaRef,
+    all: SchemaRef,
     batches: Vec<RecordBatch>,
     rows: usize,
     /// The memory of the batches.
@@ -404,9 +407,9 @@ impl CopyWriter for Rows {
                 Ok(place) => batch.column(place).clone(),
                 Err(_) => arrow::array::new_null_array(field.data_type(), batch.num_rows()),
             })
-            .collect();
+            .collect::<Vec<_>>();
         let schema = self.all.clone();
-        check_nulls(&schema, &columns)?;
+        check_nulls(&self.object, &schema, &columns)?;
         let batch = RecordBatch::try_new(schema, columns).map_err(crate::delta::arrow_error)?;
         if self.is_log {
             let delta = DeltaBatch::insertions(batch);
@@ -451,19 +454,76 @@ fn given(delta: DeltaBatch, schema: &arrow::datatypes::SchemaRef) -> Result<Delt
     Ok(delta.with_rows(rows))
 }
 
-fn check_nulls(schema: &arrow::datatypes::SchemaRef, columns: &Vec<ArrayRef>) -> Result<()> {
-    for (field, column) in schema.fields().iter().zip(columns) {
-        if !field.is_nullable() && column.null_count() > 0 {
-            return Err(Error::new(
-                SqlState::NOT_NULL_VIOLATION,
-                format!(
-                    "null value in column \"{}\" violates not-null constraint",
-                    field.name()
-                ),
-            ));
+/// 23502 for the first row with a NULL where none may be.
+fn check_nulls(object: &Object, schema: &SchemaRef, columns: &[ArrayRef]) -> Result<()> {
+    let first_null = |column: &ArrayRef| match column.null_count() {
+        0 => None,
+        _ => (0..column.len()).find(|row| column.is_null(*row)),
+    };
+    let violations = schema.fields().iter().zip(columns).enumerate();
+    let violations = violations.filter(|(_, (field, _))| !field.is_nullable());
+    let first = violations
+        .filter_map(|(place, (_, column))| Some((first_null(column)?, place)))
+        .min();
+    let Some((row, place)) = first else {
+        return Ok(());
+    };
+    let message = format!(
+        "null value in column \"{}\" of relation \"{}\" violates not-null constraint",
+        schema.field(place).name(),
+        object.name()
+    );
+    let error = Error::new(SqlState::NOT_NULL_VIOLATION, message);
+    Err(error.detail(format!(
+        "Failing row contains ({}).",
+        row_text(schema, columns, row)?
+    )))
+}
+
+/// The values of a row as an error's detail shows them: long ones are cut, as in Postgres.
+fn row_text(schema: &SchemaRef, columns: &[ArrayRef], row: usize) -> Result<String> {
+    let values = schema.fields().iter().zip(columns).map(|(field, column)| {
+        let writer = ValueWriter::new(field, Format::Text)?;
+        let mut bytes = bytes::BytesMut::new();
+        if !writer.write(column, row, &mut bytes)? {
+            return Ok("null".to_string());
         }
-    }
-    Ok(())
+        let text = String::from_utf8_lossy(&bytes);
+        Ok(match text.char_indices().nth(DETAIL_VALUE_CHARACTERS_MAX) {
+            Some((end, _)) => format!("{}...", &text[..end]),
+            None => text.into_owned(),
+        })
+    });
+    Ok(values.collect::<Result<Vec<_>>>()?.join(", "))
+}
+
+/// The schema with NULL allowed everywhere: what is computed is checked by us, row by row.
+fn nullable(schema: &SchemaRef) -> SchemaRef {
+    let fields = schema.fields().iter();
+    let fields: Vec<_> = fields
+        .map(|field| field.as_ref().clone().with_nullable(true))
+        .collect();
+    Arc::new(Schema::new(fields))
+}
+
+/// The plan with NULL allowed in its constants: VALUES of an INSERT take the table's columns.
+fn with_nullable_values(plan: LogicalPlan) -> Result<LogicalPlan> {
+    let rewritten = plan.transform_up(|plan| {
+        let LogicalPlan::Values(values) = plan else {
+            return plan.recompute_schema().map(Transformed::yes);
+        };
+        let fields = values.schema.iter().map(|(qualifier, field)| {
+            let field = field.as_ref().clone().with_nullable(true);
+            (qualifier.cloned(), Arc::new(field))
+        });
+        let metadata = values.schema.metadata().clone();
+        let schema = DFSchema::new_with_metadata(fields.collect(), metadata)?;
+        Ok(Transformed::yes(LogicalPlan::Values(Values {
+            schema: Arc::new(schema),
+            values: values.values,
+        })))
+    });
+    Ok(rewritten.map_err(from_datafusion)?.data)
 }
 
 /// What a statement writes to, folded.
@@ -539,9 +599,14 @@ async fn change_of(
     let input = dml.input.as_ref().clone();
     match dml.op {
         WriteOp::Insert(_) => {
-            let rows = reading.collect(input, schema.clone(), parameters).await?;
-            check_nulls(&schema, &rows.columns().to_vec())?;
+            let input = with_nullable_values(input)?;
+            let rows = reading
+                .collect(input, nullable(&schema), parameters)
+                .await?;
+            check_nulls(object, &schema, rows.columns())?;
             let count = rows.num_rows();
+            let rows = RecordBatch::try_new(schema, rows.columns().to_vec())
+                .map_err(crate::delta::arrow_error)?;
             Ok((DeltaBatch::insertions(rows), count))
         }
         WriteOp::Delete => {
@@ -610,7 +675,7 @@ async fn update_of(
     let count = rows.num_rows();
     let half = |from: usize| -> Result<DeltaBatch> {
         let columns = rows.columns()[from..from + width].to_vec();
-        check_nulls(&schema, &columns)?;
+        check_nulls(object, &schema, &columns)?;
         let batch = RecordBatch::try_new(schema.clone(), columns);
         Ok(DeltaBatch::insertions(
             batch.map_err(crate::delta::arrow_error)?,
