@@ -101,13 +101,115 @@ fn parameters_and_results_are_binary_and_survive() {
         assert_eq!(row.get::<_, Option<&str>>(1), None);
 
         // The types of parameters follow from where they stand.
-        // DEFECT: `$1::BIGINT` is described as text; it should be bigint.
-        let statement = client
-            .prepare("SELECT x FROM t WHERE id > $1 AND b = $2")
+        let described = [
+            (
+                "SELECT x FROM t WHERE id > $1 AND b = $2",
+                vec![Type::INT8, Type::BOOL],
+            ),
+            (
+                "SELECT $1::BIGINT, $2::NUMERIC(10,2)",
+                vec![Type::INT8, Type::NUMERIC],
+            ),
+            (
+                "SELECT id FROM t WHERE s BETWEEN $1 AND $2",
+                vec![Type::INT2; 2],
+            ),
+            ("SELECT id FROM t WHERE id IN ($1, $2)", vec![Type::INT8; 2]),
+            (
+                "SELECT id FROM t WHERE id = ANY ($1)",
+                vec![Type::INT8_ARRAY],
+            ),
+            (
+                "SELECT coalesce(i, $1) FROM t LIMIT $2",
+                vec![Type::INT4, Type::INT8],
+            ),
+            (
+                "SELECT i + $1, ts - $2 FROM t",
+                vec![Type::INT4, Type::TIMESTAMP],
+            ),
+            ("SELECT $1", vec![Type::TEXT]),
+            (
+                "UPDATE t SET x = $1 WHERE id = $2",
+                vec![Type::TEXT, Type::INT8],
+            ),
+        ];
+        for (sql, types) in described {
+            let statement = client.prepare(sql).await.unwrap();
+            assert_eq!(statement.params(), types, "{sql}");
+        }
+        let statement = client.prepare("SELECT x FROM t").await.unwrap();
+        assert_eq!(*statement.columns()[0].type_(), Type::TEXT);
+        let row = client
+            .query_one(
+                "SELECT $1::BIGINT + 1, id = ANY ($2) FROM v WHERE id = $3",
+                &[&41i64, &vec![2i64, 3], &2i64],
+            )
             .await
             .unwrap();
-        assert_eq!(statement.params(), [Type::INT8, Type::BOOL]);
-        assert_eq!(*statement.columns()[0].type_(), Type::TEXT);
+        assert_eq!((row.get(0), row.get(1)), (42i64, true));
+    });
+}
+
+#[test]
+fn system_columns_have_their_types_in_binary() {
+    block_on(async {
+        let server = Server::start();
+        let client = server.connect().await;
+        client
+            .batch_execute("CREATE TABLE t (id BIGINT PRIMARY KEY, x TEXT)")
+            .await
+            .unwrap();
+        let row = client
+            .query_one(
+                "SELECT oid, relname, relkind, relnatts FROM pg_class WHERE relname = 't'",
+                &[],
+            )
+            .await
+            .unwrap();
+        let oid: u32 = row.get(0);
+        assert_eq!(row.get::<_, &str>(1), "t");
+        assert_eq!(row.get::<_, i8>(2), 'r' as i8);
+        assert_eq!(row.get::<_, i16>(3), 2);
+        let rows = client
+            .query(
+                "SELECT attname, atttypid FROM pg_attribute WHERE attrelid = $1 AND attnum > 0
+                 ORDER BY attnum",
+                &[&oid],
+            )
+            .await
+            .unwrap();
+        let types: Vec<(String, u32)> = rows.iter().map(|row| (row.get(0), row.get(1))).collect();
+        let expected = [("id".to_string(), 20), ("x".to_string(), 25)];
+        assert_eq!(types, expected);
+        let keys = client
+            .query_one(
+                "SELECT indkey FROM pg_index WHERE indrelid = $1 AND indisprimary",
+                &[&oid],
+            )
+            .await
+            .unwrap();
+        assert_eq!(keys.columns()[0].type_(), &Type::INT2_VECTOR);
+        let text = client
+            .simple_query("SELECT indkey FROM pg_index WHERE indisprimary")
+            .await
+            .unwrap();
+        let told = text.iter().find_map(|message| match message {
+            SimpleQueryMessage::Row(row) => row.get(0).map(str::to_string),
+            _ => None,
+        });
+        assert_eq!(told.as_deref(), Some("1"));
+    });
+}
+
+#[test]
+fn numbers_of_rows_and_ranks_are_bigint() {
+    block_on(async {
+        let server = Server::start();
+        let client = server.connect().await;
+        let sql = "SELECT row_number() OVER (), rank() OVER (), ntile(2) OVER (), count(*) OVER ()";
+        let statement = client.prepare(sql).await.unwrap();
+        let types: Vec<&Type> = statement.columns().iter().map(|c| c.type_()).collect();
+        assert_eq!(types, [&Type::INT8, &Type::INT8, &Type::INT4, &Type::INT8]);
     });
 }
 

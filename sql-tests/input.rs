@@ -77,7 +77,6 @@ fn statements_that_are_deep_wide_or_long_are_answered() {
         let client = server.connect().await;
         let deep = format!("SELECT {}1{}", "(".repeat(20_000), ")".repeat(20_000));
         let chain = format!("SELECT 1{}", " + 1".repeat(20_000));
-        // DEFECT: Postgres refuses more than 1,664 columns with 54011; here 20,000 take a minute.
         let wide = format!("SELECT {}1", "1, ".repeat(500));
         let unclosed = "SELECT '".to_string();
         let nested = format!("SELECT {}1{}", "(SELECT ".repeat(500), ")".repeat(500));
@@ -89,6 +88,29 @@ fn statements_that_are_deep_wide_or_long_are_answered() {
             }
             is_alive(&client).await;
         }
+    });
+}
+
+#[test]
+fn too_many_columns_are_refused_at_once() {
+    block_on(async {
+        let server = Server::start();
+        let client = server.connect().await;
+        let refused = async |sql: String| {
+            let error = client.simple_query(&sql).await.unwrap_err();
+            assert_eq!(code(&error), "54011", "{error:?}");
+        };
+        refused(format!("SELECT {}1", "1, ".repeat(20_000))).await;
+        refused(format!("SELECT {}1", "1, ".repeat(1_664))).await;
+        let columns = |count: usize, letter: &str| {
+            let names: Vec<String> = (0..count).map(|n| format!("{letter}{n} INT")).collect();
+            names.join(", ")
+        };
+        refused(format!("CREATE TABLE t ({})", columns(1_601, "c"))).await;
+        let half = format!("CREATE TABLE a ({})", columns(900, "a"));
+        client.simple_query(&half).await.unwrap();
+        refused("SELECT x.*, y.* FROM a x CROSS JOIN a y".to_string()).await;
+        is_alive(&client).await;
     });
 }
 

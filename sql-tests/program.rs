@@ -169,7 +169,6 @@ CREATE MATERIALIZED VIEW pages AS SELECT page, count(*) AS clicks FROM clicks GR
 #[test]
 fn psql_shows_errors_with_place_and_hint() {
     let server = Server::start();
-    // DEFECT: a name that is not found has no position, and psql shows no line for it.
     let script = "CREATE TABLE bids (price BIGINT);\nSELECT pricee FROM bids;\n";
     let Some(output) = run_psql(&server, &["-v", "VERBOSITY=verbose"], script) else {
         return;
@@ -178,6 +177,7 @@ fn psql_shows_errors_with_place_and_hint() {
     let told = text(&output.stderr);
     for part in [
         "ERROR:  42703: column \"pricee\" does not exist",
+        "LINE 1: SELECT pricee FROM bids;\n               ^",
         "HINT:  ",
         "price",
     ] {
@@ -224,6 +224,56 @@ NOTICE:  drop cascades to materialized view v
 ";
     assert_eq!(text(&output.stderr), expected);
     assert!(output.status.success());
+}
+
+#[test]
+fn psql_points_at_names_that_are_not_found() {
+    let server = Server::start();
+    let create = "CREATE TABLE bids (price BIGINT, name TEXT);\n";
+    for (statement, line, column) in [
+        ("SELECT *\nFROM bid;", "LINE 2: FROM bid;", 5),
+        (
+            "SELECT b.prise FROM bids b;",
+            "LINE 1: SELECT b.prise FROM bids b;",
+            7,
+        ),
+        (
+            "SELECT 1, nosuch(price) FROM bids;",
+            "LINE 1: SELECT 1, nosuch(",
+            10,
+        ),
+        (
+            "SELECT name + price FROM bids;",
+            "LINE 1: SELECT name + price",
+            12,
+        ),
+        (
+            "CREATE MATERIALIZED VIEW v AS SELECT prise FROM bids;",
+            "LINE 1: CREATE MATERIALIZED VIEW v AS SELECT prise",
+            37,
+        ),
+        (
+            "INSERT INTO bids (prise) VALUES (1);",
+            "LINE 1: INSERT INTO bids (prise)",
+            18,
+        ),
+        (
+            "UPDATE bids SET price = prise;",
+            "LINE 1: UPDATE bids SET price = prise",
+            24,
+        ),
+    ] {
+        let drop = "DROP TABLE bids;\n";
+        let script = format!("{create}\\set ON_ERROR_STOP off\n{statement}\n{drop}");
+        let Some(output) = run_psql(&server, &[], &script) else {
+            return;
+        };
+        let told = text(&output.stderr);
+        assert!(told.contains(line), "{line:?} is not in\n{told}");
+        // psql puts the caret below the character, behind `LINE 1: `.
+        let caret = format!("\n{}^", " ".repeat(column + "LINE 1: ".len()));
+        assert!(told.contains(&caret), "no caret at {column} in\n{told}");
+    }
 }
 
 #[test]

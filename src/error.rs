@@ -23,6 +23,7 @@ struct Contents {
     detail: Option<String>,
     hint: Option<String>,
     position: Option<usize>,
+    place: Option<(u64, u64)>,
     retryable: bool,
 }
 
@@ -34,6 +35,7 @@ impl Error {
             detail: None,
             hint: None,
             position: None,
+            place: None,
             retryable: false,
         }))
     }
@@ -75,6 +77,19 @@ impl Error {
         self
     }
 
+    /// Points to a line and column of the statement, both counted from 1. Who has the text makes a
+    /// position of it; without one it is not shown.
+    pub fn place(mut self, line: u64, column: u64) -> Self {
+        self.0.place = Some((line, column));
+        self
+    }
+
+    /// Forgets the line and column: they are those of another text than the client has sent.
+    pub fn without_place(mut self) -> Self {
+        self.0.place = None;
+        self
+    }
+
     /// Marks an error of the world (broker away, timeout) that the same attempt may not meet again.
     pub fn retryable(mut self) -> Self {
         self.0.retryable = true;
@@ -105,6 +120,10 @@ impl Error {
 
     pub fn get_position(&self) -> Option<usize> {
         self.0.position
+    }
+
+    pub fn get_place(&self) -> Option<(u64, u64)> {
+        self.0.place
     }
 
     pub fn is_retryable(&self) -> bool {
@@ -179,6 +198,7 @@ states! {
     INVALID_NAME = "42602";
     DUPLICATE_COLUMN = "42701";
     AMBIGUOUS_COLUMN = "42702";
+    AMBIGUOUS_FUNCTION = "42725";
     UNDEFINED_COLUMN = "42703";
     UNDEFINED_OBJECT = "42704";
     DUPLICATE_OBJECT = "42710";
@@ -198,6 +218,7 @@ states! {
     TOO_MANY_CONNECTIONS = "53300";
     CONFIGURATION_LIMIT_EXCEEDED = "53400";
     STATEMENT_TOO_COMPLEX = "54001";
+    TOO_MANY_COLUMNS = "54011";
     OBJECT_NOT_IN_PREREQUISITE_STATE = "55000";
     OBJECT_IN_USE = "55006";
     CANT_CHANGE_RUNTIME_PARAM = "55P02";

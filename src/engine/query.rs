@@ -4,11 +4,13 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
-use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef};
+use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::common::{ParamValues, TableReference};
 use datafusion::datasource::provider_as_source;
 use datafusion::execution::SessionState;
-use datafusion::logical_expr::{LogicalPlan, TableSource};
+use datafusion::logical_expr::expr::Placeholder;
+use datafusion::logical_expr::{Expr, LogicalPlan, TableSource};
 use datafusion::physical_plan::execute_stream;
 use datafusion::scalar::ScalarValue;
 use futures::StreamExt;
@@ -120,25 +122,35 @@ impl<'a> Reading<'a> {
         self.planning(|planner| {
             let (plan, names) = named_query(planner, &query, &[])?;
             let plan = crate::system::flatten_subqueries(lower_windows(plan)?)?;
-            let schema = named_schema(&plan, names);
+            // What is written is typed before types are made to fit; the rows come after.
+            let schema = match planner.analyze(&plan) {
+                Ok(analyzed) => named_schema(&analyzed, names),
+                // It fails again, and is told, when the query runs.
+                Err(_) => named_schema(&plan, names),
+            };
             Ok(PlannedQuery { plan, schema })
         })
     }
 
-    /// The types of `$1`, `$2`, …: those declared, else those inferred.
-    pub fn parameters(plan: &LogicalPlan, declared: &[Option<DataType>]) -> Result<Vec<DataType>> {
-        let inferred = plan.get_parameter_types().map_err(from_datafusion)?;
-        let numbers = inferred
-            .keys()
-            .filter_map(|name| name.strip_prefix('$')?.parse().ok());
-        let count = numbers.max().unwrap_or(0).max(declared.len());
-        let parameter = |number: usize| {
-            let given = declared.get(number).cloned().flatten();
-            let found = inferred.get(&format!("${}", number + 1)).cloned().flatten();
-            // Postgres takes a parameter that nothing says the type of as text.
-            given.or(found).unwrap_or(DataType::Utf8)
+    /// The types of `$1`, `$2`, …: those declared, else those inferred; as fields, whose metadata
+    /// tells apart types with the same values.
+    pub fn parameters(plan: &LogicalPlan, declared: &[Option<DataType>]) -> Result<Vec<FieldRef>> {
+        let inferred = inferred_parameters(plan)?;
+        let count = inferred.keys().max().map_or(0, |last| last + 1);
+        let parameter = |index: usize| {
+            let name = format!("${}", index + 1);
+            let given = declared.get(index).cloned().flatten();
+            let found = inferred.get(&index).cloned().flatten();
+            let field = match (given, found) {
+                (Some(given), Some(found)) if given == *found.data_type() => found,
+                (Some(given), _) => Arc::new(Field::new("", given, true)),
+                (None, Some(found)) if !found.data_type().is_null() => found,
+                // Postgres takes a parameter that nothing says the type of as text.
+                (None, _) => Arc::new(Field::new("", DataType::Utf8, true)),
+            };
+            Arc::new(field.as_ref().clone().with_name(name).with_nullable(true))
         };
-        Ok((0..count).map(parameter).collect())
+        Ok((0..count.max(declared.len())).map(parameter).collect())
     }
 
     /// Runs a plan and streams its rows with the given schema.
@@ -185,6 +197,25 @@ impl<'a> Reading<'a> {
         }
         arrow::compute::concat_batches(&schema, &batches).map_err(crate::delta::arrow_error)
     }
+}
+
+/// What is known of each parameter; what is known first is taken.
+fn inferred_parameters(plan: &LogicalPlan) -> Result<BTreeMap<usize, Option<FieldRef>>> {
+    let mut found: BTreeMap<usize, Option<FieldRef>> = BTreeMap::new();
+    let mut visit = |expr: &Expr| {
+        if let Expr::Placeholder(Placeholder { id, field }) = expr
+            && let Some(number) = id.strip_prefix('$').and_then(|n| n.parse::<usize>().ok())
+        {
+            let known = found.entry(number.saturating_sub(1)).or_default();
+            if known.is_none() {
+                known.clone_from(field);
+            }
+        }
+        Ok(TreeNodeRecursion::Continue)
+    };
+    plan.apply_with_subqueries(|plan| plan.apply_expressions(|expr| expr.apply(&mut visit)))
+        .map_err(from_datafusion)?;
+    Ok(found)
 }
 
 /// The plan's columns under other names.

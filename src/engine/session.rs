@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use arrow::datatypes::{DataType, SchemaRef};
+use arrow::datatypes::{DataType, FieldRef, SchemaRef};
 use datafusion::scalar::ScalarValue;
 use tokio::sync::mpsc;
 
@@ -38,7 +38,7 @@ pub struct SessionParameters {
 pub struct Prepared {
     pub parsed: Option<Arc<Parsed>>,
     /// The types of `$1`, `$2`, … in order.
-    pub parameters: Vec<DataType>,
+    pub parameters: Vec<FieldRef>,
     /// The result's columns; `None` for statements that return no rows.
     pub schema: Option<SchemaRef>,
 }
@@ -115,7 +115,10 @@ impl Session {
         parameter_types: &[Option<DataType>],
     ) -> Result<Prepared> {
         self.refuse_failed(&parsed.statement)?;
-        let (parameters, schema) = self.describe(&parsed.statement, parameter_types).await?;
+        let (parameters, schema) = self
+            .describe(&parsed.statement, parameter_types)
+            .await
+            .map_err(|error| parsed.locate(error))?;
         Ok(Prepared {
             parsed: Some(Arc::new(parsed)),
             parameters,
@@ -127,7 +130,7 @@ impl Session {
         &self,
         statement: &Statement,
         declared: &[Option<DataType>],
-    ) -> Result<(Vec<DataType>, Option<SchemaRef>)> {
+    ) -> Result<(Vec<FieldRef>, Option<SchemaRef>)> {
         match statement {
             Statement::Query(query) => {
                 let reading = self.reading().await?;
@@ -160,7 +163,8 @@ impl Session {
             Statement::Execute(execute) => {
                 let prepared = self.statement_named(&execute.name)?;
                 let inner = Box::pin(self.describe(&prepared.statement, &[]));
-                Ok((Vec::new(), inner.await?.1))
+                let described = inner.await.map_err(Error::without_place)?;
+                Ok((Vec::new(), described.1))
             }
             _ => Ok((Vec::new(), None)),
         }
@@ -179,6 +183,7 @@ impl Session {
         };
         self.run(&parsed, &parsed.statement, parameters, cancel)
             .await
+            .map_err(|error| parsed.locate(error))
     }
 
     /// In a failed transaction nothing is planned or run but its end.
@@ -233,7 +238,9 @@ impl Session {
                 let prepared = self.statement_named(&execute.name)?;
                 let values = self.constants(&execute.parameters).await?;
                 let statement = &prepared.statement;
-                Box::pin(self.run(parsed, statement, values, cancel)).await
+                Box::pin(self.run(parsed, statement, values, cancel))
+                    .await
+                    .map_err(Error::without_place)
             }
             Statement::Deallocate(deallocate) => self.deallocate(deallocate),
             Statement::Begin(begin) => self.begin(&begin.modes),

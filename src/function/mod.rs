@@ -4,7 +4,14 @@
 //! the same arguments give the same result in a view, in a SELECT and in a replay.
 
 pub mod aggregate;
+pub mod arithmetic;
+pub mod cast;
+mod columnar;
+pub mod time;
+mod to_char;
 mod window;
+
+use std::sync::Arc;
 
 use datafusion::error::Result;
 use datafusion::execution::FunctionRegistry;
@@ -14,5 +21,18 @@ pub use window::window_starts;
 /// Adds every function of ours.
 pub fn register(registry: &mut dyn FunctionRegistry) -> Result<()> {
     registry.register_udf(window_starts())?;
+    let functions = [
+        arithmetic::modulus(),
+        arithmetic::absolute(),
+        time::date_part(),
+        time::date_trunc(),
+        time::age(),
+        to_char::to_char(),
+    ];
+    for function in functions {
+        // With its other names: a state that is copied would register it again under all of them.
+        registry.deregister_udf(function.name())?;
+        registry.register_udf(Arc::new(function))?;
+    }
     aggregate::register(registry)
 }

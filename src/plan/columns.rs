@@ -10,6 +10,7 @@ use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::common::{DFSchema, TableReference};
 use datafusion::logical_expr::{Expr, ExprSchemable, Volatility};
 
+use crate::base::limits::TABLE_COLUMNS_MAX;
 use crate::connector::factory::DecodedColumn;
 use crate::connector::kafka::{MetadataColumn, MetadataField};
 use crate::error::{Error, Result, SqlState};
@@ -100,6 +101,12 @@ impl<'a> Columns<'a> {
                 column: columns.len(),
             });
             columns.push(plan);
+        }
+        if columns.len() > TABLE_COLUMNS_MAX {
+            let message = format!("tables can have at most {TABLE_COLUMNS_MAX} columns");
+            let error = Error::new(SqlState::TOO_MANY_COLUMNS, message);
+            let error = error.hint("put values into arrays or jsonb");
+            return Err(statement.name.position().mark(error));
         }
         check_names(&columns)?;
         let primary_key = primary_key(statement, &mut columns)?;

@@ -30,9 +30,15 @@ use datafusion::sql::sqlparser::ast;
 use crate::catalog::Object;
 use crate::error::{Error, Result};
 use crate::function::aggregate::STACKING_RULE;
+use crate::plan::casts::PostgresCasts;
+use crate::plan::constant::exact_constants;
 use crate::plan::failure::from_datafusion;
 use crate::plan::literal::sql_type;
 use crate::plan::numbers::{FloatsWin, floats_win};
+use crate::plan::operators::PostgresOperators;
+use crate::plan::parameters::{infer_expression, infer_types};
+use crate::plan::place::at_name;
+use crate::plan::width::{refuse_wide, refuse_wide_plan};
 use crate::plan::window::WindowPlanner;
 
 /// DataFusion's rule that turns an inner join into a semi join where the other side's columns are
@@ -68,8 +74,12 @@ pub fn session_state() -> SessionState {
     let mut analysis = datafusion::optimizer::Analyzer::new().rules;
     // Before types are made to fit: there is nothing left to fit then.
     analysis.insert(0, Arc::new(FloatsWin));
+    // After types are made to fit: that makes casts.
+    analysis.push(Arc::new(PostgresCasts));
     let builder = SessionStateBuilder::new()
         .with_config(config)
+        // Before the library's own, which come with its features.
+        .with_expr_planners(vec![Arc::new(PostgresOperators)])
         .with_default_features()
         .with_analyzer_rules(analysis)
         .with_optimizer_rules(rules.into_iter().filter(is_kept).collect())
@@ -77,6 +87,12 @@ pub fn session_state() -> SessionState {
         .with_relation_planners(vec![Arc::new(WindowPlanner)]);
     let mut state = builder.build();
     crate::function::register(&mut state).expect("our functions have names of their own");
+    // Expressions that are compiled without a plan are rewritten by this.
+    datafusion::execution::FunctionRegistry::register_function_rewrite(
+        &mut state,
+        Arc::new(PostgresCasts),
+    )
+    .expect("a rewrite has no name to clash with");
     state
 }
 
@@ -98,16 +114,26 @@ impl<'a> Planner<'a> {
     /// The query as DataFusion understands it, not yet optimized.
     pub fn query(&self, query: &ast::Query) -> Result<LogicalPlan> {
         let statement = ast::Statement::Query(Box::new(query.clone()));
-        self.statement(statement)
+        let plan = self.statement(statement)?;
+        refuse_wide_plan(&plan)?;
+        Ok(plan)
     }
 
     /// A statement that the library parsed (query, INSERT …).
     pub fn statement(&self, statement: ast::Statement) -> Result<LogicalPlan> {
+        refuse_wide(&statement)?;
+        let planned = self.planned(statement.clone());
+        planned.map_err(|error| at_name(error, &statement))
+    }
+
+    fn planned(&self, mut statement: ast::Statement) -> Result<LogicalPlan> {
+        exact_constants(&mut statement);
         let options = self.parser_options();
         let planner = SqlToRel::new_with_options(self, options);
         let statement = datafusion::sql::parser::Statement::Statement(Box::new(statement));
         planner
             .statement_to_plan(statement)
+            .and_then(infer_types)
             .map_err(from_datafusion)
     }
 
@@ -119,10 +145,22 @@ impl<'a> Planner<'a> {
     ) -> Result<datafusion::logical_expr::Expr> {
         let planner = SqlToRel::new_with_options(self, self.parser_options());
         let mut context = datafusion::sql::planner::PlannerContext::new();
+        let mut exact = expr.clone();
+        exact_constants(&mut exact);
         let planned = planner
-            .sql_to_expr(expr.clone(), schema, &mut context)
-            .map_err(from_datafusion)?;
-        Ok(floats_win(planned, schema).map_err(from_datafusion)?.data)
+            .sql_to_expr(exact, schema, &mut context)
+            .and_then(|planned| Ok(infer_expression(planned, schema)?.data))
+            .and_then(|planned| Ok(floats_win(planned, schema)?.data));
+        planned.map_err(|error| at_name(from_datafusion(error), expr))
+    }
+
+    /// The plan with every type as the rows will have it.
+    pub fn analyze(&self, plan: &LogicalPlan) -> Result<LogicalPlan> {
+        let options = self.state.config_options();
+        self.state
+            .analyzer()
+            .execute_and_check(plan.clone(), options, |_, _| {})
+            .map_err(from_datafusion)
     }
 
     /// Analyzes and optimizes, for a batch answer and for a stream alike.

@@ -19,8 +19,10 @@
 
 mod aggregate;
 mod build;
+mod casts;
 mod columns;
 pub mod compatibility;
+mod constant;
 mod context;
 mod explain;
 mod failure;
@@ -28,9 +30,13 @@ mod lengths;
 mod literal;
 mod names;
 mod numbers;
+mod operators;
+mod parameters;
 mod path;
+mod place;
 pub mod source;
 pub mod stream;
+mod width;
 mod window;
 
 #[cfg(test)]

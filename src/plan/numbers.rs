@@ -25,7 +25,7 @@ use datafusion::optimizer::AnalyzerRule;
 use datafusion::scalar::ScalarValue;
 
 /// Functions whose arguments and result are of one type.
-const UNIFYING: [&str; 6] = ["coalesce", "nullif", "greatest", "least", "nvl", "ifnull"];
+pub(super) const UNIFYING: [&str; 6] = ["coalesce", "nullif", "greatest", "least", "nvl", "ifnull"];
 
 /// The rule, for plans.
 #[derive(Debug)]

@@ -37,6 +37,23 @@ impl Parsed {
         }
         self.positions.at(Location::new(line, column)).get()
     }
+
+    /// The error with the position in the script of the place it speaks of.
+    pub fn locate(&self, error: Error) -> Error {
+        let (Some((line, column)), None) = (error.get_place(), error.get_position()) else {
+            return error;
+        };
+        // Nothing begins with a blank: an operator follows the one behind its left operand.
+        let index = self.positions.index(Location::new(line, column));
+        let rest = self.text.chars().skip(index);
+        let blanks = rest
+            .take_while(|character| character.is_whitespace())
+            .count();
+        match self.position_at(line, column) {
+            Some(position) => error.position(position + blanks),
+            None => error,
+        }
+    }
 }
 
 /// All statements of a script, or the first error; nothing of a script with a syntax error is run.

@@ -18,8 +18,8 @@
 //! - What [`pg::ValueWriter`] writes, [`pg::ColumnBuilder`] reads back to the same value, in both
 //!   formats.
 //!
-//! Reading order: [`SqlType`], `type_name`, [`SystemType`], `datum`, then [`pg`]. [`event_time`] is the fast path
-//! of the record decoders, [`Zone`] the time zone of a session.
+//! Reading order: [`SqlType`], `type_name`, [`SystemType`], `datum`, then [`pg`]. [`event_time`] is
+//! the fast path of the record decoders, [`Zone`] the time zone of a session.
 
 pub(crate) mod calendar;
 mod datum;

@@ -159,6 +159,15 @@ impl SqlType {
         SqlType::of_data_type(field.data_type())
     }
 
+    /// The name of a data type's SQL type, for messages: `bigint`, `numeric`, `text[]`.
+    pub fn name_of(data_type: &DataType) -> String {
+        match SqlType::of_data_type(data_type) {
+            Ok(SqlType::Numeric { .. }) => "numeric".to_string(),
+            Ok(sql_type) => sql_type.to_string(),
+            Err(_) => "unknown".to_string(),
+        }
+    }
+
     fn of_data_type(data_type: &DataType) -> Result<SqlType> {
         Ok(match data_type {
             DataType::Boolean => SqlType::Boolean,

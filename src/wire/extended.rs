@@ -424,18 +424,18 @@ impl Connection {
 fn parameters(prepared: &Prepared, oids: &[u32]) -> Vec<Parameter> {
     let planned = prepared.parameters.iter().enumerate();
     planned
-        .map(|(index, data_type)| {
+        .map(|(index, planned)| {
             let name = format!("${}", index + 1);
             let declared = oids
                 .get(index)
                 .filter(|oid| !UNSPECIFIED_OIDS.contains(oid));
             let field = declared.and_then(|oid| field_of_oid(&name, *oid));
             match (declared, field) {
-                (Some(oid), Some(field)) if field.data_type() == data_type => {
+                (Some(oid), Some(field)) if field.data_type() == planned.data_type() => {
                     Parameter { oid: *oid, field }
                 }
                 _ => {
-                    let field = Field::new(name, data_type.clone(), true);
+                    let field = planned.as_ref().clone();
                     Parameter {
                         oid: PgType::of(&field).oid,
                         field,
@@ -486,9 +486,12 @@ mod tests {
                 .map(|column| Field::new("c", column, true));
             Arc::new(Schema::new(fields.collect::<Vec<_>>()))
         });
+        let fields = parameters
+            .into_iter()
+            .map(|data_type| Arc::new(Field::new("", data_type, true)));
         Prepared {
             parsed: None,
-            parameters,
+            parameters: fields.collect(),
             schema,
         }
     }

@@ -1,0 +1,309 @@
+//! Operators, EXTRACT and ranks as Postgres types them, while a query's text is planned.
+//!
+//! ```text
+//!   a + 1                       add(a, 1)                our own arithmetic, typed as in Postgres
+//!   ts > '2026-01-01'           ts > CAST('2026-01-01' AS timestamp)
+//!   n + $1                      $1 has the type of n
+//!   EXTRACT(year FROM ts)       extract('year', ts)      a numeric
+//!   row_number() OVER (…)       CAST(row_number() … AS bigint)
+//! ```
+//!
+//! A quoted constant has no type of its own in SQL: it has the type of what it stands beside. The
+//! library takes it for text and converts the other side.
+//!
+//! A whole number in the text is an `integer` if it fits, as an operand; the library takes it for a
+//! `bigint`.
+
+use std::sync::Arc;
+
+use arrow::datatypes::{DataType, Field, FieldRef, IntervalUnit};
+use datafusion::common::DFSchema;
+use datafusion::error::{DataFusionError, Result};
+use datafusion::logical_expr::expr::{
+    Cast, Placeholder, ScalarFunction, WindowFunction, WindowFunctionParams,
+};
+use datafusion::logical_expr::planner::{ExprPlanner, PlannerResult, RawBinaryExpr, RawWindowExpr};
+use datafusion::logical_expr::{Expr, ExprSchemable, cast};
+use datafusion::scalar::ScalarValue;
+use datafusion::sql::sqlparser::ast::BinaryOperator;
+
+use crate::error::{Error, SqlState};
+use crate::function::arithmetic::{ArithmeticOperator, Operation, arithmetic};
+use crate::function::time::extract;
+use crate::types::SqlType;
+use crate::types::pg::{Format, parse_value};
+
+/// Window functions whose numbers are unsigned in the library, and their type in Postgres.
+const RANKS: [(&str, DataType); 4] = [
+    ("row_number", DataType::Int64),
+    ("rank", DataType::Int64),
+    ("dense_rank", DataType::Int64),
+    ("ntile", DataType::Int32),
+];
+
+/// The planner's extension.
+#[derive(Debug)]
+pub struct PostgresOperators;
+
+impl ExprPlanner for PostgresOperators {
+    fn plan_binary_op(
+        &self,
+        raw: RawBinaryExpr,
+        schema: &DFSchema,
+    ) -> Result<PlannerResult<RawBinaryExpr>> {
+        match operator_of(&raw.op) {
+            Some(operator) => plan_arithmetic(operator, raw, schema),
+            None if is_comparison(&raw.op) => plan_comparison(raw, schema),
+            None => Ok(PlannerResult::Original(raw)),
+        }
+    }
+
+    fn plan_extract(&self, arguments: Vec<Expr>) -> Result<PlannerResult<Vec<Expr>>> {
+        let call = ScalarFunction::new_udf(extract(), arguments);
+        Ok(PlannerResult::Planned(Expr::ScalarFunction(call)))
+    }
+
+    fn plan_window(&self, raw: RawWindowExpr) -> Result<PlannerResult<RawWindowExpr>> {
+        let name = raw.func_def.name();
+        let Some((_, data_type)) = RANKS.iter().find(|(rank, _)| *rank == name) else {
+            return Ok(PlannerResult::Original(raw));
+        };
+        let function = WindowFunction {
+            fun: raw.func_def,
+            params: WindowFunctionParams {
+                args: raw.args,
+                partition_by: raw.partition_by,
+                order_by: raw.order_by,
+                window_frame: raw.window_frame,
+                filter: raw.filter,
+                null_treatment: raw.null_treatment,
+                distinct: raw.distinct,
+            },
+        };
+        Ok(PlannerResult::Planned(cast(
+            Expr::from(function),
+            data_type.clone(),
+        )))
+    }
+}
+
+fn operator_of(op: &BinaryOperator) -> Option<ArithmeticOperator> {
+    Some(match op {
+        BinaryOperator::Plus => ArithmeticOperator::Add,
+        BinaryOperator::Minus => ArithmeticOperator::Subtract,
+        BinaryOperator::Multiply => ArithmeticOperator::Multiply,
+        BinaryOperator::Divide => ArithmeticOperator::Divide,
+        BinaryOperator::Modulo => ArithmeticOperator::Modulo,
+        _ => return None,
+    })
+}
+
+fn is_comparison(op: &BinaryOperator) -> bool {
+    matches!(
+        op,
+        BinaryOperator::Eq
+            | BinaryOperator::NotEq
+            | BinaryOperator::Lt
+            | BinaryOperator::LtEq
+            | BinaryOperator::Gt
+            | BinaryOperator::GtEq
+    )
+}
+
+fn plan_arithmetic(
+    operator: ArithmeticOperator,
+    raw: RawBinaryExpr,
+    schema: &DFSchema,
+) -> Result<PlannerResult<RawBinaryExpr>> {
+    let (left, right) = (is_untyped(&raw.left), is_untyped(&raw.right));
+    if left && right {
+        let message = format!("operator is not unique: unknown {operator} unknown");
+        let error = Error::new(SqlState::AMBIGUOUS_FUNCTION, message)
+            .hint("add explicit type casts to the operands");
+        return Err(external(error));
+    }
+    // A name that is not found is reported better by who resolves names.
+    let (Some(left_type), Some(right_type)) =
+        (type_of(&raw.left, schema), type_of(&raw.right, schema))
+    else {
+        return Ok(PlannerResult::Original(raw));
+    };
+    let RawBinaryExpr {
+        left: a, right: b, ..
+    } = raw;
+    let (left_type, right_type) = (whole_type(&a, left_type), whole_type(&b, right_type));
+    let (a, b) = match (left, right) {
+        (true, _) => (
+            typed(a, &beside(operator, &right_type))?,
+            narrowed(b, &right_type),
+        ),
+        (_, true) => {
+            let wanted = beside(operator, &left_type);
+            (narrowed(a, &left_type), typed(b, &wanted)?)
+        }
+        _ => (narrowed(a, &right_type), narrowed(b, &left_type)),
+    };
+    let (left_type, right_type) = (a.get_type(schema)?, b.get_type(schema)?);
+    let is_known = left_type.is_null()
+        || right_type.is_null()
+        || Operation::find(operator, &left_type, &right_type).is_some();
+    match is_known {
+        true => Ok(PlannerResult::Planned(Expr::ScalarFunction(
+            ScalarFunction::new_udf(arithmetic(operator), vec![a, b]),
+        ))),
+        false => Err(external(no_such_operator(
+            operator.symbol(),
+            &left_type,
+            &right_type,
+        ))),
+    }
+}
+
+fn plan_comparison(raw: RawBinaryExpr, schema: &DFSchema) -> Result<PlannerResult<RawBinaryExpr>> {
+    let RawBinaryExpr { op, left, right } = raw;
+    let (left, right) = match (text_of(&left), text_of(&right)) {
+        (Some(_), None) => (beside_value(left, &right, schema)?, right),
+        (None, Some(_)) => {
+            let right = beside_value(right, &left, schema)?;
+            (left, right)
+        }
+        _ => (left, right),
+    };
+    Ok(PlannerResult::Original(RawBinaryExpr { op, left, right }))
+}
+
+/// A quoted constant as a value of the type that another expression has.
+pub(super) fn beside_value(constant: Expr, other: &Expr, schema: &DFSchema) -> Result<Expr> {
+    let Ok((_, field)) = other.to_field(schema) else {
+        return Ok(constant);
+    };
+    let data_type = whole_type(other, field.data_type().clone());
+    match takes_text(&field) {
+        true => typed(
+            constant,
+            &Arc::new(field.as_ref().clone().with_data_type(data_type)),
+        ),
+        false => Ok(constant),
+    }
+}
+
+/// Whether a quoted constant beside such a value is one of its type.
+fn takes_text(field: &Field) -> bool {
+    !matches!(
+        SqlType::of(field),
+        Err(_) | Ok(SqlType::Text | SqlType::Varchar(_) | SqlType::Struct(_))
+    )
+}
+
+/// What an untyped operand beside a value of this type is.
+fn beside(operator: ArithmeticOperator, other: &DataType) -> FieldRef {
+    let interval = DataType::Interval(IntervalUnit::MonthDayNano);
+    let data_type = match (operator, other) {
+        (
+            ArithmeticOperator::Add,
+            DataType::Timestamp(..) | DataType::Date32 | DataType::Time64(_),
+        ) => interval,
+        (ArithmeticOperator::Multiply | ArithmeticOperator::Divide, DataType::Interval(_)) => {
+            DataType::Float64
+        }
+        (_, other) => other.clone(),
+    };
+    Arc::new(Field::new("", data_type, true))
+}
+
+/// A constant in quotes, or a parameter of which nothing is known.
+fn is_untyped(expr: &Expr) -> bool {
+    text_of(expr).is_some() || is_untyped_parameter(expr)
+}
+
+pub(super) fn is_untyped_parameter(expr: &Expr) -> bool {
+    matches!(expr, Expr::Placeholder(Placeholder { field: None, .. }))
+}
+
+/// The text of a quoted constant.
+pub(super) fn text_of(expr: &Expr) -> Option<&str> {
+    match expr {
+        Expr::Literal(ScalarValue::Utf8(Some(text)), None) => Some(text),
+        _ => None,
+    }
+}
+
+/// An untyped expression as a value of a field's type.
+pub(super) fn typed(expr: Expr, field: &FieldRef) -> Result<Expr> {
+    let nullable = || Arc::new(field.as_ref().clone().with_name("").with_nullable(true));
+    match expr {
+        Expr::Placeholder(parameter) if parameter.field.is_none() => Ok(Expr::Placeholder(
+            Placeholder::new_with_field(parameter.id, Some(nullable())),
+        )),
+        constant if text_of(&constant).is_some() => {
+            check_constant(&constant, field)?;
+            let cast = Cast::new_from_field(Box::new(constant), nullable());
+            Ok(Expr::Cast(cast))
+        }
+        other => Ok(other),
+    }
+}
+
+/// What is wrong with a constant is said when the query is planned, even if no row needs it.
+pub(super) fn check_constant(constant: &Expr, field: &Field) -> Result<()> {
+    let Some(text) = text_of(constant) else {
+        return Ok(());
+    };
+    match takes_text(field) {
+        true => parse_value(field, Format::Text, text.as_bytes())
+            .map(drop)
+            .map_err(external),
+        false => Ok(()),
+    }
+}
+
+/// A whole number of the text as the narrowest of Postgres' types beside a value of another.
+fn narrowed(expr: Expr, other: &DataType) -> Expr {
+    let value = match &expr {
+        Expr::Literal(ScalarValue::Int64(Some(value)), None) => i128::from(*value),
+        Expr::Literal(ScalarValue::UInt64(Some(value)), None) => i128::from(*value),
+        _ => return expr,
+    };
+    let is_numeric = other.is_decimal();
+    let narrow = match (i32::try_from(value), i64::try_from(value)) {
+        (Ok(value), _) if !is_numeric => ScalarValue::Int32(Some(value)),
+        (_, Ok(value)) if !is_numeric => ScalarValue::Int64(Some(value)),
+        _ => {
+            let digits = value.unsigned_abs().checked_ilog10().unwrap_or(0) + 1;
+            let digits = u8::try_from(digits).expect("64 bits have 20 digits");
+            ScalarValue::Decimal128(Some(value), digits, 0)
+        }
+    };
+    Expr::Literal(narrow, None)
+}
+
+/// The type of a whole number of the text where nothing beside it says another.
+fn whole_type(expr: &Expr, data_type: DataType) -> DataType {
+    match expr {
+        Expr::Literal(ScalarValue::Int64(Some(value)), None) if i32::try_from(*value).is_ok() => {
+            DataType::Int32
+        }
+        _ => data_type,
+    }
+}
+
+fn type_of(expr: &Expr, schema: &DFSchema) -> Option<DataType> {
+    expr.get_type(schema).ok()
+}
+
+/// 42883 in Postgres' words.
+pub(super) fn no_such_operator(symbol: &str, left: &DataType, right: &DataType) -> Error {
+    let message = format!(
+        "operator does not exist: {} {symbol} {}",
+        SqlType::name_of(left),
+        SqlType::name_of(right)
+    );
+    Error::new(SqlState::UNDEFINED_FUNCTION, message).hint(
+        "no operator matches the given name and argument types; you might need to add explicit \
+         type casts",
+    )
+}
+
+pub(super) fn external(error: Error) -> DataFusionError {
+    DataFusionError::External(Box::new(error))
+}

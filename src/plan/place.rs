@@ -1,0 +1,166 @@
+//! Where in the text stands what an error speaks of.
+//!
+//! The planner learns that a name is unknown when the text is far behind it. The name is looked for
+//! in the syntax tree, whose names know their line and column; the first of several is shown, as
+//! that is the one that Postgres meets first too.
+
+use std::ops::ControlFlow;
+
+use datafusion::sql::sqlparser::ast::{self, Expr, Ident, ObjectName, Spanned, Visit, Visitor};
+use datafusion::sql::sqlparser::tokenizer::Location;
+
+use crate::error::{Error, SqlState};
+
+/// Gives an error about a name its place in the statement, unless it has one.
+pub fn at_name<T: Visit + Insertion>(error: Error, tree: &T) -> Error {
+    if error.get_position().is_some() || error.get_place().is_some() {
+        return error;
+    }
+    let Some(subject) = Subject::of(&error) else {
+        return error;
+    };
+    let mut search = Search {
+        subject,
+        found: None,
+    };
+    if let Some(found) = tree.inserted_column(&search.subject) {
+        search.found = Some(found);
+    }
+    let _: ControlFlow<()> = match search.found {
+        Some(_) => ControlFlow::Break(()),
+        None => tree.visit(&mut search),
+    };
+    match search.found {
+        Some(location) if location.line > 0 => error.place(location.line, location.column),
+        _ => error,
+    }
+}
+
+/// Trees that may have a list of columns to write.
+pub trait Insertion {
+    /// Where a column of that name stands in the list.
+    fn inserted_column(&self, subject: &Subject) -> Option<Location>;
+}
+
+impl Insertion for ast::Statement {
+    fn inserted_column(&self, subject: &Subject) -> Option<Location> {
+        let (ast::Statement::Insert(insert), Subject::Column(wanted)) = (self, subject) else {
+            return None;
+        };
+        let names = insert.columns.iter().filter_map(last_part);
+        let mut named = names.filter(|name| folded(name) == *wanted);
+        named.next().map(|name| name.span.start)
+    }
+}
+
+impl Insertion for ast::Expr {
+    fn inserted_column(&self, _: &Subject) -> Option<Location> {
+        None
+    }
+}
+
+/// What an error is about, as the messages of this module's callers name it.
+pub enum Subject {
+    /// A column's name, without its relation.
+    Column(String),
+    Relation(String),
+    Function(String),
+    Operator(String),
+}
+
+impl Subject {
+    fn of(error: &Error) -> Option<Subject> {
+        let message = error.message();
+        let quoted = || {
+            let start = message.find('"')? + 1;
+            let end = message.rfind('"').filter(|end| *end > start)?;
+            let last = message[start..end].rsplit('.').next()?;
+            Some(last.trim_matches('"').to_string())
+        };
+        match error.state() {
+            SqlState::UNDEFINED_COLUMN | SqlState::AMBIGUOUS_COLUMN => {
+                quoted().map(Subject::Column)
+            }
+            SqlState::UNDEFINED_TABLE => quoted().map(Subject::Relation),
+            SqlState::UNDEFINED_FUNCTION => {
+                if let Some(rest) = message.strip_prefix("operator does not exist: ") {
+                    let symbol = rest
+                        .split(' ')
+                        .find(|word| !word.is_empty() && !word.contains(char::is_alphanumeric));
+                    return symbol.map(|symbol| Subject::Operator(symbol.to_string()));
+                }
+                let rest = message.strip_prefix("function ")?;
+                let end = rest.find(['(', ' ']).unwrap_or(rest.len());
+                Some(Subject::Function(rest[..end].to_string()))
+            }
+            _ => None,
+        }
+    }
+}
+
+struct Search {
+    subject: Subject,
+    found: Option<Location>,
+}
+
+impl Search {
+    fn stop_at(&mut self, location: Location) -> ControlFlow<()> {
+        self.found = Some(location);
+        ControlFlow::Break(())
+    }
+}
+
+impl Visitor for Search {
+    type Break = ();
+
+    fn pre_visit_relation(&mut self, relation: &ObjectName) -> ControlFlow<()> {
+        let Subject::Relation(wanted) = &self.subject else {
+            return ControlFlow::Continue(());
+        };
+        match last_part(relation) {
+            Some(name) if folded(name) == *wanted => {
+                let first = relation.0.first().and_then(|part| part.as_ident());
+                self.stop_at(first.unwrap_or(name).span.start)
+            }
+            _ => ControlFlow::Continue(()),
+        }
+    }
+
+    fn pre_visit_expr(&mut self, expr: &Expr) -> ControlFlow<()> {
+        let location = match (&self.subject, expr) {
+            (Subject::Column(wanted), Expr::Identifier(name)) if folded(name) == *wanted => {
+                Some(name.span.start)
+            }
+            (Subject::Column(wanted), Expr::CompoundIdentifier(parts)) => parts
+                .last()
+                .filter(|name| folded(name) == *wanted)
+                .and(parts.first())
+                .map(|first| first.span.start),
+            (Subject::Function(wanted), Expr::Function(function)) => last_part(&function.name)
+                .filter(|name| folded(name) == *wanted)
+                .map(|name| name.span.start),
+            (Subject::Operator(wanted), Expr::BinaryOp { left, op, .. })
+                if op.to_string() == *wanted =>
+            {
+                // The operator itself has no place; it follows its left operand.
+                Some(left.span().end)
+            }
+            _ => None,
+        };
+        match location {
+            Some(location) => self.stop_at(location),
+            None => ControlFlow::Continue(()),
+        }
+    }
+}
+
+fn last_part(name: &ObjectName) -> Option<&Ident> {
+    name.0.last().and_then(|part| part.as_ident())
+}
+
+fn folded(name: &Ident) -> String {
+    match name.quote_style {
+        Some(_) => name.value.clone(),
+        None => name.value.to_lowercase(),
+    }
+}
