@@ -489,3 +489,50 @@ fn http_tells_that_the_server_lives() {
         }
     });
 }
+
+#[test]
+fn a_query_that_computes_stops_nobody_and_is_cancelled_in_time() {
+    block_on(async {
+        let server = Server::start();
+        let client = server.connect().await;
+        client
+            .batch_execute("SET statement_timeout = '1s'")
+            .await
+            .unwrap();
+        // Ninety thousand million pairs, compared one by one.
+        let endless = "SELECT count(*) FROM generate_series(1, 300000) a(x), \
+                       generate_series(1, 300000) b(y) WHERE x <> y";
+        let others = async {
+            for _ in 0..5 {
+                let other = server.connect().await;
+                assert_eq!(count(&other, "SELECT 1::BIGINT").await, 1);
+            }
+        };
+        let (computed, ()) = futures::join!(client.simple_query(endless), others);
+        assert_eq!(code(&computed.unwrap_err()), "57014");
+        assert_eq!(count(&client, "SELECT 2::BIGINT").await, 2);
+    });
+}
+
+#[test]
+fn a_parameter_that_does_not_fit_is_refused() {
+    block_on(async {
+        let server = Server::start();
+        let client = server.connect().await;
+        client
+            .batch_execute("CREATE TABLE t (id BIGINT PRIMARY KEY, i INTEGER)")
+            .await
+            .unwrap();
+        let insert = "INSERT INTO t VALUES ($1, $2)";
+        let typed = [Type::INT8, Type::INT8];
+        let insert = client.prepare_typed(insert, &typed).await.unwrap();
+        client.execute(&insert, &[&1_i64, &7_i64]).await.unwrap();
+        let refused = client.execute(&insert, &[&2_i64, &(1_i64 << 40)]).await;
+        assert_eq!(code(&refused.unwrap_err()), "22003");
+        let update = "UPDATE t SET i = $1";
+        let update = client.prepare_typed(update, &[Type::INT8]).await.unwrap();
+        let refused = client.execute(&update, &[&(1_i64 << 40)]).await;
+        assert_eq!(code(&refused.unwrap_err()), "22003");
+        assert_eq!(count(&client, "SELECT sum(i)::BIGINT FROM t").await, 7);
+    });
+}

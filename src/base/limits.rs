@@ -451,3 +451,10 @@ pub const TABLE_COLUMNS_MAX: usize = 1_600;
 
 /// Characters of a value in an error's detail: Postgres' bound, enough to recognise the row.
 pub const DETAIL_VALUE_CHARACTERS_MAX: usize = 64;
+
+/// Threads for ad-hoc queries per core: a query that computes holds up to one per partition, and
+/// short ones must find one beside several of them.
+pub const QUERY_THREADS_PER_CORE: usize = 4;
+
+/// Threads for ad-hoc queries at the least.
+pub const QUERY_THREADS_MIN: usize = 8;

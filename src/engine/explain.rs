@@ -135,17 +135,20 @@ impl Session {
         let reading = self.reading().await?;
         let planned = reading.plan(query)?;
         reading.reads.pin()?;
-        let physical = reading.state.create_physical_plan(&planned.plan).await;
-        let physical = physical.map_err(from_datafusion)?;
-        let context = reading.state.task_ctx();
-        let failure = |error| query_failure(&self.shared().memory, error);
-        let mut stream = execute_stream(physical.clone(), context).map_err(failure)?;
-        let mut count = 0;
-        while let Some(batch) = stream.next().await {
-            count += batch.map_err(failure)?.num_rows();
-        }
-        let plan = DisplayableExecutionPlan::with_metrics(physical.as_ref());
-        Ok(format!("{}rows: {count}", plan.indent(false)))
+        let (state, memory) = (reading.state.clone(), self.shared().memory.clone());
+        let work = async move {
+            let failure = |error| query_failure(&memory, error);
+            let physical = state.create_physical_plan(&planned.plan).await;
+            let physical = physical.map_err(from_datafusion)?;
+            let mut stream = execute_stream(physical.clone(), state.task_ctx()).map_err(failure)?;
+            let mut count = 0;
+            while let Some(batch) = stream.next().await {
+                count += batch.map_err(failure)?.num_rows();
+            }
+            let plan = DisplayableExecutionPlan::with_metrics(physical.as_ref());
+            Ok(format!("{}rows: {count}", plan.indent(false)))
+        };
+        self.shared().queries.call(work).await
     }
 }
 

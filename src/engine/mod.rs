@@ -25,6 +25,7 @@ mod entrance;
 mod explain;
 mod memory;
 mod query;
+mod query_pool;
 mod response;
 mod server;
 mod session;

@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use arrow::array::RecordBatch;
+use arrow::array::{ArrayRef, RecordBatch};
+use arrow::compute::{CastOptions, cast_with_options};
 use arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef};
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::common::{ParamValues, TableReference};
@@ -11,7 +12,6 @@ use datafusion::datasource::provider_as_source;
 use datafusion::execution::SessionState;
 use datafusion::logical_expr::expr::Placeholder;
 use datafusion::logical_expr::{Expr, LogicalPlan, TableSource};
-use datafusion::physical_plan::execute_stream;
 use datafusion::scalar::ScalarValue;
 use futures::StreamExt;
 
@@ -19,14 +19,14 @@ use crate::base::ObjectId;
 use crate::catalog::{Catalog, Object, ObjectKind};
 use crate::delta::DeltaBatch;
 use crate::engine::define::expanded_view;
-use crate::engine::memory::query_failure;
 use crate::engine::response::BatchStream;
 use crate::engine::server::Shared;
 use crate::engine::system::SystemView;
 use crate::engine::tables::{Pin, Reads, RowsTable, SourceTable};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, SqlState};
 use crate::plan::{Planner, TableResolver, from_datafusion, lower_windows, named_query};
 use crate::sql::ast;
+use crate::types::SqlType;
 use crate::view::Identity;
 
 /// Everything one statement needs to plan and read.
@@ -35,7 +35,7 @@ pub struct Reading<'a> {
     pub catalog: Arc<Catalog>,
     pub reads: Arc<Reads>,
     /// The state for this statement: `now()` is its start.
-    pub state: SessionState,
+    pub state: Arc<SessionState>,
     /// System relations as of now.
     pub system: SystemView,
 }
@@ -67,7 +67,7 @@ impl<'a> Reading<'a> {
             shared,
             catalog,
             reads,
-            state,
+            state: Arc::new(state),
             system,
         }
     }
@@ -168,18 +168,10 @@ impl<'a> Reading<'a> {
         };
         // Planning is done: from here on everything is read at one epoch.
         self.reads.pin()?;
-        let physical = self
-            .state
-            .create_physical_plan(&plan)
-            .await
-            .map_err(from_datafusion)?;
         let memory = self.shared.memory.clone();
-        let stream = execute_stream(physical, self.state.task_ctx())
-            .map_err(|error| query_failure(&memory, error))?;
-        let renamed = stream.map(move |batch| {
-            let batch = batch.map_err(|error| query_failure(&memory, error))?;
-            rename(&batch, &schema)
-        });
+        let pool = &self.shared.queries;
+        let stream = pool.run(self.state.clone(), plan, memory).await?;
+        let renamed = stream.map(move |batch| rename(&batch?, &schema));
         Ok(Box::pin(renamed))
     }
 
@@ -232,6 +224,22 @@ pub fn named_schema(plan: &LogicalPlan, names: Vec<String>) -> SchemaRef {
     Arc::new(Schema::new(fields.collect::<Vec<_>>()))
 }
 
+/// The column as the field's type; a value that does not fit is an error, never NULL.
+fn exactly(column: &ArrayRef, field: &Field) -> Result<ArrayRef> {
+    let options = CastOptions {
+        safe: false,
+        ..CastOptions::default()
+    };
+    cast_with_options(column, field.data_type(), &options).map_err(|cause| {
+        let message = match SqlType::of(field) {
+            Ok(sql_type) => format!("{sql_type} out of range"),
+            Err(_) => "value out of range".to_string(),
+        };
+        Error::new(SqlState::NUMERIC_VALUE_OUT_OF_RANGE, message)
+            .detail(format!("column \"{}\": {cause}", field.name()))
+    })
+}
+
 /// The batch under the schema; where the physical plan chose a twin of a type (a view of strings),
 /// its values are converted.
 fn rename(batch: &RecordBatch, schema: &SchemaRef) -> Result<RecordBatch> {
@@ -242,11 +250,10 @@ fn rename(batch: &RecordBatch, schema: &SchemaRef) -> Result<RecordBatch> {
         .map(
             |(column, field)| match column.data_type() == field.data_type() {
                 true => Ok(column.clone()),
-                false => arrow::compute::cast(column, field.data_type()),
+                false => exactly(column, field),
             },
         )
-        .collect::<std::result::Result<Vec<_>, _>>()
-        .map_err(crate::delta::arrow_error)?;
+        .collect::<Result<Vec<_>>>()?;
     let options = arrow::array::RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
     RecordBatch::try_new_with_options(schema.clone(), columns, &options)
         .map_err(crate::delta::arrow_error)

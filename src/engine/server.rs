@@ -19,6 +19,7 @@ use crate::dataflow::{
 };
 use crate::engine::define;
 use crate::engine::memory::with_memory;
+use crate::engine::query_pool::QueryPool;
 use crate::engine::response::Notice;
 use crate::engine::session::{Session, SessionParameters};
 use crate::error::{Error, Result, SqlState};
@@ -43,6 +44,7 @@ pub struct Engine(pub(super) Arc<Shared>);
 
 pub(super) struct Shared {
     pub runtime: Runtime,
+    pub queries: QueryPool,
     pub directory: DataDirectory,
     pub store: CatalogStore,
     // Replaced whole by DDL; readers copy the pointer.
@@ -102,6 +104,7 @@ impl Engine {
         progress.retain(|id, _| running.iter().all(|relation| relation.id != *id));
         Ok(Engine(Arc::new(Shared {
             runtime,
+            queries: QueryPool::start()?,
             directory,
             store,
             catalog: RwLock::new(Arc::new(catalog)),
