@@ -42,7 +42,7 @@ use crate::dataflow::source::{PartitionState, ReaderThread, SourceSpec, SourceSt
 use crate::dataflow::stepper::{Command, RuntimeOptions, Stepper};
 use crate::dataflow::tee::Tee;
 use crate::dataflow::unfinished::{Keeping, Reached, Resumed, Unfinished};
-use crate::dataflow::watch::another_topic;
+use crate::dataflow::watch::{another_topic, patiently};
 use crate::delta::DeltaBatch;
 use crate::error::{Error, Result, SqlState};
 use crate::operator::{Bounds, Counts};
@@ -122,7 +122,7 @@ impl Progress {
         self.failure.get()
     }
 
-    fn check(&self) -> Result<()> {
+    pub(super) fn check(&self) -> Result<()> {
         if self.is_stopped.load(Ordering::Acquire) {
             return Err(stopped());
         }
@@ -547,10 +547,12 @@ impl CatchUp {
     /// that the broker has now where nobody runs it.
     fn read_sources(&mut self, inputs: &Inputs) -> Result<()> {
         for (id, input) in &inputs.sources {
-            if let Some(error) = another_topic(&input.spec)? {
+            let patience = self.start.keeping.as_ref().map(|_| &*self.start.progress);
+            let another = patiently(patience, || another_topic(&input.spec))?;
+            if let Some(error) = another {
                 return Err(error);
             }
-            let ends = ends(input)?;
+            let ends = patiently(patience, || ends(input))?;
             self.skip_gaps(*id, &input.spec)?;
             let state = self.sources.get_mut(id).expect("a source of this view");
             state.set_ceiling(match input.running {

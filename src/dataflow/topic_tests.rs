@@ -38,6 +38,8 @@ struct Content {
     partitions: Vec<Records>,
     identity: &'static str,
     is_away: bool,
+    /// Questions while it was away.
+    refused: usize,
     /// Records in a chunk at most.
     chunk: usize,
 }
@@ -60,11 +62,12 @@ impl Topic {
     }
 
     fn asked<T>(&self, answer: impl FnOnce(&Content) -> T) -> Result<T> {
-        let content = self.lock();
-        match content.is_away {
-            false => Ok(answer(&content)),
-            true => Err(away()),
+        let mut content = self.lock();
+        if content.is_away {
+            content.refused += 1;
+            return Err(away());
         }
+        Ok(answer(&content))
     }
 }
 
@@ -297,11 +300,15 @@ impl Bench {
         self.runtime.as_ref().expect("it is started")
     }
 
-    fn create(&mut self, id: ObjectId, sql: &str) -> Result<Epoch> {
+    fn plan(&self, sql: &str) -> StreamPlan {
         let resolve = |reference: &TableReference| planned_table(&self.world.catalog, reference);
         let planner = Planner::new(&self.world.state, &resolve);
         let options = ViewOptions::default();
-        let plan = plan_view(&planner, &parsed(sql), &[], &options).unwrap();
+        plan_view(&planner, &parsed(sql), &[], &options).unwrap()
+    }
+
+    fn create(&mut self, id: ObjectId, sql: &str) -> Result<Epoch> {
+        let plan = self.plan(sql);
         self.views.push((id, plan.clone()));
         let (done, answer) = oneshot::channel();
         let view = NewView {
@@ -524,6 +531,20 @@ fn a_start_without_a_replay_does_not_wait() {
     bench.topic.write(0, [3]);
     bench.topic.lock().is_away = false;
     bench.until_row(VIEW, &[3, 3]);
+}
+
+#[test]
+fn a_view_that_a_start_has_to_build_waits_for_the_broker() {
+    let mut bench = Bench::new();
+    bench.topic.write(0, [1, 2]);
+    bench.topic.lock().is_away = true;
+    let plan = bench.plan("SELECT count(*) AS n FROM s");
+    bench.views.push((VIEW, plan));
+    bench.start();
+    let is_asked = |bench: &Bench| bench.topic.lock().refused > 0;
+    bench.until("the view asks for the topic", is_asked);
+    bench.topic.lock().is_away = false;
+    bench.until_row(VIEW, &[2]);
 }
 
 #[test]

@@ -20,6 +20,7 @@ use std::time::{Duration, Instant};
 
 use crate::base::limits::{SHUTDOWN_GRACE_MS, WATCH_RETRY};
 use crate::base::{ObjectId, Offset, PartitionId, task};
+use crate::dataflow::catch_up::Progress;
 use crate::dataflow::source::SourceSpec;
 use crate::dataflow::stepper::Command;
 use crate::error::{Error, Result, SqlState};
@@ -197,6 +198,31 @@ fn new_partitions(
     let bounds = spec.connector.bounds(&partitions)?;
     let starts = bounds.into_iter().map(|bounds| bounds.start);
     Ok(partitions.into_iter().zip(starts).collect())
+}
+
+/// Asks the world outside. A statement that waits for its view is told of an error at once; a view
+/// that outlives its statement (`Some` progress) waits for a broker that is away.
+///
+/// # Errors
+/// What the question ends with; that of the progress when the view is not wanted any more.
+pub(super) fn patiently<T>(
+    patience: Option<&Progress>,
+    question: impl Fn() -> Result<T>,
+) -> Result<T> {
+    let mut last = None;
+    loop {
+        match (question(), patience) {
+            (Err(error), Some(progress)) if error.is_retryable() => {
+                if last.as_ref() != Some(&error) {
+                    tracing::warn!(%error, "building a view waits");
+                }
+                last = Some(error);
+                progress.check()?;
+                std::thread::park_timeout(WATCH_RETRY);
+            }
+            (answer, _) => return answer,
+        }
+    }
 }
 
 /// Asks whether the topic is another one than the source was made for; the error that says so.
