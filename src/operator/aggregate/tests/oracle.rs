@@ -182,8 +182,8 @@ fn batch_answer(query: &str, present: &[(Row, i64)], schema: &SchemaRef) -> Stri
         .build()
         .unwrap();
     let config = SessionConfig::new().with_target_partitions(1);
-    let mut ctx = SessionContext::new_with_config(config);
-    crate::function::register(&mut ctx).unwrap();
+    let ctx = SessionContext::new_with_config(config);
+    crate::function::register(&mut *ctx.state_ref().write()).unwrap();
     assert!(ctx.remove_optimizer_rule(STACKING_RULE));
     let each = present.iter().flat_map(|(row, weight)| {
         std::iter::repeat_n((row.clone(), 1), usize::try_from(*weight).unwrap())
