@@ -324,6 +324,7 @@ impl Stepper {
             return Ok(());
         }
         tracing::info!(steps = steps.len(), "the journal is replayed");
+        self.checkpointer.hasten(self.options.clock.now_micros());
         self.complete_topics(&steps)?;
         let mut readers = self.replay_readers(&steps, startup)?;
         for step in steps {

@@ -167,15 +167,17 @@ impl Producer {
         if let Some((topic, error)) = self.0.context().take() {
             return Err(self.failure(&topic, &error));
         }
-        flushed.map_err(|error| self.failure("", &error))
+        flushed.map_err(|error| self.described("records are not acknowledged", &error))
     }
 
     fn failure(&self, topic: &str, error: &KafkaError) -> Error {
+        self.described(&format!("cannot write to topic \"{topic}\""), error)
+    }
+
+    fn described(&self, what: &str, error: &KafkaError) -> Error {
         let code = error.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::Fail);
-        let error = Error::new(
-            SqlState::CONNECTION_FAILURE,
-            format!("cannot write to topic \"{topic}\": {}", failure::text(code)),
-        );
+        let message = format!("{what}: {}", failure::text(code));
+        let error = Error::new(SqlState::CONNECTION_FAILURE, message);
         match failure::kind(code) {
             failure::Kind::Away => error.retryable(),
             _ => error,
