@@ -291,10 +291,11 @@ impl Checkpointer {
         self.dropped.insert(id);
     }
 
-    /// The next checkpoint is due now: what was replayed once need not be again. A server that is
-    /// killed again and again before its next checkpoint would replay more each time.
+    /// The next checkpoint is due soon, after a tenth of the interval: what was replayed once need
+    /// not be again. A server that is killed again and again before its next checkpoint would replay
+    /// more each time.
     pub fn hasten(&mut self, now_micros: i64) {
-        self.due_micros = now_micros;
+        self.due_micros = now_micros.saturating_add(self.interval_micros / 10);
     }
 
     /// When the next checkpoint is due by itself.
