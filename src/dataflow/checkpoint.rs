@@ -292,8 +292,8 @@ impl Checkpointer {
     }
 
     /// The next checkpoint is due soon, after a tenth of the interval: what was replayed once need
-    /// not be again. A server that is killed again and again before its next checkpoint would replay
-    /// more each time.
+    /// not be again. A server that is killed again and again before its next checkpoint would
+    /// replay more each time.
     pub fn hasten(&mut self, now_micros: i64) {
         self.due_micros = now_micros.saturating_add(self.interval_micros / 10);
     }
