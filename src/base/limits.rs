@@ -379,7 +379,8 @@ pub const WINDOW_ROWS_MAX: usize = 64 * 1024;
 pub const WRITE_BYTES_MAX: usize = 48 << 20;
 
 /// How long a transaction that holds a table waits for another before it counts as a deadlock: far
-/// longer than a write takes, far shorter than a client's patience.
+/// longer than a write takes, far shorter than a client's patience. Who waits first waits up to
+/// twice as long, so that two who wait for each other do not both give up.
 pub const LOCK_WAIT_MAX: std::time::Duration = std::time::Duration::from_secs(5);
 
 /// Bytes of stack that a statement is parsed on: the deepest statement that the bounds above let

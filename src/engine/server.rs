@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::atomic::AtomicU32;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use datafusion::execution::SessionState;
@@ -59,6 +60,8 @@ pub(super) struct Shared {
     pub ddl: tokio::sync::Mutex<()>,
     /// One writer of a table at a time: reading, checking keys and writing are one unit.
     writers: Mutex<BTreeMap<ObjectId, Arc<tokio::sync::Mutex<()>>>>,
+    /// How many transactions that hold a table wait for another one.
+    pub waiting_holders: AtomicU32,
     pub template: SessionState,
     pub memory: Arc<Memory>,
     pub clock: Clock,
@@ -113,6 +116,7 @@ impl Engine {
             unsaved: Mutex::new(BTreeMap::new()),
             ddl: tokio::sync::Mutex::new(()),
             writers: Mutex::new(BTreeMap::new()),
+            waiting_holders: AtomicU32::new(0),
             template,
             memory: options.memory,
             started_at: EventTime(options.clock.now_micros()),

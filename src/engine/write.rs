@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use arrow::array::{Array, ArrayRef, RecordBatch};
 use arrow::datatypes::{DataType, FieldRef, Schema, SchemaRef};
@@ -31,6 +32,26 @@ use crate::sql::ast;
 use crate::sql::statement::Statement;
 use crate::sql::watch::{self, CopyDirection, CopyRows, CopyTarget};
 use crate::types::pg::{Format, ValueWriter};
+
+/// One of those who hold a table and wait for another, while it waits.
+struct Waiter<'a> {
+    waiting: &'a AtomicU32,
+    /// How many waited already when it came.
+    others: u32,
+}
+
+impl<'a> Waiter<'a> {
+    fn among(waiting: &'a AtomicU32) -> Waiter<'a> {
+        let others = waiting.fetch_add(1, Ordering::AcqRel);
+        Waiter { waiting, others }
+    }
+}
+
+impl Drop for Waiter<'_> {
+    fn drop(&mut self) {
+        self.waiting.fetch_sub(1, Ordering::AcqRel);
+    }
+}
 
 impl Session {
     pub(super) async fn write_parameters(
@@ -152,12 +173,15 @@ impl Session {
         if held.is_none_or(Vec::is_empty) {
             return Ok(Some(wait.await));
         }
-        // Who holds one table and waits for another may wait for somebody who waits for it.
-        match tokio::time::timeout(LOCK_WAIT_MAX, wait).await {
+        // Who holds one table and waits for another may wait for somebody who waits for it. Of
+        // several the last one to come gives up first, so that one of them is told and not all.
+        let waiter = Waiter::among(&self.shared().waiting_holders);
+        let patience = LOCK_WAIT_MAX + LOCK_WAIT_MAX / (waiter.others + 1);
+        match tokio::time::timeout(patience, wait).await {
             Ok(guard) => Ok(Some(guard)),
             Err(_) => Err(Error::new(SqlState::DEADLOCK_DETECTED, "deadlock detected")
                 .detail(format!(
-                    "waited {LOCK_WAIT_MAX:?} for table \"{}\"",
+                    "waited {patience:?} for table \"{}\"",
                     object.name()
                 ))
                 .hint("run the transaction again; write tables in the same order everywhere")),
