@@ -114,6 +114,10 @@ pub const CHECKPOINT_BLOCK_ROWS: usize = 32 * 1024;
 /// Bytes at which the merging of checkpoint blocks starts a new block.
 pub const CHECKPOINT_MERGED_BLOCK_BYTES: usize = 4 << 20;
 
+/// Rows of operators' state that a step stops for at a time while a checkpoint is written: a few
+/// milliseconds of copying.
+pub const CHECKPOINT_PIECE_ROWS: usize = 16 * 1024;
+
 /// Bytes at which the merging of checkpoint blocks starts a new file: a file is deleted as a whole,
 /// so one should not hold too many addresses together.
 pub const CHECKPOINT_MERGED_FILE_BYTES: u64 = 256 << 20;

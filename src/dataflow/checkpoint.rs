@@ -1,11 +1,20 @@
 //! Checkpoints of the running dataflows: what changed since the last one, written in the
 //! background.
 //!
-//! At the end of a step the stepper copies the changed slots of every operator, view and table and
-//! hands them to a thread that writes and publishes them; steps go on meanwhile. A dataflow that
-//! has no state on disk yet is written whole. If a checkpoint fails, what it was given is lost to
-//! the next one, so that one is whole again. The changes since the last one go to the histories
-//! before the manifest that relies on them.
+//! At the end of a step every operator, view and table notes what is to be saved as it is then, and
+//! a thread begins to write. Steps go on meanwhile: the rows of views are shared with the thread
+//! until they are written to again; the state of operators is handed over a piece at a time, each
+//! when the thread asks for it, and an operator saves for itself what it is about to change before
+//! it is asked. So a checkpoint costs a step next to nothing and is never in memory as a whole.
+//!
+//! ```text
+//!   step ── freeze ── step ─ piece ─ step ─ piece ─ step ── …          stepper
+//!              └────► rows of views ──┴─ piece ───────┴─ piece ─► publish   thread
+//! ```
+//!
+//! A dataflow that has no state on disk yet is written whole. If a checkpoint fails, what it was
+//! given is lost to the next one, so that one is whole again. The changes since the last one go to
+//! the histories before the manifest that relies on them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -24,6 +33,7 @@ use crate::base::metrics::PROCESS;
 use crate::base::{Epoch, EventTime, ObjectId, Offset, PartitionId, task};
 use crate::dataflow::catch_up::Progress;
 use crate::dataflow::graph::{Dataflow, StateChange};
+use crate::dataflow::handover::{Entry, Giving, handover};
 use crate::dataflow::history::HistoryEntry;
 use crate::dataflow::published::Statistics;
 use crate::dataflow::source::PartitionState;
@@ -123,7 +133,7 @@ pub(super) fn fingerprint(plan: &StreamPlan) -> String {
 }
 
 /// Raised whenever an operator lays out its state otherwise.
-const STATE_VERSION: u32 = 1;
+const STATE_VERSION: u32 = 2;
 
 /// Decides when, and keeps the thread that writes.
 pub(super) struct Checkpointer {
@@ -144,6 +154,8 @@ pub(super) struct Checkpointer {
     dropped: BTreeSet<ObjectId>,
     /// Those of them that the checkpoint being written removes.
     removing: BTreeSet<ObjectId>,
+    /// What operators still have to give to the checkpoint being written.
+    pub(super) giving: Option<Giving>,
     last: Option<Epoch>,
 }
 
@@ -167,40 +179,23 @@ impl Waiting {
     }
 }
 
-/// Everything that a checkpoint writes.
-struct Collected {
-    entries: Vec<Entry>,
+/// What a checkpoint writes.
+pub(super) struct Contents<E> {
+    /// What is written whole: it replaces everything that was there, tables that are empty now
+    /// included.
+    pub whole: BTreeSet<ObjectId>,
+    pub dropped: BTreeSet<ObjectId>,
     /// The rows of views and tables.
+    pub stores: Vec<(ObjectId, BlockKind, Frozen)>,
+    pub entries: E,
+}
+
+/// What is there for a checkpoint at once.
+struct Collected {
+    scopes: BTreeMap<ObjectId, Scope>,
+    entries: Vec<Entry>,
     stores: Vec<(ObjectId, BlockKind, Frozen)>,
     histories: Vec<HistoryEntry>,
-}
-
-/// One address' change on its way to disk.
-pub(super) struct Entry {
-    address: Address,
-    kind: BlockKind,
-    change: TableChange,
-}
-
-impl Entry {
-    /// A change of an operator's shard.
-    pub fn new(
-        dataflow: ObjectId,
-        (operator, shard): (u32, u32),
-        scope: Scope,
-        change: TableChange,
-    ) -> Entry {
-        Entry {
-            address: Address {
-                dataflow,
-                operator,
-                shard,
-                table: change.table,
-            },
-            kind: kind(scope),
-            change,
-        }
-    }
 }
 
 impl Checkpointer {
@@ -223,6 +218,7 @@ impl Checkpointer {
             in_history: BTreeMap::new(),
             dropped: BTreeSet::new(),
             removing: BTreeSet::new(),
+            giving: None,
             last: None,
         }
     }
@@ -286,6 +282,10 @@ impl Checkpointer {
 
     /// An object is gone: so is its state, with the next checkpoint.
     pub fn forget(&mut self, id: ObjectId) {
+        if let Some(giving) = self.giving.take_if(|giving| giving.is_of(id)) {
+            // It has failed: what it has is of no epoch.
+            giving.fail(Error::internal("a view failed while its state was saved"));
+        }
         self.known.remove(&id);
         self.in_history.remove(&id);
         self.dropped.insert(id);
@@ -314,6 +314,7 @@ impl Checkpointer {
 
     /// The thread has ended. Returns the epoch before which the journal is not needed any more.
     pub fn finished(&mut self, result: Result<Epoch>) -> Option<Epoch> {
+        self.giving = None;
         if let Some(thread) = self.writing.take()
             && thread.join().is_err()
         {
@@ -372,9 +373,6 @@ impl Stepper {
                 return;
             }
         };
-        let mut held = self.options.memory.hold(Account::Checkpoints);
-        let bytes = |entry: &Entry| entry.change.rows.get_array_memory_size();
-        held.set(collected.entries.iter().map(bytes).sum());
         let meta = self.meta();
         self.trimmer.note(self.epoch, self.topic_positions());
         let checkpointer = &mut self.checkpointer;
@@ -384,6 +382,26 @@ impl Stepper {
         checkpointer.removing.clone_from(&dropped);
         let (store, commands) = (checkpointer.store.clone(), checkpointer.commands.clone());
         let histories = checkpointer.histories.clone();
+        let Collected {
+            scopes,
+            entries,
+            stores,
+            histories: changes,
+        } = collected;
+        let views = scopes.iter().filter(|(id, _)| self.views.contains_key(id));
+        let (giving, taking) = handover(
+            views.map(|(id, scope)| (*id, *scope)),
+            commands.clone(),
+            self.options.memory.hold(Account::Checkpoints),
+        );
+        checkpointer.giving = Some(giving);
+        let whole = scopes.iter().filter(|(_, scope)| **scope == Scope::All);
+        let contents = Contents {
+            whole: whole.map(|(id, _)| *id).collect(),
+            dropped,
+            stores,
+            entries: entries.into_iter().map(Ok).chain(taking.entries()),
+        };
         let waiting = checkpointer.waiting.iter();
         let unfinished: Vec<PathBuf> = waiting.filter_map(|w| w.unfinished.clone()).collect();
         let epoch = self.epoch;
@@ -392,13 +410,10 @@ impl Stepper {
             // What a panic left behind is a log that is read with suspicion, as after a crash.
             let mut histories = histories.lock().unwrap_or_else(PoisonError::into_inner);
             let work = AssertUnwindSafe(|| {
-                write_histories(&mut histories, &collected.histories, &dropped)?;
-                let Collected {
-                    entries, stores, ..
-                } = collected;
+                write_histories(&mut histories, &changes, &contents.dropped)?;
                 let meta = serde_json::to_value(&meta)
                     .map_err(|error| Error::internal(format!("the description: {error}")))?;
-                let (written, total) = write(&store, epoch, entries, stores, &dropped, meta)?;
+                let (written, total) = write(&store, epoch, contents, meta)?;
                 PROCESS.checkpoints.add(1);
                 PROCESS.checkpoint_bytes_written.add(written);
                 PROCESS.checkpoint_bytes.set(total);
@@ -415,12 +430,11 @@ impl Stepper {
                 .unwrap_or_else(|_| Err(Error::internal("writing the checkpoint panicked")))
                 .map(|()| epoch);
             PROCESS.checkpoint_nanos.add_time(started.elapsed());
-            drop(held);
             let _ = commands.send(Command::CheckpointDone(result));
         }));
     }
 
-    /// Copies what changed since the last checkpoint.
+    /// Notes what changed since the last checkpoint.
     fn collect(&mut self) -> Result<Collected> {
         let mut entries = Vec::new();
         let mut histories = Vec::new();
@@ -433,10 +447,7 @@ impl Stepper {
             scopes.insert(*id, scope);
         }
         for (id, view) in &mut self.views {
-            for state in view.changes(scopes[id])? {
-                let place = (state.operator, state.shard);
-                entries.push(Entry::new(*id, place, scopes[id], state.change));
-            }
+            view.freeze(scopes[id])?;
         }
         let in_history = &mut self.checkpointer.in_history;
         self.published.change(|change| {
@@ -462,6 +473,7 @@ impl Stepper {
         })?;
         self.checkpointer.known.extend(scopes.keys().copied());
         Ok(Collected {
+            scopes,
             entries,
             stores,
             histories,
@@ -578,44 +590,24 @@ pub(super) fn put_back(
 /// Writes and publishes a checkpoint; returns the bytes written and those of all its files. `meta`
 /// is for whoever reads it back. What has been written is let go at once, so that it is not held in
 /// memory twice.
-pub(super) fn write(
+pub(super) fn write<E>(
     store: &CheckpointStore,
     epoch: Epoch,
-    entries: Vec<Entry>,
-    stores: Vec<(ObjectId, BlockKind, Frozen)>,
-    dropped: &BTreeSet<ObjectId>,
+    contents: Contents<E>,
     meta: serde_json::Value,
-) -> Result<(u64, u64)> {
+) -> Result<(u64, u64)>
+where
+    E: Iterator<Item = Result<Entry>>,
+{
     // A bounded share of the work of keeping old files small goes before each checkpoint; its
-    // results
-    // are published with it.
+    // results are published with it.
     while let Merging::Working = store.merge_step(CHECKPOINT_MERGE_BYTES)? {}
     let mut writer: CheckpointWriter = store.begin(epoch)?;
-    for id in dropped {
+    for id in contents.dropped.iter().chain(&contents.whole) {
         writer.remove_dataflow(*id);
     }
-    // What is written whole replaces everything that was there, tables that are empty now included.
-    let operators = entries
-        .iter()
-        .map(|entry| (entry.address.dataflow, entry.kind));
-    let rows = stores.iter().map(|(id, kind, _)| (*id, *kind));
-    let whole: BTreeSet<ObjectId> = operators
-        .chain(rows)
-        .filter(|(_, kind)| *kind == BlockKind::Full)
-        .map(|(id, _)| id)
-        .collect();
-    for id in whole {
-        writer.remove_dataflow(id);
-    }
-    for Entry {
-        address,
-        kind,
-        change,
-    } in entries
-    {
-        write_change(&mut writer, address, kind, &change)?;
-    }
-    for (dataflow, kind, frozen) in stores {
+    // The rows of views first: whole chunks of them are copied where a step changes a row.
+    for (dataflow, kind, frozen) in contents.stores {
         for change in frozen.changes() {
             let change = change?;
             let address = Address {
@@ -626,6 +618,14 @@ pub(super) fn write(
             };
             write_change(&mut writer, address, kind, &change)?;
         }
+    }
+    for entry in contents.entries {
+        let Entry {
+            address,
+            kind,
+            change,
+        } = entry?;
+        write_change(&mut writer, address, kind, &change)?;
     }
     let written = writer.bytes();
     let manifest: Arc<_> = writer.publish(meta)?;

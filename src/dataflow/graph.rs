@@ -140,7 +140,7 @@ struct Sent {
 }
 
 /// State of one operator's table: where it belongs and what changed.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct StateChange {
     pub operator: u32,
     pub shard: u32,
@@ -396,24 +396,36 @@ impl Dataflow {
                 .is_some_and(|deadline| deadline <= clock_micros)
     }
 
-    /// The state's changes since the last call, for a checkpoint between two steps.
-    pub fn changes(&mut self, scope: Scope) -> Result<Vec<StateChange>> {
-        let mut changes = Vec::new();
+    /// Begins a checkpoint between two steps: see [`Operator::freeze`].
+    pub fn freeze(&mut self, scope: Scope) -> Result<()> {
+        let operators = self.shards.iter_mut().flat_map(|s| &mut s.operators);
+        let mut operators = operators.flatten();
+        operators.try_for_each(|operator| operator.freeze(scope))
+    }
+
+    /// The next piece of the state as it was when the checkpoint began, of about `rows` rows;
+    /// `None` when everything has been given.
+    pub fn thaw(&mut self, rows: usize) -> Result<Option<StateChange>> {
         let narrow = |number: usize| u32::try_from(number).expect("nodes and shards are few");
         for (shard, state) in self.shards.iter_mut().enumerate() {
             for (id, operator) in state.operators.iter_mut().enumerate() {
                 let Some(operator) = operator else { continue };
-                for change in operator.changes(scope)? {
-                    let (operator, shard) = (narrow(id), narrow(shard));
-                    changes.push(StateChange {
-                        operator,
-                        shard,
+                if let Some(change) = operator.thaw(rows)? {
+                    return Ok(Some(StateChange {
+                        operator: narrow(id),
+                        shard: narrow(shard),
                         change,
-                    });
+                    }));
                 }
             }
         }
-        Ok(changes)
+        Ok(None)
+    }
+
+    /// The state's changes since the last checkpoint, all at once.
+    pub fn changes(&mut self, scope: Scope) -> Result<Vec<StateChange>> {
+        self.freeze(scope)?;
+        std::iter::from_fn(|| self.thaw(usize::MAX).transpose()).collect()
     }
 
     /// Puts back a change that [`Dataflow::changes`] gave, in its order, before the first step.

@@ -164,7 +164,7 @@ impl Runtime {
         let stepper = recover(directory, options, objects, sender.clone(), startup)?;
         let published = stepper.published.clone();
         let thread = task::spawn("stepper", move || {
-            let run = AssertUnwindSafe(|| stepper.run(&receiver));
+            let run = AssertUnwindSafe(|| stepper.run(receiver));
             if catch_unwind(run).is_err() {
                 // Half a step is done; a restart does it whole.
                 tracing::error!("the step engine panicked");
@@ -292,7 +292,7 @@ pub(super) struct Changes {
 }
 
 impl Stepper {
-    pub(super) fn run(mut self, commands: &Receiver<Command>) {
+    pub(super) fn run(mut self, commands: Receiver<Command>) {
         while !self.is_ended {
             let timeout = self.timeout();
             match commands.recv_timeout(timeout) {
@@ -317,7 +317,10 @@ impl Stepper {
                 std::process::abort();
             }
             self.start_checkpoint_if_due();
+            self.give_to_checkpoint();
         }
+        // Who sends now is told that nobody listens, instead of waiting for room.
+        drop(commands);
         self.end();
     }
 
@@ -331,6 +334,7 @@ impl Stepper {
         if let Err(error) = self.journal.sync() {
             tracing::error!(%error, "the journal could not be closed");
         }
+        self.give_rest_to_checkpoint();
         self.checkpointer.join();
         self.trimmer.join();
     }
@@ -450,6 +454,7 @@ impl Stepper {
         {
             progress.cancel();
         }
+        self.give_before_drop(id);
         self.views.remove(&id);
         self.tables.remove(&id);
         self.sources.remove(&id);

@@ -19,8 +19,10 @@ mod batch;
 mod fold;
 mod keys;
 pub mod notation;
+mod slots;
 
 pub use arena::Arena;
 pub use batch::{DeltaBatch, Weights, arrow_error};
 pub use fold::{cancel_pairs, concat, consolidate, not_distinct};
 pub use keys::{KeyBatch, KeyTable, NO_SLOT};
+pub use slots::SlotSet;

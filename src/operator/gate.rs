@@ -16,7 +16,7 @@
 //! Bounds: the time column keeps its bound, because nothing below it waits; the others have none,
 //! because rows of any age may wait.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 
 use arrow::array::{Array, ArrayRef, BooleanArray};
 use arrow::compute::{is_not_null, is_null};
@@ -46,6 +46,8 @@ pub struct Gate {
     rows: RowStore,
     /// The waiting rows' slots by time.
     order: BTreeSet<(i64, u32)>,
+    /// What the checkpoint under way has not taken yet.
+    frozen: VecDeque<TableChange>,
 }
 
 impl Gate {
@@ -67,6 +69,7 @@ impl Gate {
             spec,
             rows,
             order: BTreeSet::new(),
+            frozen: VecDeque::new(),
         })
     }
 
@@ -172,8 +175,13 @@ impl Operator for Gate {
         self.rows.bytes() + self.order.len() * size_of::<(i64, u32)>() * 3 / 2
     }
 
-    fn changes(&mut self, scope: Scope) -> Result<Vec<TableChange>> {
-        self.rows.changes(scope, ROWS_TABLE)
+    fn freeze(&mut self, scope: Scope) -> Result<()> {
+        self.frozen = self.rows.changes(scope, ROWS_TABLE)?.into();
+        Ok(())
+    }
+
+    fn thaw(&mut self, _rows: usize) -> Result<Option<TableChange>> {
+        Ok(self.frozen.pop_front())
     }
 
     fn restore(&mut self, change: TableChange) -> Result<()> {

@@ -4,7 +4,7 @@
 //!              push(port, batch) …            finish(step)
 //!   inputs ───────────────────────► Operator ───────────────► Output { deltas, late, errors }
 //!                                     │   ▲
-//!                        changes() ───┘   └─── restore()        blocks of slots, for checkpoints
+//!                 freeze() thaw() ────┘   └─── restore()        blocks of slots, for checkpoints
 //! ```
 //!
 //! Invariants:
@@ -58,10 +58,23 @@ pub trait Operator: Send {
         None
     }
 
-    /// The changes of each state table since the last call (`Scope::All`: everything that is
-    /// there), for a checkpoint at the end of the step just finished.
-    fn changes(&mut self, _scope: Scope) -> Result<Vec<TableChange>> {
-        Ok(Vec::new())
+    /// Begins a checkpoint at the end of the step just finished: what changed since the last one
+    /// ([`Scope::All`]: everything that is there) is to be saved as it is now. What an earlier
+    /// checkpoint has not taken of its own is forgotten.
+    fn freeze(&mut self, _scope: Scope) -> Result<()> {
+        Ok(())
+    }
+
+    /// The next piece of what was frozen, of about `rows` rows and as it was then, however many
+    /// steps have run since; `None` when everything has been given.
+    fn thaw(&mut self, _rows: usize) -> Result<Option<TableChange>> {
+        Ok(None)
+    }
+
+    /// [`Operator::freeze`] and everything that [`Operator::thaw`] has.
+    fn changes(&mut self, scope: Scope) -> Result<Vec<TableChange>> {
+        self.freeze(scope)?;
+        std::iter::from_fn(|| self.thaw(usize::MAX).transpose()).collect()
     }
 
     /// Puts back a block of one state table. Called on a new operator, block after block in the

@@ -18,7 +18,7 @@ use crate::dataflow::{CollectionDelta, Dataflow, PartitionState, SourceState, St
 use crate::delta::{DeltaBatch, Weights};
 use crate::operator::{Bounds, Counts, Scope, TableChange};
 use crate::plan::StreamPlan;
-use crate::view::Store;
+use crate::view::{Frozen, Store};
 
 /// What a step takes in.
 #[derive(Clone)]
@@ -74,6 +74,15 @@ pub struct Engine<'a> {
     sources: BTreeMap<ObjectId, SourceState>,
     views: Vec<Running>,
     saved: Option<Saved>,
+    saving: Option<Saving>,
+}
+
+/// A checkpoint that is being written while steps go on.
+struct Saving {
+    /// What it has so far, and the inputs of the steps since its beginning.
+    saved: Saved,
+    /// For each view what is still to be written of its rows.
+    rows: Vec<Frozen>,
 }
 
 impl<'a> Engine<'a> {
@@ -90,6 +99,7 @@ impl<'a> Engine<'a> {
             sources: BTreeMap::new(),
             views: Vec::new(),
             saved: None,
+            saving: None,
         };
         engine.build();
         engine
@@ -134,7 +144,15 @@ impl<'a> Engine<'a> {
         let input = self.input(&items[range], random);
         self.run(&input);
         if let Some(saved) = &mut self.saved {
-            saved.steps.push(input);
+            saved.steps.push(input.clone());
+        }
+        if let Some(saving) = &mut self.saving {
+            saving.saved.steps.push(input);
+            for (view, (operators, ..)) in self.views.iter_mut().zip(&mut saving.saved.views) {
+                for _ in 0..random.usize(..3) {
+                    operators.extend(view.dataflow.thaw(random.usize(1..6)).unwrap());
+                }
+            }
         }
     }
 
@@ -212,11 +230,12 @@ impl<'a> Engine<'a> {
         }
     }
 
-    /// A checkpoint: what changed since the last one, or everything.
+    /// Begins a checkpoint: what changed since the last one, or everything. It is written while
+    /// the next steps run; one that is under way is completed before.
     pub fn checkpoint(&mut self, random: &mut Rng) {
+        self.complete();
         let is_first = self.saved.is_none() || random.u8(..4) == 0;
         let scope = if is_first { Scope::All } else { Scope::Changed };
-        let mut old = self.saved.take().unwrap_or_default().views.into_iter();
         let mut saved = Saved {
             epoch: self.epoch,
             ..Saved::default()
@@ -226,17 +245,32 @@ impl<'a> Engine<'a> {
                 .clocks
                 .insert(*id, (source.partitions.clone(), source.watermark()));
         }
+        let mut old = self.saved.iter().flat_map(|saved| saved.views.clone());
+        let mut rows = Vec::new();
         for view in &mut self.views {
-            let changes = view.dataflow.changes(scope).unwrap();
-            let rows = view.store.changes(scope).unwrap();
             let (mut operators, mut store, _) = old.next().unwrap_or_default();
             if is_first {
                 operators.clear();
                 store.clear();
             }
-            operators.extend(changes);
-            store.extend(rows);
+            view.dataflow.freeze(scope).unwrap();
+            rows.push(view.store.freeze(scope));
             saved.views.push((operators, store, view.tally.clone()));
+        }
+        drop(old);
+        self.saving = Some(Saving { saved, rows });
+    }
+
+    /// Ends the checkpoint that is under way.
+    fn complete(&mut self) {
+        let Some(Saving { mut saved, rows }) = self.saving.take() else {
+            return;
+        };
+        let views = self.views.iter_mut().zip(&mut saved.views).zip(rows);
+        for ((view, (operators, store, _)), rows) in views {
+            let rest = || view.dataflow.thaw(usize::MAX).unwrap();
+            operators.extend(std::iter::from_fn(rest));
+            store.extend(rows.changes().map(Result::unwrap));
         }
         self.saved = Some(saved);
     }
@@ -282,15 +316,17 @@ impl<'a> Engine<'a> {
         view.step(Epoch(0), &empty);
         *self.views.last_mut().expect("a case has a view") = view;
         self.saved = None;
+        self.saving = None;
     }
 
     pub fn has_checkpoint(&self) -> bool {
-        self.saved.is_some()
+        self.saved.is_some() || self.saving.is_some()
     }
 
     /// Starts anew from the last checkpoint and takes the steps since then again.
     pub fn crash(&mut self) {
         let before: Vec<Multiset> = (0..self.views.len()).map(|view| self.rows(view)).collect();
+        self.complete();
         let saved = self
             .saved
             .take()
@@ -357,6 +393,7 @@ impl<'a> Engine<'a> {
 
     /// Rows of state of all operators of all views.
     pub fn state_rows(&mut self) -> usize {
+        self.complete();
         let views = self.views.iter_mut();
         let changes = views.flat_map(|view| view.dataflow.changes(Scope::All).unwrap());
         // What is no row of state, such as the time up to which windows are freed, has one column

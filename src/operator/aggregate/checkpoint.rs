@@ -2,27 +2,32 @@
 //!
 //! | table | slots | columns |
 //! | --- | --- | --- |
-//! | 0 | groups | key, rows, flags, absent rows, stores' columns, the row that is out |
+//! | 0 | groups | key, rows, flags, absent rows, stores' columns, what is out of stock functions |
 //! | 1 | only 0 | since when windows are freed |
 //! | 2 + n | entries | what the n-th store keeps by entries of its own: group, values, weight |
 //!
 //! Blocks are put back raw, in any number; what follows from them (chains, orders, sums of distinct
 //! values, windows) is derived once, before the first use.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, Int64Array, RecordBatch, UInt32Array};
+use arrow::array::{
+    Array, ArrayRef, AsArray, Int64Array, RecordBatch, UInt32Array, new_null_array,
+};
 use arrow::compute::take;
 use arrow::datatypes::{
-    DataType, Field, Int64Type, Schema, SchemaRef, TimestampMicrosecondType, UInt32Type,
+    DataType, Field, FieldRef, Int64Type, Schema, SchemaRef, TimestampMicrosecondType, UInt32Type,
 };
 
-use crate::delta::{KeyBatch, arrow_error};
+use crate::base::limits::CHUNK_ROWS_MAX;
+use crate::delta::{KeyBatch, SlotSet, arrow_error};
 use crate::error::{Error, Result, SqlState};
 use crate::operator::aggregate::change::Selection;
 use crate::operator::aggregate::grouped::{Aggregate, Group};
-use crate::operator::aggregate::layout::SelectedStore;
-use crate::operator::aggregate::spec::{AggregateSpec, CloseEmit};
+use crate::operator::aggregate::layout::{Call, SelectedStore};
+use crate::operator::aggregate::spec::CloseEmit;
+use crate::operator::aggregate::store::Reading;
 use crate::operator::{Scope, TableChange};
 
 const GROUPS: u32 = 0;
@@ -33,12 +38,46 @@ const STORES: u32 = 2;
 /// Flags that outlive a step.
 const SAVED_FLAGS: u32 = Group::EMITTED | Group::FAILED;
 
+/// A checkpoint under way: what it has not taken yet of the state as it was at its beginning.
+///
+/// Groups are saved a piece at a time while steps go on. One that a step is about to change is
+/// saved before ([`Aggregate::keep`]), so that a piece is always of the beginning.
+#[derive(Default)]
+pub(super) struct Frozen {
+    /// Saved, and not taken yet.
+    kept: VecDeque<TableChange>,
+    /// Groups that are as they were.
+    pending: SlotSet,
+}
+
+impl Frozen {
+    pub fn bytes(&self) -> usize {
+        let kept = |change: &TableChange| {
+            change.rows.get_array_memory_size() + (change.slots.len() + change.freed.len()) * 4
+        };
+        self.kept.iter().map(kept).sum::<usize>() + self.pending.bytes()
+    }
+}
+
+/// Whether the row that is out is saved. All others are what their group's state says, whenever it
+/// is asked; DataFusion's own functions may add up in another order.
+fn is_row_saved(call: &Call) -> bool {
+    matches!(
+        call,
+        Call::Stored {
+            reading: Reading::Stock,
+            ..
+        }
+    )
+}
+
 /// The columns of the groups' table.
 pub(super) fn saved_schema(
     key_types: &[DataType],
     selections: &[Selection],
     stores: &[SelectedStore],
-    spec: &AggregateSpec,
+    calls: &[Call],
+    results: &[DataType],
 ) -> SchemaRef {
     let mut types = key_types.to_vec();
     types.extend([DataType::Int64, DataType::UInt32]);
@@ -48,8 +87,12 @@ pub(super) fn saved_schema(
             .iter()
             .flat_map(|selected| selected.store.saved_types()),
     );
-    let values = spec.output.fields().iter().skip(key_types.len());
-    types.extend(values.map(|field| field.data_type().clone()));
+    let results = calls.iter().zip(results);
+    types.extend(
+        results
+            .filter(|(call, _)| is_row_saved(call))
+            .map(|(_, of)| of.clone()),
+    );
     let field = |(at, data_type)| Field::new(format!("column{at}"), data_type, true);
     Arc::new(Schema::new(
         types.into_iter().enumerate().map(field).collect::<Vec<_>>(),
@@ -57,10 +100,20 @@ pub(super) fn saved_schema(
 }
 
 impl Aggregate {
-    /// The changes of all tables.
-    pub(super) fn save(&mut self, scope: Scope) -> Result<Vec<TableChange>> {
-        let mut tables = Vec::new();
-        tables.extend(self.save_groups(scope)?);
+    /// Begins a checkpoint: see [`Operator::freeze`](crate::operator::Operator::freeze).
+    pub(super) fn begin_saving(&mut self, scope: Scope) -> Result<()> {
+        let mut frozen = Frozen {
+            kept: VecDeque::new(),
+            pending: std::mem::take(&mut self.changed),
+        };
+        if scope == Scope::All {
+            let groups = u32::try_from(self.groups.len()).expect("slots fit u32");
+            let live = (0..groups).filter(|&slot| self.groups[slot as usize].is(Group::LIVE));
+            frozen.pending = SlotSet::default();
+            live.for_each(|slot| {
+                frozen.pending.insert(slot);
+            });
+        }
         if let Some(windows) = &mut self.windows {
             let changed = windows.take_change();
             let freed_before = match scope {
@@ -71,7 +124,7 @@ impl Aggregate {
                 let column: ArrayRef = Arc::new(Int64Array::from(vec![freed_before]));
                 let rows = RecordBatch::try_from_iter([("freed_before", column)]);
                 let rows = rows.map_err(arrow_error)?;
-                tables.push(TableChange {
+                frozen.kept.push_back(TableChange {
                     table: WINDOWS,
                     slots: vec![0],
                     rows,
@@ -81,28 +134,47 @@ impl Aggregate {
         }
         for (table, selected) in (STORES..).zip(&mut self.stores) {
             if let Some(change) = selected.store.changes(scope)? {
-                tables.push(TableChange { table, ..change });
+                frozen.kept.push_back(TableChange { table, ..change });
             }
         }
-        Ok(tables)
+        self.frozen = frozen;
+        Ok(())
     }
 
-    fn save_groups(&mut self, scope: Scope) -> Result<Option<TableChange>> {
-        let changed = std::mem::take(&mut self.changed);
-        for &slot in &changed {
-            self.groups[slot as usize].set(Group::CHANGED, false);
+    /// The next piece of the checkpoint under way.
+    pub(super) fn save_some(&mut self, rows: usize) -> Result<Option<TableChange>> {
+        if let Some(change) = self.frozen.kept.pop_front() {
+            return Ok(Some(change));
         }
+        let slots = self.frozen.pending.take(rows.max(1));
+        match slots.is_empty() {
+            true => Ok(None),
+            false => self.save_groups(slots).map(Some),
+        }
+    }
+
+    /// Saves those of the groups, which are about to change, that the checkpoint under way has not
+    /// taken yet.
+    pub(super) fn keep(&mut self, slots: &[u32]) -> Result<()> {
+        if self.frozen.pending.is_empty() {
+            return Ok(());
+        }
+        let pending = &mut self.frozen.pending;
+        let slots: Vec<u32> = slots
+            .iter()
+            .copied()
+            .filter(|&slot| pending.remove(slot))
+            .collect();
+        if !slots.is_empty() {
+            let change = self.save_groups(slots)?;
+            self.frozen.kept.push_back(change);
+        }
+        Ok(())
+    }
+
+    fn save_groups(&self, slots: Vec<u32>) -> Result<TableChange> {
         let is_live = |slot: &u32| self.groups[*slot as usize].is(Group::LIVE);
-        let (slots, freed): (Vec<u32>, Vec<u32>) = match scope {
-            Scope::Changed => changed.into_iter().partition(is_live),
-            Scope::All => {
-                let groups = u32::try_from(self.groups.len()).expect("slots fit u32");
-                ((0..groups).filter(is_live).collect(), Vec::new())
-            }
-        };
-        if slots.is_empty() && freed.is_empty() {
-            return Ok(None);
-        }
+        let (slots, freed): (Vec<u32>, Vec<u32>) = slots.into_iter().partition(is_live);
         let mut columns = match &self.keys {
             Some(keys) => keys.columns(&slots)?,
             None => Vec::new(),
@@ -119,14 +191,21 @@ impl Aggregate {
         for selected in &self.stores {
             columns.extend(selected.store.save(&slots)?);
         }
-        columns.extend(self.save_emitted(&slots)?);
+        if self.calls.iter().any(is_row_saved) {
+            let out = self.save_emitted(&slots)?;
+            let both = self.calls.iter().zip(out);
+            columns.extend(
+                both.filter(|(call, _)| is_row_saved(call))
+                    .map(|(_, column)| column),
+            );
+        }
         let rows = RecordBatch::try_new(self.saved.clone(), columns).map_err(arrow_error)?;
-        Ok(Some(TableChange {
+        Ok(TableChange {
             table: GROUPS,
             slots,
             rows,
             freed,
-        }))
+        })
     }
 
     /// The rows that are out; NULLs for groups that have none.
@@ -218,13 +297,48 @@ impl Aggregate {
             .freed
             .iter()
             .for_each(|&slot| self.groups[slot as usize] = Group::default());
+        self.emitted.release(&change.freed);
+        if !self.calls.iter().any(is_row_saved) {
+            return Ok(());
+        }
         let is_out = |row: &u32| flags[*row as usize] & Group::EMITTED != 0;
         let count = u32::try_from(slots.len()).expect("slots fit u32");
         let rows: Vec<u32> = (0..count).filter(is_out).collect();
         let out: Vec<u32> = rows.iter().map(|&row| slots[row as usize]).collect();
-        let values = next(self.calls.len());
-        self.emitted.release(&change.freed);
+        let width = self.spec.group.len();
+        let results = &self.spec.output.fields()[width..];
+        let value = |(call, field): (&Call, &FieldRef)| match is_row_saved(call) {
+            true => next(1).remove(0),
+            // Derived when everything is back.
+            false => new_null_array(field.data_type(), slots.len()),
+        };
+        let values: Vec<ArrayRef> = self.calls.iter().zip(results).map(value).collect();
         self.emitted.write(&out, &values, &rows)
+    }
+
+    /// The rows that are out, as far as they follow from the groups.
+    fn derive_emitted(&mut self) -> Result<()> {
+        let groups = u32::try_from(self.groups.len()).expect("slots fit u32");
+        let is_out = |slot: &u32| self.groups[*slot as usize].is(Group::EMITTED);
+        let out: Vec<u32> = (0..groups).filter(is_out).collect();
+        for slots in out.chunks(CHUNK_ROWS_MAX) {
+            let rows = slots.iter().map(|&slot| self.groups[slot as usize].rows);
+            let rows: Vec<i64> = rows.collect();
+            let mut failures = Vec::new();
+            let mut columns = self.emitted.gather(slots)?;
+            for (column, call) in columns.iter_mut().zip(&self.calls) {
+                if !is_row_saved(call) {
+                    *column = self.value_of(call, slots, &rows, &mut failures)?;
+                }
+            }
+            if !failures.is_empty() {
+                let message = "a group whose row is out has no value any more";
+                return Err(Error::internal(message));
+            }
+            let numbers: Vec<u32> = (0..).take(slots.len()).collect();
+            self.emitted.write(slots, &columns, &numbers)?;
+        }
+        Ok(())
     }
 
     /// Derives what follows from state that has been put back.
@@ -236,6 +350,7 @@ impl Aggregate {
         for selected in &mut self.stores {
             selected.store.rebuild(groups)?;
         }
+        self.derive_emitted()?;
         let (Some(windows), Some(keys)) = (&mut self.windows, &self.keys) else {
             return Ok(());
         };

@@ -80,30 +80,10 @@ impl Aggregate {
     }
 
     fn evaluate(&self, slots: Vec<u32>, rows: &[i64]) -> Result<Evaluation> {
-        let mut columns: Vec<ArrayRef> = Vec::with_capacity(self.calls.len());
         let mut failures = Vec::new();
-        for call in &self.calls {
-            columns.push(match call {
-                Call::Count { selection } => {
-                    let counts = self.counts(&slots, rows, *selection)?;
-                    Arc::new(Int64Array::from(counts.into_owned()))
-                }
-                Call::Stored {
-                    store,
-                    selection,
-                    reading,
-                } => {
-                    let counts = self.counts(&slots, rows, *selection)?;
-                    let groups = Groups {
-                        slots: &slots,
-                        counts: &counts,
-                    };
-                    self.stores[*store]
-                        .store
-                        .read(reading, groups, &mut failures)?
-                }
-            });
-        }
+        let columns = self.calls.iter();
+        let columns = columns.map(|call| self.value_of(call, &slots, rows, &mut failures));
+        let columns = columns.collect::<Result<_>>()?;
         // Of several failures of one group the leftmost call's is told.
         failures.sort_by_key(|failure| failure.row);
         failures.dedup_by_key(|failure| failure.row);
@@ -112,6 +92,34 @@ impl Aggregate {
             columns,
             failures,
         })
+    }
+
+    /// What a call says of groups, each with so many rows.
+    pub(super) fn value_of(
+        &self,
+        call: &Call,
+        slots: &[u32],
+        rows: &[i64],
+        failures: &mut Vec<Failure>,
+    ) -> Result<ArrayRef> {
+        match call {
+            Call::Count { selection } => {
+                let counts = self.counts(slots, rows, *selection)?;
+                Ok(Arc::new(Int64Array::from(counts.into_owned())))
+            }
+            Call::Stored {
+                store,
+                selection,
+                reading,
+            } => {
+                let counts = self.counts(slots, rows, *selection)?;
+                let groups = Groups {
+                    slots,
+                    counts: &counts,
+                };
+                self.stores[*store].store.read(reading, groups, failures)
+            }
+        }
     }
 
     /// How many of each group's rows a selection counts.

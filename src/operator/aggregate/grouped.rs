@@ -4,10 +4,10 @@ use arrow::array::{Array, AsArray, BooleanArray};
 use arrow::datatypes::{DataType, SchemaRef, TimeUnit, TimestampMicrosecondType};
 
 use crate::base::EventTime;
-use crate::delta::{Arena, DeltaBatch, KeyBatch, KeyTable, Weights};
+use crate::delta::{Arena, DeltaBatch, KeyBatch, KeyTable, SlotSet, Weights};
 use crate::error::{Error, Result};
 use crate::operator::aggregate::change::{Change, Selection};
-use crate::operator::aggregate::checkpoint::saved_schema;
+use crate::operator::aggregate::checkpoint::{Frozen, saved_schema};
 use crate::operator::aggregate::closing::Windows;
 use crate::operator::aggregate::layout::{Call, Layout, SelectedStore};
 use crate::operator::aggregate::spec::{AggregateSpec, CloseEmit};
@@ -39,7 +39,8 @@ pub struct Aggregate {
     /// Groups that the step has touched, in the order of their first row.
     dirty: Vec<u32>,
     /// Groups that have changed since the last checkpoint.
-    pub(super) changed: Vec<u32>,
+    pub(super) changed: SlotSet,
+    pub(super) frozen: Frozen,
     /// The group of each row of the batch at hand, kept for its memory.
     slots: Vec<u32>,
 }
@@ -57,8 +58,6 @@ impl Group {
     pub const LIVE: u32 = 1;
     /// The step has touched it.
     const DIRTY: u32 = 2;
-    /// It has changed since the last checkpoint.
-    pub const CHANGED: u32 = 4;
     /// Its row is out.
     pub const EMITTED: u32 = 8;
     /// Its row could not be put out, and that has been told.
@@ -111,7 +110,13 @@ impl Aggregate {
         let Layout {
             selections, calls, ..
         } = layout;
-        let saved = saved_schema(&types[..key_types.len()], &selections, &stores, &spec);
+        let saved = saved_schema(
+            &types[..key_types.len()],
+            &selections,
+            &stores,
+            &calls,
+            &types[key_types.len()..],
+        );
         let emitted = Arena::new(&types[key_types.len()..])?;
         let is_timed = |at: &usize| {
             matches!(
@@ -140,7 +145,8 @@ impl Aggregate {
             windows,
             is_restored: false,
             dirty: Vec::new(),
-            changed: Vec::new(),
+            changed: SlotSet::default(),
+            frozen: Frozen::default(),
             slots: Vec::new(),
         })
     }
@@ -256,16 +262,18 @@ impl Aggregate {
     }
 
     /// The row of an aggregate without GROUP BY is there before the first input.
-    fn touch_global(&mut self) {
+    fn touch_global(&mut self) -> Result<()> {
         if !self.holds_global {
-            return;
+            return Ok(());
         }
         self.grow(1);
+        self.keep(&[GLOBAL])?;
         let group = &mut self.groups[GLOBAL as usize];
         if !group.is(Group::EMITTED | Group::FAILED | Group::DIRTY) {
             group.flags |= Group::DIRTY | Group::LIVE;
             self.dirty.push(GLOBAL);
         }
+        Ok(())
     }
 
     /// The bound of the windows' ends, where the input has one.
@@ -280,10 +288,7 @@ impl Aggregate {
         for &slot in dirty {
             let group = &mut self.groups[slot as usize];
             group.set(Group::DIRTY, false);
-            if !group.is(Group::CHANGED) {
-                group.set(Group::CHANGED, true);
-                self.changed.push(slot);
-            }
+            self.changed.insert(slot);
             match group.rows {
                 ..0 => {
                     let message = "more rows of a group were retracted than were there";
@@ -322,14 +327,13 @@ impl Aggregate {
         Some(candidates)
     }
 
-    fn mark_changed(&mut self, slots: &[u32]) {
+    /// The groups are about to change otherwise than by rows.
+    fn touch(&mut self, slots: &[u32]) -> Result<()> {
+        self.keep(slots)?;
         for &slot in slots {
-            let group = &mut self.groups[slot as usize];
-            if !group.is(Group::CHANGED) {
-                group.set(Group::CHANGED, true);
-                self.changed.push(slot);
-            }
+            self.changed.insert(slot);
         }
+        Ok(())
     }
 
     /// Gives the slots of groups back; their rows stay downstream.
@@ -343,11 +347,7 @@ impl Aggregate {
             .expect("a group without a key is never freed");
         for &slot in slots {
             keys.remove(slot);
-            let group = &mut self.groups[slot as usize];
-            *group = Group {
-                rows: 0,
-                flags: group.flags & Group::CHANGED,
-            };
+            self.groups[slot as usize] = Group::default();
             self.selections
                 .iter_mut()
                 .for_each(|selection| selection.set_absent(slot, 0));
@@ -375,6 +375,7 @@ impl Operator for Aggregate {
         }
         let mut slots = std::mem::take(&mut self.slots);
         self.assign(&batch, &mut slots)?;
+        self.keep(&slots)?;
         let weights = match batch.weights() {
             Weights::Ones => None,
             Weights::Each(weights) => Some(weights.as_ref()),
@@ -412,7 +413,7 @@ impl Operator for Aggregate {
 
     fn finish(&mut self, step: &Step, out: &mut Output) -> Result<()> {
         self.rebuild()?;
-        self.touch_global();
+        self.touch_global()?;
         for selected in &mut self.stores {
             selected.store.settle(&self.dirty)?;
         }
@@ -424,7 +425,7 @@ impl Operator for Aggregate {
         let bound = self.end_bound(step);
         match self.closing(&dirty, bound) {
             Some(candidates) => {
-                self.mark_changed(&candidates);
+                self.touch(&candidates)?;
                 self.emit(&candidates, out)?;
             }
             None => self.emit(&dirty, out)?,
@@ -435,7 +436,7 @@ impl Operator for Aggregate {
         self.free(&dead)?;
         if let (Some(windows), Some(bound)) = (&mut self.windows, bound) {
             let last = windows.free_until(bound);
-            self.mark_changed(&last);
+            self.touch(&last)?;
             self.free(&last)?;
         }
         self.dirty = dirty;
@@ -472,12 +473,18 @@ impl Operator for Aggregate {
             + stores.sum::<usize>()
             + self.emitted.bytes()
             + self.windows.as_ref().map_or(0, Windows::bytes)
-            + (self.dirty.capacity() + self.changed.capacity() + self.slots.capacity()) * 4
+            + (self.dirty.capacity() + self.slots.capacity()) * 4
+            + self.changed.bytes()
+            + self.frozen.bytes()
     }
 
-    fn changes(&mut self, scope: Scope) -> Result<Vec<TableChange>> {
+    fn freeze(&mut self, scope: Scope) -> Result<()> {
         self.rebuild()?;
-        self.save(scope)
+        self.begin_saving(scope)
+    }
+
+    fn thaw(&mut self, rows: usize) -> Result<Option<TableChange>> {
+        self.save_some(rows)
     }
 
     fn restore(&mut self, change: TableChange) -> Result<()> {

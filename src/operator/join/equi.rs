@@ -1,5 +1,7 @@
 //! The operator of the equi-join; the module's page has its rule.
 
+use std::collections::VecDeque;
+
 use crate::base::EventTime;
 use crate::base::limits::{CHUNK_ROWS_MAX, JOIN_NET_BYTES_MAX};
 use crate::delta::{DeltaBatch, KeyBatch, concat, consolidate};
@@ -25,6 +27,8 @@ pub struct Join {
     pending: Vec<(Port, DeltaBatch)>,
     /// This step's left rows of a left join whose key matches nothing.
     unmatchable: Vec<DeltaBatch>,
+    /// What the checkpoint under way has not taken yet.
+    frozen: VecDeque<TableChange>,
 }
 
 impl Join {
@@ -64,6 +68,7 @@ impl Join {
             right,
             pending: Vec::new(),
             unmatchable: Vec::new(),
+            frozen: VecDeque::new(),
         })
     }
 
@@ -287,10 +292,14 @@ impl Operator for Join {
         self.left.bytes() + self.right.bytes()
     }
 
-    fn changes(&mut self, scope: Scope) -> Result<Vec<TableChange>> {
-        let mut changes = self.left.changes(scope, LEFT_TABLE)?;
-        changes.extend(self.right.changes(scope, RIGHT_TABLE)?);
-        Ok(changes)
+    fn freeze(&mut self, scope: Scope) -> Result<()> {
+        self.frozen = self.left.changes(scope, LEFT_TABLE)?.into();
+        self.frozen.extend(self.right.changes(scope, RIGHT_TABLE)?);
+        Ok(())
+    }
+
+    fn thaw(&mut self, _rows: usize) -> Result<Option<TableChange>> {
+        Ok(self.frozen.pop_front())
     }
 
     fn restore(&mut self, change: TableChange) -> Result<()> {

@@ -116,11 +116,32 @@ impl Runner {
     /// Goes on from the checkpoints with a new operator.
     fn restart(&mut self) {
         self.checkpoint();
+        self.restore();
+    }
+
+    fn restore(&mut self) {
         self.aggregate = Aggregate::new(self.spec.clone(), 0).unwrap();
         for block in &self.blocks {
             self.aggregate.restore(block.clone()).unwrap();
         }
         self.aggregate.resume();
+    }
+
+    /// Begins a checkpoint that later steps must not show in.
+    fn begin_checkpoint(&mut self) {
+        let scope = match self.blocks.is_empty() {
+            true => Scope::All,
+            false => Scope::Changed,
+        };
+        self.aggregate.freeze(scope).unwrap();
+    }
+
+    /// Takes a piece of it. Returns whether there was one.
+    fn take_piece(&mut self, rows: usize) -> bool {
+        let piece = self.aggregate.thaw(rows).unwrap();
+        let is_there = piece.is_some();
+        self.blocks.extend(piece);
+        is_there
     }
 
     /// Slots in all tables.

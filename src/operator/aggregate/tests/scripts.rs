@@ -287,3 +287,38 @@ fn state_is_accounted_and_given_back() {
     run(&mut runner, &rows.join("\n").replace('+', "-"));
     assert_eq!(runner.slots(), 0);
 }
+
+#[test]
+fn a_checkpoint_shows_nothing_of_the_steps_that_run_while_it_is_written() {
+    let functions = [
+        (AggregateFunction::Sum, Some(1)),
+        (AggregateFunction::Max, Some(2)),
+        (AggregateFunction::CountDistinct, Some(1)),
+    ];
+    for pieces in 0..4 {
+        let mut runner = runner(&[0], &functions);
+        run(
+            &mut runner,
+            "+ 1 1 a true\n+ 2 2 b true\n+ 3 3 c true\n+ 4 4 d true",
+        );
+        runner.checkpoint();
+        run(&mut runner, "+ 1 10 e true\n- 3 3 c true\n+ 5 5 f true");
+        runner.begin_checkpoint();
+        // The key 6 comes into the slot that the key 3 has left.
+        let steps = [
+            "- 1 1 a true\n- 2 2 b true\n+ 6 6 g true",
+            "+ 2 20 h true\n- 5 5 f true\n+ 4 1 z true",
+        ];
+        let mut outputs = Vec::new();
+        for step in steps {
+            for _ in 0..pieces {
+                runner.take_piece(1);
+            }
+            outputs.push(run(&mut runner, step));
+        }
+        while runner.take_piece(2) {}
+        runner.restore();
+        let again: Vec<String> = steps.iter().map(|step| run(&mut runner, step)).collect();
+        assert_eq!(again, outputs, "{pieces} pieces before each step");
+    }
+}
