@@ -255,7 +255,9 @@ impl Dataflow {
                         }
                         let rows = rows.with_schema(node.schema.clone());
                         let rows = rows.map_err(crate::delta::arrow_error)?;
-                        self.shards[number % count].outputs[id].push(delta.with_rows(rows));
+                        // Another dataflow's numbers say nothing here.
+                        let delta = delta.with_rows(rows).with_origins(None);
+                        self.shards[number % count].outputs[id].push(delta);
                     }
                 }
                 Operation::Constant(rows) if !self.is_started && rows.num_rows() > 0 => {
@@ -338,8 +340,10 @@ impl Dataflow {
         let mut out = DataflowOutput::default();
         let mut deltas = Vec::new();
         let mut bounds: Option<Bounds> = None;
-        for shard in &mut self.shards {
-            deltas.append(&mut shard.outputs[last]);
+        let shards = self.shards.len();
+        for (number, shard) in self.shards.iter_mut().enumerate() {
+            let outputs = shard.outputs[last].drain(..);
+            deltas.extend(outputs.map(|delta| numbered(delta, number, shards)));
             shard.outputs.iter_mut().for_each(Vec::clear);
             out.late.append(&mut shard.late);
             out.errors.append(&mut shard.errors);
@@ -602,6 +606,17 @@ impl Shard {
         }
         Ok(())
     }
+}
+
+/// A shard's output, whose numbers of keys are no other shard's then.
+fn numbered(delta: DeltaBatch, shard: usize, shards: usize) -> DeltaBatch {
+    let narrow = |number: usize| u32::try_from(number).expect("shards are few");
+    let (shard, shards) = (narrow(shard), narrow(shards));
+    let origins = delta.origins().map(|origins| {
+        let of_all = |origin: &u32| origin.wrapping_mul(shards).wrapping_add(shard);
+        origins.iter().map(of_all).collect()
+    });
+    delta.with_origins(origins)
 }
 
 /// The rows of each shard, in their order.

@@ -318,7 +318,8 @@ impl Change<'_> {
             store.apply(delta)?;
         }
         collection.statistics.rows_changed += delta.len() as u64;
-        collection.history.push(epoch, delta.clone());
+        let change = delta.clone().with_origins(None);
+        collection.history.push(epoch, change);
         Ok(())
     }
 

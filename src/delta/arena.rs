@@ -2,14 +2,15 @@
 //!
 //! An [`Arena`] holds one value per column for every slot of its owner (a key table, a free list).
 //! Values are written from rows of a batch and read back as Arrow columns, many slots at a time;
-//! nothing is allocated per row. Fixed-width values stand in one vector per column; strings, bytes
-//! and nested values (as row-format bytes) in a heap with a span per slot.
+//! nothing is allocated per row. The fixed-width values of a slot stand next to each other, so that
+//! a row at random costs one miss of the cache and not one per column; strings, bytes and nested
+//! values (as row-format bytes) stand in a heap per column with a span per slot.
 //!
 //! ```text
-//!   slot      0    1    2            write([2], batch rows [0])
-//!   price    90   —    17            gather([2, 0]) ─► [17, 90]
-//!   channel  a─┐       bc─┐
-//!   heap     [a  · ·   b c]          · garbage, compacted at one half
+//!   slot             0         1        2           write([2], batch rows [0])
+//!   price, bidder    90  4     —  —     17  9       gather([2, 0]) ─► [17, 90], [9, 4]
+//!   channel          a─┐                bc─┐
+//!   heap             [a  · ·            b c]        · garbage, compacted at one half
 //! ```
 
 use std::sync::Arc;
@@ -22,11 +23,18 @@ use arrow::row::{RowConverter, Rows, SortField};
 use crate::delta::batch::arrow_error;
 use crate::error::{Error, Result, SqlState};
 
+/// Rows that are copied column by column before the next ones are: their slots stay in the nearest
+/// cache from the first column to the last.
+const BLOCK_ROWS: usize = 512;
+
 /// Values by slot, a column for each type it was made with.
 #[derive(Clone)]
 pub struct Arena {
     columns: Vec<Column>,
     slots: usize,
+    /// The values of fixed width, `stride` bytes per slot.
+    rows: Vec<u8>,
+    stride: usize,
 }
 
 #[derive(Clone)]
@@ -39,8 +47,15 @@ struct Column {
 
 #[derive(Clone)]
 enum Values {
-    Fixed { width: usize, bytes: Vec<u8> },
-    Heap { heap: Heap, kind: HeapKind },
+    /// So many bytes from `offset` on in the slot's row.
+    Fixed {
+        width: usize,
+        offset: usize,
+    },
+    Heap {
+        heap: Heap,
+        kind: HeapKind,
+    },
 }
 
 #[derive(Clone)]
@@ -60,8 +75,26 @@ struct Heap {
 
 impl Arena {
     pub fn new(types: &[DataType]) -> Result<Arena> {
-        let columns = types.iter().map(Column::new).collect::<Result<_>>()?;
-        Ok(Arena { columns, slots: 0 })
+        let mut columns = types.iter().map(Column::new).collect::<Result<Vec<_>>>()?;
+        // The widest first, so that each stands at a multiple of its width.
+        let mut fixed: Vec<(&mut usize, usize)> = Vec::new();
+        for column in &mut columns {
+            if let Values::Fixed { width, offset } = &mut column.values {
+                fixed.push((offset, *width));
+            }
+        }
+        fixed.sort_by_key(|(_, width)| std::cmp::Reverse(*width));
+        let mut stride = 0;
+        for (offset, width) in fixed {
+            *offset = stride;
+            stride += width;
+        }
+        Ok(Arena {
+            columns,
+            slots: 0,
+            rows: Vec::new(),
+            stride,
+        })
     }
 
     /// Slots there is room for.
@@ -75,10 +108,10 @@ impl Arena {
             return;
         }
         self.slots = slots;
+        self.rows.resize(slots * self.stride, 0);
         for column in &mut self.columns {
-            match &mut column.values {
-                Values::Fixed { width, bytes } => bytes.resize(slots * *width, 0),
-                Values::Heap { heap, .. } => heap.spans.resize(slots, (0, 0)),
+            if let Values::Heap { heap, .. } = &mut column.values {
+                heap.spans.resize(slots, (0, 0));
             }
             if !column.valid.is_empty() {
                 column.valid.resize(slots, 1);
@@ -93,8 +126,25 @@ impl Arena {
     pub fn write(&mut self, slots: &[u32], columns: &[ArrayRef], rows: &[u32]) -> Result<()> {
         assert_eq!(slots.len(), rows.len(), "one row per slot");
         assert_eq!(columns.len(), self.columns.len(), "the arena's columns");
+        let mut fixed = Vec::new();
         for (column, array) in self.columns.iter_mut().zip(columns) {
             column.write(self.slots, slots, array, rows)?;
+            if let Values::Fixed { width, offset } = column.values {
+                fixed.push((width, offset, fixed_bytes(array, width)));
+            }
+        }
+        let blocks = slots.chunks(BLOCK_ROWS).zip(rows.chunks(BLOCK_ROWS));
+        for (slots, rows) in blocks {
+            for (width, offset, source) in &fixed {
+                scatter(
+                    *width,
+                    source,
+                    rows,
+                    &mut self.rows,
+                    (self.stride, *offset),
+                    slots,
+                );
+            }
         }
         Ok(())
     }
@@ -111,15 +161,37 @@ impl Arena {
 
     /// The values of the slots, in their order, as columns.
     pub fn gather(&self, slots: &[u32]) -> Result<Vec<ArrayRef>> {
-        self.columns
-            .iter()
-            .map(|column| column.gather(slots))
-            .collect()
+        self.gather_of(&self.columns, slots)
     }
 
     /// One column's values of the slots, in their order.
     pub fn gather_column(&self, column: usize, slots: &[u32]) -> Result<ArrayRef> {
-        self.columns[column].gather(slots)
+        let mut columns = self.gather_of(std::slice::from_ref(&self.columns[column]), slots)?;
+        Ok(columns.remove(0))
+    }
+
+    fn gather_of(&self, columns: &[Column], slots: &[u32]) -> Result<Vec<ArrayRef>> {
+        let mut fixed = Vec::new();
+        for column in columns {
+            if let Values::Fixed { width, offset } = column.values {
+                fixed.push((width, offset, aligned(slots.len() * width)));
+            }
+        }
+        for (number, block) in slots.chunks(BLOCK_ROWS).enumerate() {
+            for (width, offset, values) in &mut fixed {
+                let target = &mut values.as_slice_mut()[number * BLOCK_ROWS * *width..];
+                collect(*width, &self.rows, (self.stride, *offset), block, target);
+            }
+        }
+        let mut fixed = fixed.into_iter().map(|(.., values)| Buffer::from(values));
+        let gather = |column: &Column| match &column.values {
+            Values::Fixed { .. } => {
+                let values = fixed.next().expect("a buffer for each such column");
+                column.of_fixed(slots, values)
+            }
+            Values::Heap { heap, kind } => column.of_heap(slots, heap, kind),
+        };
+        columns.iter().map(gather).collect()
     }
 
     /// The bytes of a slot in a column of text or bytes, whether NULL or not.
@@ -142,7 +214,7 @@ impl Arena {
     pub fn equal(&self, slots: &[u32], columns: &[ArrayRef], rows: &[u32]) -> Result<Vec<bool>> {
         let mut is_equal = vec![true; slots.len()];
         for (column, array) in self.columns.iter().zip(columns) {
-            column.compare(slots, array, rows, &mut is_equal)?;
+            column.compare((&self.rows, self.stride), slots, array, rows, &mut is_equal)?;
         }
         Ok(is_equal)
     }
@@ -152,11 +224,11 @@ impl Arena {
         let of = |column: &Column| {
             column.valid.capacity()
                 + match &column.values {
-                    Values::Fixed { bytes, .. } => bytes.capacity(),
+                    Values::Fixed { .. } => 0,
                     Values::Heap { heap, .. } => heap.spans.capacity() * 16 + heap.bytes.capacity(),
                 }
         };
-        self.columns.iter().map(of).sum()
+        self.rows.capacity() + self.columns.iter().map(of).sum::<usize>()
     }
 }
 
@@ -165,21 +237,18 @@ impl Column {
         let values = match data_type {
             DataType::Boolean => Values::Fixed {
                 width: 1,
-                bytes: Vec::new(),
+                offset: 0,
             },
             DataType::FixedSizeBinary(width) => Values::Fixed {
                 width: usize::try_from(*width).expect("Arrow's widths are not negative"),
-                bytes: Vec::new(),
+                offset: 0,
             },
             DataType::Utf8 | DataType::Binary => Values::Heap {
                 heap: Heap::default(),
                 kind: HeapKind::Plain,
             },
             other => match other.primitive_width() {
-                Some(width) => Values::Fixed {
-                    width,
-                    bytes: Vec::new(),
-                },
+                Some(width) => Values::Fixed { width, offset: 0 },
                 None => {
                     let fields = vec![SortField::new(other.clone())];
                     let converter = RowConverter::new(fields).map_err(|_| {
@@ -199,21 +268,16 @@ impl Column {
         })
     }
 
+    /// Writes what does not stand in the slots' rows.
     fn write(&mut self, room: usize, slots: &[u32], array: &ArrayRef, rows: &[u32]) -> Result<()> {
         assert_eq!(array.data_type(), &self.data_type, "the arena's type");
         self.write_validity(room, slots, array, rows);
-        match &mut self.values {
-            Values::Fixed { width, bytes } => {
-                let source = fixed_bytes(array, *width);
-                copy_fixed(*width, &source, rows, bytes, slots);
+        if let Values::Heap { heap, kind } = &mut self.values {
+            let source = HeapSource::new(kind, array)?;
+            for (&slot, &row) in slots.iter().zip(rows) {
+                heap.put(slot as usize, source.get(row as usize))?;
             }
-            Values::Heap { heap, kind } => {
-                let source = HeapSource::new(kind, array)?;
-                for (&slot, &row) in slots.iter().zip(rows) {
-                    heap.put(slot as usize, source.get(row as usize))?;
-                }
-                heap.compact();
-            }
+            heap.compact();
         }
         Ok(())
     }
@@ -237,35 +301,34 @@ impl Column {
         }
     }
 
-    fn gather(&self, slots: &[u32]) -> Result<ArrayRef> {
+    fn nulls(&self, slots: &[u32]) -> Option<NullBuffer> {
         let nulls = (!self.valid.is_empty()).then(|| {
             NullBuffer::new(BooleanBuffer::collect_bool(slots.len(), |i| {
                 self.valid[slots[i] as usize] == 1
             }))
         });
-        let nulls = nulls.filter(|nulls| nulls.null_count() > 0);
-        match &self.values {
-            Values::Fixed { width, bytes } => {
-                let buffer = match self.data_type {
-                    DataType::Boolean => {
-                        BooleanBuffer::collect_bool(slots.len(), |i| bytes[slots[i] as usize] == 1)
-                            .into_inner()
-                    }
-                    _ => {
-                        let mut values = aligned(slots.len() * width);
-                        let places: Vec<u32> = (0..slots.len())
-                            .map(|i| u32::try_from(i).expect("fewer than 2^32 slots"))
-                            .collect();
-                        copy_fixed(*width, bytes, slots, values.as_slice_mut(), &places);
-                        values.into()
-                    }
-                };
-                build(&self.data_type, slots.len(), vec![buffer], nulls)
+        nulls.filter(|nulls| nulls.null_count() > 0)
+    }
+
+    /// The column of values that were taken from the slots' rows.
+    fn of_fixed(&self, slots: &[u32], values: Buffer) -> Result<ArrayRef> {
+        let values = match self.data_type {
+            DataType::Boolean => {
+                BooleanBuffer::collect_bool(slots.len(), |i| values[i] == 1).into_inner()
             }
-            Values::Heap {
-                heap,
-                kind: HeapKind::Plain,
-            } => {
+            _ => values,
+        };
+        build(
+            &self.data_type,
+            slots.len(),
+            vec![values],
+            self.nulls(slots),
+        )
+    }
+
+    fn of_heap(&self, slots: &[u32], heap: &Heap, kind: &HeapKind) -> Result<ArrayRef> {
+        match kind {
+            HeapKind::Plain => {
                 let lengths = slots
                     .iter()
                     .map(|&slot| heap.spans[slot as usize].1 as usize);
@@ -282,12 +345,9 @@ impl Column {
                     .iter()
                     .for_each(|&slot| bytes.extend_from_slice(heap.get(slot as usize)));
                 let buffers = vec![offsets.into_inner().into_inner(), Buffer::from_vec(bytes)];
-                build(&self.data_type, slots.len(), buffers, nulls)
+                build(&self.data_type, slots.len(), buffers, self.nulls(slots))
             }
-            Values::Heap {
-                heap,
-                kind: HeapKind::Rows(converter),
-            } => {
+            HeapKind::Rows(converter) => {
                 let parser = converter.parser();
                 let rows = slots
                     .iter()
@@ -303,6 +363,7 @@ impl Column {
 
     fn compare(
         &self,
+        (fixed, stride): (&[u8], usize),
         slots: &[u32],
         array: &ArrayRef,
         rows: &[u32],
@@ -321,12 +382,13 @@ impl Column {
             (old, new)
         };
         match &self.values {
-            Values::Fixed { width, bytes } => {
+            Values::Fixed { width, offset } => {
                 let source = fixed_bytes(array, *width);
                 for ((slot, row), equal) in pairs().zip(is_equal.iter_mut()) {
                     *equal &= match validity(slot, row) {
                         (true, true) => {
-                            bytes[slot * width..][..*width] == source[row * width..][..*width]
+                            let kept = &fixed[slot * stride + offset..][..*width];
+                            kept == &source[row * width..][..*width]
                         }
                         (old, new) => old == new,
                     };
@@ -432,25 +494,65 @@ fn fixed_bytes(array: &ArrayRef, width: usize) -> Buffer {
     data.buffers()[0].slice_with_length(data.offset() * width, data.len() * width)
 }
 
-/// Copies value `from[i]` of `source` to place `to[i]` of `target`.
-fn copy_fixed(width: usize, source: &[u8], from: &[u32], target: &mut [u8], to: &[u32]) {
-    fn copy<const WIDTH: usize>(source: &[u8], from: &[u32], target: &mut [u8], to: &[u32]) {
-        let (source, _) = source.as_chunks::<WIDTH>();
-        let (target, _) = target.as_chunks_mut::<WIDTH>();
-        for (&from, &to) in from.iter().zip(to) {
-            target[to as usize] = source[from as usize];
-        }
+/// Copies value `from[i]` of `source` into the row of slot `to[i]`; rows have a stride and the
+/// values an offset in them.
+fn scatter(
+    width: usize,
+    source: &[u8],
+    from: &[u32],
+    rows: &mut [u8],
+    (stride, offset): (usize, usize),
+    to: &[u32],
+) {
+    macro_rules! copy {
+        ($width:literal) => {{
+            let (source, _) = source.as_chunks::<$width>();
+            for (&from, &to) in from.iter().zip(to) {
+                let target = &mut rows[to as usize * stride + offset..][..$width];
+                target.copy_from_slice(&source[from as usize]);
+            }
+        }};
     }
     match width {
-        1 => copy::<1>(source, from, target, to),
-        2 => copy::<2>(source, from, target, to),
-        4 => copy::<4>(source, from, target, to),
-        8 => copy::<8>(source, from, target, to),
-        16 => copy::<16>(source, from, target, to),
+        1 => copy!(1),
+        2 => copy!(2),
+        4 => copy!(4),
+        8 => copy!(8),
+        16 => copy!(16),
         _ => {
             for (&from, &to) in from.iter().zip(to) {
-                let value = &source[from as usize * width..][..width];
-                target[to as usize * width..][..width].copy_from_slice(value);
+                let target = &mut rows[to as usize * stride + offset..][..width];
+                target.copy_from_slice(&source[from as usize * width..][..width]);
+            }
+        }
+    }
+}
+
+/// Copies the value in the row of slot `slots[i]` to place `i` of `target`.
+fn collect(
+    width: usize,
+    rows: &[u8],
+    (stride, offset): (usize, usize),
+    slots: &[u32],
+    target: &mut [u8],
+) {
+    macro_rules! copy {
+        ($width:literal) => {{
+            let (target, _) = target.as_chunks_mut::<$width>();
+            for (target, &slot) in target.iter_mut().zip(slots) {
+                target.copy_from_slice(&rows[slot as usize * stride + offset..][..$width]);
+            }
+        }};
+    }
+    match width {
+        1 => copy!(1),
+        2 => copy!(2),
+        4 => copy!(4),
+        8 => copy!(8),
+        16 => copy!(16),
+        _ => {
+            for (target, &slot) in target.chunks_exact_mut(width.max(1)).zip(slots) {
+                target.copy_from_slice(&rows[slot as usize * stride + offset..][..width]);
             }
         }
     }

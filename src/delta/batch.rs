@@ -6,10 +6,12 @@
 //! weights of both signs for the same row is correct but not *consolidated*; an operator that
 //! counts rows instead of adding weights would go wrong on it.
 
-use arrow::array::{Array, BooleanArray, RecordBatch, UInt32Array};
+use arrow::array::{
+    Array, ArrowPrimitiveType, AsArray, BooleanArray, PrimitiveArray, RecordBatch, UInt32Array,
+};
 use arrow::buffer::ScalarBuffer;
-use arrow::compute::{FilterBuilder, take_record_batch};
-use arrow::datatypes::{Int64Type, SchemaRef};
+use arrow::compute::{FilterBuilder, FilterPredicate, take_record_batch};
+use arrow::datatypes::{ArrowNativeType, Int64Type, SchemaRef, UInt32Type};
 
 use crate::error::{Error, Result};
 
@@ -46,6 +48,9 @@ pub struct DeltaBatch {
     /// The source's watermark before each row, microseconds; only on rows that stand in source
     /// order, on their way to the operator that judges lateness.
     watermarks: Option<ScalarBuffer<i64>>,
+    /// A number per row that stands for its key as long as the key is there. A hint for whoever
+    /// looks keys up again and again: it may be missing, and it may be wrong.
+    origins: Option<ScalarBuffer<u32>>,
 }
 
 impl DeltaBatch {
@@ -55,6 +60,7 @@ impl DeltaBatch {
             rows,
             weights: Weights::Ones,
             watermarks: None,
+            origins: None,
         }
     }
 
@@ -68,6 +74,7 @@ impl DeltaBatch {
             rows,
             weights,
             watermarks: None,
+            origins: None,
         }
     }
 
@@ -81,6 +88,23 @@ impl DeltaBatch {
         }
         self.watermarks = watermarks;
         self
+    }
+
+    /// Numbers the rows' keys; see [`DeltaBatch::origins`].
+    ///
+    /// # Panics
+    /// When there is not one number per row.
+    pub fn with_origins(mut self, origins: Option<ScalarBuffer<u32>>) -> Self {
+        if let Some(each) = &origins {
+            assert_eq!(each.len(), self.rows.num_rows(), "one number per row");
+        }
+        self.origins = origins;
+        self
+    }
+
+    /// A number per row that stands for its key; only a hint.
+    pub fn origins(&self) -> Option<&ScalarBuffer<u32>> {
+        self.origins.as_ref()
     }
 
     /// No rows of the schema.
@@ -134,6 +158,7 @@ impl DeltaBatch {
             rows,
             weights: self.weights.clone(),
             watermarks: self.watermarks.clone(),
+            origins: self.origins.clone(),
         }
     }
 
@@ -143,21 +168,27 @@ impl DeltaBatch {
         let rows = filter
             .filter_record_batch(&self.rows)
             .map_err(arrow_error)?;
-        let pick = |values: &ScalarBuffer<i64>| -> Result<ScalarBuffer<i64>> {
-            let array = arrow::array::PrimitiveArray::<Int64Type>::new(values.clone(), None);
+        fn pick<T: ArrowPrimitiveType>(
+            filter: &FilterPredicate,
+            values: &ScalarBuffer<T::Native>,
+        ) -> Result<ScalarBuffer<T::Native>> {
+            let array = PrimitiveArray::<T>::new(values.clone(), None);
             let kept = filter.filter(&array).map_err(arrow_error)?;
-            let kept = arrow::array::AsArray::as_primitive::<Int64Type>(kept.as_ref());
-            Ok(kept.values().clone())
-        };
+            Ok(kept.as_primitive::<T>().values().clone())
+        }
         let weights = match &self.weights {
             Weights::Ones => Weights::Ones,
-            Weights::Each(weights) => Weights::Each(pick(weights)?),
+            Weights::Each(weights) => Weights::Each(pick::<Int64Type>(&filter, weights)?),
         };
-        let watermarks = self.watermarks.as_ref().map(pick).transpose()?;
+        let watermarks = self.watermarks.as_ref();
+        let watermarks = watermarks.map(|each| pick::<Int64Type>(&filter, each));
+        let origins = self.origins.as_ref();
+        let origins = origins.map(|each| pick::<UInt32Type>(&filter, each));
         Ok(DeltaBatch {
             rows,
             weights,
-            watermarks,
+            watermarks: watermarks.transpose()?,
+            origins: origins.transpose()?,
         })
     }
 
@@ -168,6 +199,7 @@ impl DeltaBatch {
             rows: take_record_batch(&self.rows, indices).map_err(arrow_error)?,
             weights: self.weights.select(indices),
             watermarks: self.watermarks.as_ref().map(|each| select(each, indices)),
+            origins: self.origins.as_ref().map(|each| select(each, indices)),
         })
     }
 
@@ -183,6 +215,7 @@ impl DeltaBatch {
                 .watermarks
                 .as_ref()
                 .map(|each| each.slice(offset, length)),
+            origins: self.origins.as_ref().map(|each| each.slice(offset, length)),
         }
     }
 
@@ -196,6 +229,7 @@ impl DeltaBatch {
             rows: self.rows.clone(),
             weights: Weights::Each(weights.into()),
             watermarks: self.watermarks.clone(),
+            origins: self.origins.clone(),
         }
     }
 
@@ -213,8 +247,8 @@ impl DeltaBatch {
     }
 }
 
-fn select(values: &ScalarBuffer<i64>, indices: &UInt32Array) -> ScalarBuffer<i64> {
-    let picked: Vec<i64> = indices
+fn select<T: ArrowNativeType>(values: &ScalarBuffer<T>, indices: &UInt32Array) -> ScalarBuffer<T> {
+    let picked: Vec<T> = indices
         .values()
         .iter()
         .map(|&row| values[row as usize])

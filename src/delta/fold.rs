@@ -4,7 +4,7 @@ use arrow::array::{Array, ArrayRef, RecordBatch, UInt32Array, make_comparator};
 use arrow::buffer::{BooleanBuffer, ScalarBuffer};
 use arrow::compute::kernels::cmp;
 use arrow::compute::{SortOptions, concat_batches};
-use arrow::datatypes::SchemaRef;
+use arrow::datatypes::{ArrowNativeType, SchemaRef};
 
 use crate::delta::batch::arrow_error;
 use crate::delta::{DeltaBatch, KeyBatch, KeyTable, Weights};
@@ -24,22 +24,26 @@ pub fn concat(schema: &SchemaRef, batches: &[DeltaBatch]) -> Result<DeltaBatch> 
     let weights = match is_ones {
         true => Weights::Ones,
         false => {
-            let each = batches
-                .iter()
-                .flat_map(|batch| batch.explicit_weights().to_vec());
-            Weights::Each(each.collect())
+            let each: Vec<_> = batches.iter().map(DeltaBatch::explicit_weights).collect();
+            Weights::Each(joined(each.iter()))
         }
     };
-    let watermarks = batches
-        .iter()
-        .map(|batch| batch.watermarks())
-        .collect::<Option<Vec<_>>>();
-    let watermarks: Option<ScalarBuffer<i64>> = watermarks.map(|each| {
-        each.into_iter()
-            .flat_map(|buffer| buffer.to_vec())
-            .collect()
-    });
-    Ok(DeltaBatch::new(rows, weights).with_watermarks(watermarks))
+    let watermarks = batches.iter().map(DeltaBatch::watermarks);
+    let watermarks = watermarks.collect::<Option<Vec<_>>>();
+    let origins = batches.iter().map(DeltaBatch::origins);
+    let origins = origins.collect::<Option<Vec<_>>>();
+    Ok(DeltaBatch::new(rows, weights)
+        .with_watermarks(watermarks.map(|each| joined(each.into_iter())))
+        .with_origins(origins.map(|each| joined(each.into_iter()))))
+}
+
+/// Numbers per row, one batch's after another's.
+fn joined<'a, T: ArrowNativeType>(
+    parts: impl Iterator<Item = &'a ScalarBuffer<T>> + Clone,
+) -> ScalarBuffer<T> {
+    let mut all = Vec::with_capacity(parts.clone().map(|part| part.len()).sum());
+    parts.for_each(|part| all.extend_from_slice(part));
+    all.into()
 }
 
 /// The same change with each distinct row once: weights of equal rows are added and rows whose

@@ -36,6 +36,9 @@ pub const NO_SLOT: u32 = u32::MAX;
 /// stay in its nearest cache.
 const PROBES_AHEAD: usize = 64;
 
+/// The mask of a slot without a key; those of keys have a bit per NULL of at most three columns.
+const FREE: u8 = 0x80;
+
 /// Most key columns that are kept as words; a fourth would make the key longer than most row-format
 /// keys.
 const WORDS_MAX: usize = 3;
@@ -220,13 +223,47 @@ impl KeyTable {
     /// that were given out by this call, in the order of their first row; in a table that never
     /// freed one they are numbered in that order.
     pub fn insert(&mut self, keys: &KeyBatch, slots: &mut Vec<u32>) -> Vec<u32> {
+        let mut fresh = Vec::new();
+        self.insert_with(keys, slots, &mut fresh, Self::guess);
+        fresh
+    }
+
+    /// [`KeyTable::insert`] where for each row a slot is known in which its key may well be, or
+    /// [`NO_SLOT`]: what is right costs no lookup, what is wrong one as always.
+    pub fn insert_guided(
+        &mut self,
+        keys: &KeyBatch,
+        hints: &[u32],
+        slots: &mut Vec<u32>,
+    ) -> Vec<u32> {
+        assert_eq!(hints.len(), keys.len(), "one hint per row");
+        let mut fresh = Vec::new();
+        self.insert_with(keys, slots, &mut fresh, |table, _, rows, guesses| {
+            for (&hint, guess) in hints[rows].iter().zip(guesses) {
+                *guess = if (hint as usize) < table.slots {
+                    hint
+                } else {
+                    NO_SLOT
+                };
+            }
+        });
+        fresh
+    }
+
+    /// `guess` says for some rows in which slot each key may be.
+    fn insert_with(
+        &mut self,
+        keys: &KeyBatch,
+        slots: &mut Vec<u32>,
+        fresh: &mut Vec<u32>,
+        guess: impl Fn(&Self, &KeyBatch, Range<usize>, &mut [u32; PROBES_AHEAD]),
+    ) {
         slots.clear();
         slots.reserve(keys.len());
-        let mut fresh = Vec::new();
         let mut guesses = [NO_SLOT; PROBES_AHEAD];
         for begin in (0..keys.len()).step_by(PROBES_AHEAD) {
             let rows = begin..keys.len().min(begin + PROBES_AHEAD);
-            self.guess(keys, rows.clone(), &mut guesses);
+            guess(self, keys, rows.clone(), &mut guesses);
             for (row, &guess) in rows.zip(&guesses) {
                 // Changes often come as -old +new of one key next to each other.
                 if row > 0 && keys.is_as_before(row) {
@@ -234,11 +271,10 @@ impl KeyTable {
                 } else if guess != NO_SLOT && self.store.equals(guess, keys, row) {
                     slots.push(guess);
                 } else {
-                    slots.push(self.insert_one(keys, row, &mut fresh));
+                    slots.push(self.insert_one(keys, row, fresh));
                 }
             }
         }
-        fresh
     }
 
     /// For each row the slot of a key with the same half hash, almost always the row's own key, or
@@ -531,15 +567,22 @@ impl Store {
         }
     }
 
+    /// Empties a slot: it is equal to no key then.
     fn release(&mut self, slot: u32) {
-        let Store::Bytes {
-            spans,
-            heap,
-            garbage,
-            ..
-        } = self
-        else {
-            return;
+        let (spans, heap, garbage) = match self {
+            Store::Words { masks, .. } => {
+                if masks.len() <= slot as usize {
+                    masks.resize(slot as usize + 1, 0);
+                }
+                masks[slot as usize] = FREE;
+                return;
+            }
+            Store::Bytes {
+                spans,
+                heap,
+                garbage,
+                ..
+            } => (spans, heap, garbage),
         };
         *garbage += spans[slot as usize].length as usize;
         spans[slot as usize] = Span::default();
@@ -720,4 +763,80 @@ fn write_words(
         .build()
         .map_err(arrow_error)?;
     Ok(make_array(data))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+
+    use arrow::array::{Int64Array, StringArray};
+    use fastrand::Rng;
+
+    use super::*;
+
+    /// Keys of words or of bytes; `None` is NULL.
+    fn columns(keys: &[Option<i64>], is_text: bool) -> Vec<ArrayRef> {
+        match is_text {
+            true => {
+                let text = keys.iter().map(|key| key.map(|key| format!("key {key}")));
+                vec![Arc::new(text.collect::<StringArray>())]
+            }
+            false => vec![Arc::new(keys.iter().copied().collect::<Int64Array>())],
+        }
+    }
+
+    /// Inserts and removals at random, with hints that are right, stale or nonsense, against a map.
+    #[test]
+    fn hints_change_nothing_but_the_work() {
+        for seed in 0..60 {
+            let mut random = Rng::with_seed(seed);
+            let is_text = random.bool();
+            let data_type = if is_text {
+                DataType::Utf8
+            } else {
+                DataType::Int64
+            };
+            let mut table = KeyTable::new(&[data_type]).unwrap();
+            let mut model: HashMap<Option<i64>, u32> = HashMap::new();
+            let mut last: HashMap<Option<i64>, u32> = HashMap::new();
+            for _ in 0..30 {
+                let key = |random: &mut Rng| (random.u8(..20) > 0).then(|| random.i64(0..40));
+                let keys: Vec<_> = (0..random.usize(..200)).map(|_| key(&mut random)).collect();
+                let hint = |key: &Option<i64>, random: &mut Rng| match random.u8(..4) {
+                    0 => random.u32(..60),
+                    1 => NO_SLOT,
+                    _ => last.get(key).copied().unwrap_or(NO_SLOT),
+                };
+                let hints: Vec<u32> = keys.iter().map(|key| hint(key, &mut random)).collect();
+                let batch = KeyBatch::new(&table, &columns(&keys, is_text)).unwrap();
+                let mut slots = Vec::new();
+                let fresh = match random.bool() {
+                    true => table.insert_guided(&batch, &hints, &mut slots),
+                    false => table.insert(&batch, &mut slots),
+                };
+                let mut expected_fresh = Vec::new();
+                for (key, &slot) in keys.iter().zip(&slots) {
+                    let known = *model.entry(*key).or_insert_with(|| {
+                        expected_fresh.push(slot);
+                        slot
+                    });
+                    assert_eq!(slot, known, "seed {seed}: the slot of {key:?}");
+                    last.insert(*key, slot);
+                }
+                assert_eq!(fresh, expected_fresh, "seed {seed}");
+                assert_eq!(table.len(), model.len(), "seed {seed}");
+                let mut found = Vec::new();
+                table.lookup(&batch, &mut found);
+                assert_eq!(found, slots, "seed {seed}");
+                let gone: Vec<_> = model
+                    .keys()
+                    .copied()
+                    .filter(|_| random.u8(..3) == 0)
+                    .collect();
+                for key in gone {
+                    table.remove(model.remove(&key).unwrap());
+                }
+            }
+        }
+    }
 }

@@ -251,7 +251,8 @@ impl Aggregate {
             true => Weights::Ones,
             false => Weights::Each(weights.into()),
         };
-        Ok(DeltaBatch::new(rows.map_err(arrow_error)?, weights))
+        let delta = DeltaBatch::new(rows.map_err(arrow_error)?, weights);
+        Ok(delta.with_origins(Some(slots.into())))
     }
 
     /// Keeps what is out now.
