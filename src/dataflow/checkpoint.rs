@@ -2,14 +2,14 @@
 //! background.
 //!
 //! At the end of a step every operator, view and table notes what is to be saved as it is then, and
-//! a thread begins to write. Steps go on meanwhile: the rows of views are shared with the thread
-//! until they are written to again; the state of operators is handed over a piece at a time, each
-//! when the thread asks for it, and an operator saves for itself what it is about to change before
-//! it is asked. So a checkpoint costs a step next to nothing and is never in memory as a whole.
+//! a thread begins to write. Steps go on meanwhile: the state is handed over a piece at a time,
+//! each when the thread asks for it, and who is about to change something that was not asked for
+//! yet saves it before. So a checkpoint costs a step next to nothing and is never in memory as a
+//! whole.
 //!
 //! ```text
-//!   step ── freeze ── step ─ piece ─ step ─ piece ─ step ── …          stepper
-//!              └────► rows of views ──┴─ piece ───────┴─ piece ─► publish   thread
+//!   step ── freeze ── step ── piece ── step ── piece ── step ── …     stepper
+//!              └────────────── └► write ──────── └► write ─► publish  thread
 //! ```
 //!
 //! A dataflow that has no state on disk yet is written whole. If a checkpoint fails, what it was
@@ -44,10 +44,13 @@ use crate::plan::StreamPlan;
 use crate::storage::{
     Address, BlockKind, Changes, CheckpointStore, CheckpointWriter, HistoryStore, Manifest, Merging,
 };
-use crate::view::{Frozen, Store};
+use crate::view::Store;
 
 /// The operator number under which a view's or table's rows are kept.
 pub(super) const STORE: u32 = u32::MAX;
+
+/// Where the rows are: they have one shard.
+pub(super) const STORE_PLACE: (u32, u32) = (STORE, 0);
 
 /// The operator number under which the errors of a source or view are kept.
 pub(super) const ERRORS: u32 = u32::MAX - 1;
@@ -185,16 +188,15 @@ pub(super) struct Contents<E> {
     /// included.
     pub whole: BTreeSet<ObjectId>,
     pub dropped: BTreeSet<ObjectId>,
-    /// The rows of views and tables.
-    pub stores: Vec<(ObjectId, BlockKind, Frozen)>,
     pub entries: E,
 }
 
 /// What is there for a checkpoint at once.
 struct Collected {
     scopes: BTreeMap<ObjectId, Scope>,
+    /// Views and tables, whose state and rows are given in pieces.
+    given: Vec<(ObjectId, Scope)>,
     entries: Vec<Entry>,
-    stores: Vec<(ObjectId, BlockKind, Frozen)>,
     histories: Vec<HistoryEntry>,
 }
 
@@ -384,13 +386,12 @@ impl Stepper {
         let histories = checkpointer.histories.clone();
         let Collected {
             scopes,
+            given,
             entries,
-            stores,
             histories: changes,
         } = collected;
-        let views = scopes.iter().filter(|(id, _)| self.views.contains_key(id));
         let (giving, taking) = handover(
-            views.map(|(id, scope)| (*id, *scope)),
+            given,
             commands.clone(),
             self.options.memory.hold(Account::Checkpoints),
         );
@@ -399,7 +400,6 @@ impl Stepper {
         let contents = Contents {
             whole: whole.map(|(id, _)| *id).collect(),
             dropped,
-            stores,
             entries: entries.into_iter().map(Ok).chain(taking.entries()),
         };
         let waiting = checkpointer.waiting.iter();
@@ -438,7 +438,7 @@ impl Stepper {
     fn collect(&mut self) -> Result<Collected> {
         let mut entries = Vec::new();
         let mut histories = Vec::new();
-        let mut stores = Vec::new();
+        let mut given = Vec::new();
         let mut scopes = BTreeMap::new();
         let ids = self.views.keys().chain(self.tables.keys());
         for id in ids.chain(self.sources.keys()) {
@@ -461,7 +461,8 @@ impl Stepper {
                     histories.push(entry);
                 }
                 if let Some(store) = change.store(*id) {
-                    stores.push((*id, kind(*scope), store.freeze(*scope)));
+                    store.freeze(*scope);
+                    given.push((*id, *scope));
                 }
                 if let Some(errors) = change.errors(*id)
                     && let Some(change) = errors.changes(*scope)?
@@ -474,8 +475,8 @@ impl Stepper {
         self.checkpointer.known.extend(scopes.keys().copied());
         Ok(Collected {
             scopes,
+            given,
             entries,
-            stores,
             histories,
         })
     }
@@ -605,19 +606,6 @@ where
     let mut writer: CheckpointWriter = store.begin(epoch)?;
     for id in contents.dropped.iter().chain(&contents.whole) {
         writer.remove_dataflow(*id);
-    }
-    // The rows of views first: whole chunks of them are copied where a step changes a row.
-    for (dataflow, kind, frozen) in contents.stores {
-        for change in frozen.changes() {
-            let change = change?;
-            let address = Address {
-                dataflow,
-                operator: STORE,
-                shard: 0,
-                table: change.table,
-            };
-            write_change(&mut writer, address, kind, &change)?;
-        }
     }
     for entry in contents.entries {
         let Entry {

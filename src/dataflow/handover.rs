@@ -1,5 +1,5 @@
-//! The state of operators on its way from the stepper to the thread that writes a checkpoint: a
-//! piece at a time, each when the thread asks for it.
+//! State on its way from the stepper to the thread that writes a checkpoint, operators' and the
+//! rows of views and tables: a piece at a time, each when the thread asks for it.
 //!
 //! ```text
 //!   thread   is_wanted = true, Wake ──────────────►  stepper, between two steps
@@ -17,8 +17,9 @@ use std::sync::mpsc::{Receiver, Sender, SyncSender, channel};
 use crate::base::ObjectId;
 use crate::base::limits::CHECKPOINT_PIECE_ROWS;
 use crate::base::memory::Held;
-use crate::dataflow::checkpoint::kind;
+use crate::dataflow::checkpoint::{STORE_PLACE, kind};
 use crate::dataflow::graph::Dataflow;
+use crate::dataflow::published::Published;
 use crate::dataflow::stepper::{Command, Stepper};
 use crate::error::{Error, Result, SqlState};
 use crate::operator::{Scope, TableChange};
@@ -54,8 +55,8 @@ impl Entry {
 
 /// The stepper's end.
 pub(super) struct Giving {
-    /// Views whose state has not been given completely.
-    views: VecDeque<(ObjectId, Scope)>,
+    /// What has not been given completely.
+    objects: VecDeque<(ObjectId, Scope)>,
     is_wanted: Arc<AtomicBool>,
     // Holds what was asked for, and what views gave that were dropped.
     pieces: Sender<Result<Vec<Entry>>>,
@@ -70,16 +71,16 @@ pub(super) struct Taking {
     held: Held,
 }
 
-/// Both ends, for the state of these views, which is frozen.
+/// Both ends, for these views and tables, which are frozen.
 pub(super) fn handover(
-    views: impl Iterator<Item = (ObjectId, Scope)>,
+    objects: Vec<(ObjectId, Scope)>,
     commands: SyncSender<Command>,
     held: Held,
 ) -> (Giving, Taking) {
     let (sender, pieces) = channel();
     let is_wanted = Arc::new(AtomicBool::new(false));
     let giving = Giving {
-        views: views.collect(),
+        objects: objects.into(),
         is_wanted: is_wanted.clone(),
         pieces: sender,
     };
@@ -93,32 +94,34 @@ pub(super) fn handover(
 }
 
 impl Giving {
-    /// Whether the view has state that was not given.
+    /// Whether the view or table has something that was not given.
     pub fn is_of(&self, id: ObjectId) -> bool {
-        self.views.iter().any(|(view, _)| *view == id)
+        self.objects.iter().any(|(object, _)| *object == id)
     }
 
-    /// About so many rows of the views' state.
+    /// About so many rows.
     fn collect(
         &mut self,
         views: &mut BTreeMap<ObjectId, Dataflow>,
+        published: &Published,
         rows: usize,
     ) -> Result<Vec<Entry>> {
         let mut entries = Vec::new();
         let mut left = rows;
         while left > 0
-            && let Some(&(id, scope)) = self.views.front()
+            && let Some(&(id, scope)) = self.objects.front()
         {
-            let missing = || Error::internal("a view that is being saved is gone");
-            let view = views.get_mut(&id).ok_or_else(missing)?;
-            let Some(state) = view.thaw(left)? else {
-                self.views.pop_front();
+            let state = views.get_mut(&id).map(|view| view.thaw(left));
+            let (place, change) = match state.transpose()?.flatten() {
+                Some(state) => ((state.operator, state.shard), Some(state.change)),
+                None => (STORE_PLACE, published.thaw(id, left)?),
+            };
+            let Some(change) = change else {
+                self.objects.pop_front();
                 continue;
             };
-            let named = state.change.slots.len() + state.change.freed.len();
-            left = left.saturating_sub(named.max(1));
-            let place = (state.operator, state.shard);
-            entries.push(Entry::new(id, place, scope, state.change));
+            left = left.saturating_sub((change.slots.len() + change.freed.len()).max(1));
+            entries.push(Entry::new(id, place, scope, change));
         }
         Ok(entries)
     }
@@ -170,15 +173,16 @@ impl Stepper {
         }
     }
 
-    /// A view is about to be dropped: hands over what the checkpoint under way wants of it.
+    /// A view or table is about to be dropped: hands over what the checkpoint under way wants of
+    /// it.
     pub(super) fn give_before_drop(&mut self, id: ObjectId) {
         let Some(mut giving) = self.checkpointer.giving.take_if(|giving| giving.is_of(id)) else {
             return;
         };
-        let (its, others) = giving.views.iter().partition(|(view, _)| *view == id);
-        giving.views = its;
-        let result = giving.collect(&mut self.views, usize::MAX);
-        giving.views = others;
+        let (its, others) = giving.objects.iter().partition(|(object, _)| *object == id);
+        giving.objects = its;
+        let result = giving.collect(&mut self.views, &self.published, usize::MAX);
+        giving.objects = others;
         match result {
             Ok(entries) => {
                 if !entries.is_empty() {
@@ -194,7 +198,7 @@ impl Stepper {
         let Some(mut giving) = self.checkpointer.giving.take() else {
             return;
         };
-        match giving.collect(&mut self.views, rows) {
+        match giving.collect(&mut self.views, &self.published, rows) {
             Ok(entries) => {
                 let is_last = entries.is_empty();
                 let is_heard = giving.pieces.send(Ok(entries)).is_ok();

@@ -18,7 +18,7 @@ use crate::dataflow::metrics::DataflowMetrics;
 use crate::dataflow::source::SourceStatus;
 use crate::delta::DeltaBatch;
 use crate::error::{Error, Result, SqlState};
-use crate::operator::Counts;
+use crate::operator::{Counts, TableChange};
 use crate::view::{ChangeSet, History, Snapshot, Store};
 
 /// The published state of all relations.
@@ -121,6 +121,18 @@ impl Published {
             true => state.store(id)?.lookup(keys).map(Some),
             false => Ok(None),
         }
+    }
+
+    /// The next piece of a relation's rows for the checkpoint under way.
+    pub(super) fn thaw(&self, id: ObjectId, rows: usize) -> Result<Option<TableChange>> {
+        let mut piece = None;
+        self.change(|change| {
+            if let Some(store) = change.store(id) {
+                piece = store.thaw(rows)?;
+            }
+            Ok(())
+        })?;
+        Ok(piece)
     }
 
     /// Which of the keys are in the relation now.

@@ -21,7 +21,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::base::{Epoch, ObjectId};
 use crate::dataflow::catch_up::News;
-use crate::dataflow::checkpoint::{Contents, SourceMeta, fingerprint, kind, load, put_back, write};
+use crate::dataflow::checkpoint::{
+    Contents, STORE_PLACE, SourceMeta, fingerprint, load, put_back, write,
+};
 use crate::dataflow::graph::Dataflow;
 use crate::dataflow::handover::Entry;
 use crate::error::{Error, Result, SqlState};
@@ -165,11 +167,12 @@ impl Unfinished {
         self.scope = Scope::Changed;
         let meta = serde_json::to_value(reached)
             .map_err(|error| Error::internal(format!("a view's description: {error}")))?;
-        let stores = vec![(id, kind(scope), rows.freeze(scope))];
+        for change in rows.changes(scope)? {
+            entries.push(Entry::new(id, STORE_PLACE, scope, change));
+        }
         let contents = Contents {
             whole: BTreeSet::from_iter((scope == Scope::All).then_some(id)),
             dropped: BTreeSet::new(),
-            stores,
             entries: entries.into_iter().map(Ok),
         };
         write(&self.store, Epoch(reached.steps), contents, meta).map(drop)

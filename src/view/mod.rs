@@ -18,8 +18,9 @@
 //! - Nothing here knows operators, plans or epochs' meaning; the caller holds the lock that makes
 //!   several stores change as one.
 
+mod checkpoint;
 mod history;
 mod store;
 
 pub use history::{ChangeSet, History};
-pub use store::{Frozen, Identity, Snapshot, Store};
+pub use store::{Identity, Snapshot, Store};

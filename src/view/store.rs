@@ -19,11 +19,11 @@ use arrow::datatypes::SchemaRef;
 
 use crate::delta::{Arena, DeltaBatch, KeyBatch, KeyTable, NO_SLOT, SlotSet, consolidate};
 use crate::error::{Error, Result};
-use crate::operator::{Scope, TableChange};
+use crate::view::checkpoint::Frozen;
 
 /// Slots of a chunk: a copy of one costs some tens of microseconds, and a million rows are 245 of
 /// them, few enough for a snapshot to be taken under a lock.
-const CHUNK_SLOTS: usize = 4096;
+pub(super) const CHUNK_SLOTS: usize = 4096;
 
 /// Hints that are kept for each slot: the numbers of as many shards as there are cores, where all
 /// keys are in one of them.
@@ -42,27 +42,28 @@ pub enum Identity {
 
 /// The rows of one relation at the newest epoch.
 pub struct Store {
-    schema: SchemaRef,
+    pub(super) schema: SchemaRef,
     identity: Identity,
-    chunks: Vec<Arc<Chunk>>,
+    pub(super) chunks: Vec<Arc<Chunk>>,
     /// Key or whole row → slot; absent where rows are only added.
-    index: Option<KeyTable>,
+    pub(super) index: Option<KeyTable>,
     /// By the number that stands for a row's key in the changes ([`DeltaBatch::origins`]): the
     /// slot in which the key was last.
     hints: Vec<u32>,
     /// One past the last slot of an append-only store.
-    appended: usize,
+    pub(super) appended: usize,
     rows: u64,
     bytes: usize,
-    /// Slots changed since the last checkpoint; a bit each.
-    dirty: Vec<u64>,
+    /// Slots changed since the last checkpoint.
+    pub(super) dirty: SlotSet,
+    pub(super) frozen: Frozen,
 }
 
 #[derive(Clone)]
-struct Chunk {
-    arena: Arena,
+pub(super) struct Chunk {
+    pub arena: Arena,
     /// How often the slot's row is there; 0 = free.
-    weights: Vec<i64>,
+    pub weights: Vec<i64>,
 }
 
 impl Store {
@@ -90,7 +91,8 @@ impl Store {
             appended: 0,
             rows: 0,
             bytes: 0,
-            dirty: Vec::new(),
+            dirty: SlotSet::default(),
+            frozen: Frozen::default(),
         })
     }
 
@@ -162,6 +164,7 @@ impl Store {
         let mut slots = Vec::new();
         let fresh = self.find(delta, keys, &mut slots)?;
         self.grow(highest(&slots));
+        self.keep(&slots)?;
         let weight_of = |row: u32| delta.weights().get(row as usize);
         let slot_of = |row: u32| slots[row as usize];
         let mut freed = Vec::new();
@@ -175,7 +178,7 @@ impl Store {
             while let Some(row) = rows.next() {
                 let (slot, weight) = (slot_of(row), weight_of(row));
                 let at = place(slot).1;
-                self.dirty[slot as usize / 64] |= 1 << (slot % 64);
+                self.dirty.insert(slot);
                 // Most changes are −old +new next to each other: the key's row is another one, and
                 // nothing else.
                 if weight == -1
@@ -277,6 +280,7 @@ impl Store {
         }
         fresh.sort_unstable();
         self.grow(highest(&slots));
+        self.keep(&slots)?;
         let mut written = Vec::new();
         let mut sources = Vec::new();
         for (row, &slot) in slots.iter().enumerate() {
@@ -317,7 +321,7 @@ impl Store {
         }
     }
 
-    fn key_columns(&self) -> Vec<usize> {
+    pub(super) fn key_columns(&self) -> Vec<usize> {
         match &self.identity {
             Identity::Key(columns) => columns.clone(),
             Identity::Row => (0..self.schema.fields().len()).collect(),
@@ -325,7 +329,7 @@ impl Store {
         }
     }
 
-    fn grow(&mut self, slots: usize) {
+    pub(super) fn grow(&mut self, slots: usize) {
         let types: Vec<_> = self
             .schema
             .fields()
@@ -350,12 +354,11 @@ impl Store {
                 chunk.weights.resize(room, 0);
             }
         }
-        self.dirty.resize(self.chunks.len() * CHUNK_SLOTS / 64, 0);
     }
 
     /// Writes row `rows[i]` into slot `slots[i]`, chunk by chunk; of two rows for one slot the
     /// later one stays.
-    fn write(&mut self, slots: &[u32], delta: &DeltaBatch, rows: &[u32]) -> Result<()> {
+    pub(super) fn write(&mut self, slots: &[u32], delta: &DeltaBatch, rows: &[u32]) -> Result<()> {
         self.grow(highest(slots));
         for (number, group) in &by_chunk(slots) {
             let at = |&at: &u32| slot_number(place(slots[at as usize]).1);
@@ -370,7 +373,7 @@ impl Store {
         Ok(())
     }
 
-    fn weight(&self, slot: u32) -> i64 {
+    pub(super) fn weight(&self, slot: u32) -> i64 {
         let (chunk, place) = place(slot);
         self.chunks[chunk].weights[place]
     }
@@ -380,7 +383,7 @@ impl Store {
         self.set_weight(slot, sum);
     }
 
-    fn set_weight(&mut self, slot: u32, weight: i64) {
+    pub(super) fn set_weight(&mut self, slot: u32, weight: i64) {
         let (chunk, place) = place(slot);
         let stored = &mut Arc::make_mut(&mut self.chunks[chunk]).weights[place];
         // Between a row's removal and its return within a step the sum may be below zero.
@@ -390,13 +393,15 @@ impl Store {
     }
 
     fn mark(&mut self, slot: u32) {
-        self.dirty[slot as usize / 64] |= 1 << (slot % 64);
+        self.dirty.insert(slot);
     }
 
-    fn account(&mut self) {
+    pub(super) fn account(&mut self) {
         let chunk = |chunk: &Arc<Chunk>| chunk.arena.bytes() + chunk.weights.capacity() * 8;
         self.bytes = self.chunks.iter().map(chunk).sum::<usize>()
             + self.hints.capacity() * size_of::<u32>()
+            + self.dirty.bytes()
+            + self.frozen.bytes()
             + self.index.as_ref().map_or(0, KeyTable::bytes);
     }
 
@@ -506,162 +511,6 @@ impl Store {
         index.lookup(&batch, &mut slots);
         Ok(slots.into_iter().map(|slot| slot != NO_SLOT).collect())
     }
-
-    /// The slots changed since the last call, for a checkpoint; [`Scope::All`]: all that are there.
-    pub fn changes(&mut self, scope: Scope) -> Result<Vec<TableChange>> {
-        self.freeze(scope).changes().collect()
-    }
-
-    /// Holds on to what changed since the last call. Costs next to nothing: chunks are shared until
-    /// a later step writes to them.
-    pub fn freeze(&mut self, scope: Scope) -> Frozen {
-        let mut parts = Vec::new();
-        for (number, chunk) in self.chunks.iter().enumerate() {
-            let words = &self.dirty[number * CHUNK_SLOTS / 64..][..CHUNK_SLOTS / 64];
-            if scope == Scope::All || words.iter().any(|&word| word != 0) {
-                parts.push((number, Arc::clone(chunk), words.to_vec()));
-            }
-        }
-        self.dirty.fill(0);
-        Frozen {
-            schema: weighted(&self.schema),
-            scope,
-            parts,
-        }
-    }
-
-    /// Puts back blocks that [`Store::changes`] gave, in their order, into a new store.
-    pub fn restore(&mut self, changes: impl IntoIterator<Item = TableChange>) -> Result<()> {
-        for change in changes {
-            let columns = self.schema.fields().len();
-            let weights = change.rows.column(columns).clone();
-            let weights =
-                arrow::array::AsArray::as_primitive::<arrow::datatypes::Int64Type>(&weights);
-            let all: Vec<usize> = (0..columns).collect();
-            let rows = change
-                .rows
-                .project(&all)
-                .map_err(crate::delta::arrow_error)?;
-            let rows = rows
-                .with_schema(self.schema.clone())
-                .map_err(crate::delta::arrow_error)?;
-            let delta = DeltaBatch::insertions(rows);
-            let sources: Vec<u32> = (0..change.slots.len()).map(slot_number).collect();
-            let highest = change
-                .freed
-                .iter()
-                .max()
-                .map_or(0, |&slot| slot as usize + 1);
-            self.grow(highest);
-            self.write(&change.slots, &delta, &sources)?;
-            for (row, &slot) in change.slots.iter().enumerate() {
-                self.set_weight(slot, weights.value(row));
-            }
-            change
-                .freed
-                .iter()
-                .for_each(|&slot| self.set_weight(slot, 0));
-        }
-        self.rebuild_index()?;
-        self.dirty.fill(0);
-        self.account();
-        Ok(())
-    }
-
-    fn rebuild_index(&mut self) -> Result<()> {
-        let mut live = Vec::new();
-        for (number, chunk) in self.chunks.iter().enumerate() {
-            let slots = (0..chunk.weights.len()).filter(|&place| chunk.weights[place] != 0);
-            live.extend(slots.map(|place| slot_number(number * CHUNK_SLOTS + place)));
-        }
-        self.appended = live.last().map_or(0, |&slot| slot as usize + 1);
-        let columns = self.key_columns();
-        let Some(index) = self.index.as_mut().filter(|_| !columns.is_empty()) else {
-            return Ok(());
-        };
-        let mut batches: Vec<Vec<ArrayRef>> = vec![Vec::new(); columns.len()];
-        for group in live.chunk_by(|&a, &b| place(a).0 == place(b).0) {
-            let chunk = &self.chunks[place(group[0]).0];
-            let places: Vec<u32> = group
-                .iter()
-                .map(|&slot| slot_number(place(slot).1))
-                .collect();
-            for (parts, &column) in batches.iter_mut().zip(&columns) {
-                parts.push(chunk.arena.gather_column(column, &places)?);
-            }
-        }
-        if live.is_empty() {
-            return Ok(());
-        }
-        let keys = batches
-            .iter()
-            .map(|parts| {
-                let parts: Vec<&dyn arrow::array::Array> =
-                    parts.iter().map(|part| part.as_ref()).collect();
-                arrow::compute::concat(&parts).map_err(crate::delta::arrow_error)
-            })
-            .collect::<Result<Vec<_>>>()?;
-        let batch = KeyBatch::new(index, &keys)?;
-        index.restore(&batch, &live);
-        Ok(())
-    }
-}
-
-/// What changed in a store up to a moment, to be written while later steps go on.
-pub struct Frozen {
-    schema: SchemaRef,
-    scope: Scope,
-    /// Chunks by number, each with the slots that changed, a bit each.
-    parts: Vec<(usize, Arc<Chunk>, Vec<u64>)>,
-}
-
-impl Frozen {
-    /// The changes, a chunk at a time; the rows carry the weight as their last column. What has
-    /// been given is let go.
-    pub fn changes(self) -> impl Iterator<Item = Result<TableChange>> {
-        let Frozen {
-            schema,
-            scope,
-            parts,
-        } = self;
-        parts
-            .into_iter()
-            .map(move |(number, chunk, dirty)| chunk.change(number, &dirty, scope, &schema))
-    }
-}
-
-impl Chunk {
-    fn change(
-        &self,
-        number: usize,
-        dirty: &[u64],
-        scope: Scope,
-        schema: &SchemaRef,
-    ) -> Result<TableChange> {
-        let is_wanted =
-            |place: usize| scope == Scope::All || dirty[place / 64] & (1 << (place % 64)) != 0;
-        let wanted = (0..self.weights.len()).filter(|&place| is_wanted(place));
-        let (live, free): (Vec<usize>, Vec<usize>) =
-            wanted.partition(|&place| self.weights[place] != 0);
-        let first = number * CHUNK_SLOTS;
-        let slots = |places: &[usize]| -> Vec<u32> {
-            let slot = |place: &usize| slot_number(first + place);
-            places.iter().map(slot).collect()
-        };
-        let places: Vec<u32> = live.iter().map(|&place| slot_number(place)).collect();
-        let mut columns = self.arena.gather(&places)?;
-        let weights: Vec<i64> = live.iter().map(|&place| self.weights[place]).collect();
-        columns.push(Arc::new(arrow::array::Int64Array::from(weights)));
-        Ok(TableChange {
-            table: 0,
-            slots: slots(&live),
-            rows: batch_of(schema, columns, live.len())?,
-            freed: match scope {
-                Scope::All => Vec::new(),
-                Scope::Changed => slots(&free),
-            },
-        })
-    }
 }
 
 /// The rows of a relation at one epoch.
@@ -727,13 +576,13 @@ fn highest(slots: &[u32]) -> usize {
 }
 
 /// Positions of slots, those of one chunk together and in their order.
-struct ByChunk {
+pub(super) struct ByChunk {
     order: Vec<u32>,
     /// For each chunk that occurs, rising: its number and where its positions end.
     ends: Vec<(usize, usize)>,
 }
 
-fn by_chunk(slots: &[u32]) -> ByChunk {
+pub(super) fn by_chunk(slots: &[u32]) -> ByChunk {
     // A counting sort: the chunks are few and their order is all that is wanted.
     let mut next = vec![0usize; highest(slots).div_ceil(CHUNK_SLOTS)];
     slots.iter().for_each(|&slot| next[place(slot).0] += 1);
@@ -768,25 +617,19 @@ impl<'a> IntoIterator for &'a ByChunk {
 }
 
 #[inline]
-fn place(slot: u32) -> (usize, usize) {
+pub(super) fn place(slot: u32) -> (usize, usize) {
     (slot as usize / CHUNK_SLOTS, slot as usize % CHUNK_SLOTS)
 }
 
-fn slot_number(slot: usize) -> u32 {
+pub(super) fn slot_number(slot: usize) -> u32 {
     u32::try_from(slot).expect("a store has fewer than 2^32 slots")
 }
 
-fn weighted(schema: &SchemaRef) -> SchemaRef {
-    let mut fields: Vec<arrow::datatypes::FieldRef> = schema.fields().iter().cloned().collect();
-    fields.push(Arc::new(arrow::datatypes::Field::new(
-        "weight",
-        arrow::datatypes::DataType::Int64,
-        false,
-    )));
-    Arc::new(arrow::datatypes::Schema::new(fields))
-}
-
-fn batch_of(schema: &SchemaRef, columns: Vec<ArrayRef>, rows: usize) -> Result<RecordBatch> {
+pub(super) fn batch_of(
+    schema: &SchemaRef,
+    columns: Vec<ArrayRef>,
+    rows: usize,
+) -> Result<RecordBatch> {
     let options = RecordBatchOptions::new().with_row_count(Some(rows));
     RecordBatch::try_new_with_options(schema.clone(), columns, &options)
         .map_err(crate::delta::arrow_error)
@@ -802,6 +645,7 @@ mod tests {
 
     use super::*;
     use crate::delta::Weights;
+    use crate::operator::{Scope, TableChange};
 
     fn delta(rows: &[(i64, i64, i64)], origins: Option<Vec<u32>>) -> DeltaBatch {
         let field = |name| Field::new(name, DataType::Int64, true);
@@ -832,8 +676,13 @@ mod tests {
         rows
     }
 
+    fn complete(store: &mut Store, blocks: &mut Vec<TableChange>) {
+        blocks.extend(std::iter::from_fn(|| store.thaw(usize::MAX).unwrap()));
+    }
+
     /// Rows come, change and go; the numbers that stand for keys are missing, right, given to
-    /// another key since, or wrong. Snapshots and checkpoints stay what they were.
+    /// another key since, or wrong. Snapshots stay what they were, and so does a checkpoint that is
+    /// taken while steps go on.
     #[test]
     fn a_keyed_store_is_a_map_whatever_stands_for_its_keys() {
         for seed in 0..40 {
@@ -841,7 +690,7 @@ mod tests {
             let schema = delta(&[], None).schema();
             let mut store = Store::new(schema, Identity::Key(vec![0])).unwrap();
             let mut model: BTreeMap<i64, i64> = BTreeMap::new();
-            let mut blocks = Vec::new();
+            let (mut blocks, mut saved) = (Vec::new(), BTreeMap::new());
             let mut held: Vec<(Snapshot, BTreeMap<i64, i64>)> = Vec::new();
             for step in 0..40 {
                 let (mut rows, mut origins) = (Vec::new(), Vec::new());
@@ -873,18 +722,22 @@ mod tests {
                 assert_eq!(store.rows(), model.len() as u64, "seed {seed} step {step}");
                 match random.u8(..6) {
                     0 => held.push((store.snapshot(), model.clone())),
-                    1 => blocks.extend(store.changes(Scope::Changed).unwrap()),
-                    _ => {}
+                    1 => {
+                        complete(&mut store, &mut blocks);
+                        store.freeze(Scope::Changed);
+                        saved = model.clone();
+                    }
+                    _ => blocks.extend(store.thaw(random.usize(1..8)).unwrap()),
                 }
             }
             for (snapshot, expected) in held {
                 assert_eq!(contents(&snapshot), expected, "seed {seed}");
             }
-            blocks.extend(store.changes(Scope::Changed).unwrap());
+            complete(&mut store, &mut blocks);
             let mut restored =
                 Store::new(store.schema().clone(), store.identity().clone()).unwrap();
             restored.restore(blocks).unwrap();
-            assert_eq!(contents(&restored.snapshot()), model, "seed {seed}");
+            assert_eq!(contents(&restored.snapshot()), saved, "seed {seed}");
         }
     }
 

@@ -18,7 +18,7 @@ use crate::dataflow::{CollectionDelta, Dataflow, PartitionState, SourceState, St
 use crate::delta::{DeltaBatch, Weights};
 use crate::operator::{Bounds, Counts, Scope, TableChange};
 use crate::plan::StreamPlan;
-use crate::view::{Frozen, Store};
+use crate::view::Store;
 
 /// What a step takes in.
 #[derive(Clone)]
@@ -74,15 +74,8 @@ pub struct Engine<'a> {
     sources: BTreeMap<ObjectId, SourceState>,
     views: Vec<Running>,
     saved: Option<Saved>,
-    saving: Option<Saving>,
-}
-
-/// A checkpoint that is being written while steps go on.
-struct Saving {
-    /// What it has so far, and the inputs of the steps since its beginning.
-    saved: Saved,
-    /// For each view what is still to be written of its rows.
-    rows: Vec<Frozen>,
+    /// A checkpoint that is being written while steps go on: what it has so far.
+    saving: Option<Saved>,
 }
 
 impl<'a> Engine<'a> {
@@ -147,10 +140,12 @@ impl<'a> Engine<'a> {
             saved.steps.push(input.clone());
         }
         if let Some(saving) = &mut self.saving {
-            saving.saved.steps.push(input);
-            for (view, (operators, ..)) in self.views.iter_mut().zip(&mut saving.saved.views) {
+            saving.steps.push(input);
+            let views = self.views.iter_mut().zip(&mut saving.views);
+            for (view, (operators, rows, _)) in views {
                 for _ in 0..random.usize(..3) {
                     operators.extend(view.dataflow.thaw(random.usize(1..6)).unwrap());
+                    rows.extend(view.store.thaw(random.usize(1..6)).unwrap());
                 }
             }
         }
@@ -246,7 +241,6 @@ impl<'a> Engine<'a> {
                 .insert(*id, (source.partitions.clone(), source.watermark()));
         }
         let mut old = self.saved.iter().flat_map(|saved| saved.views.clone());
-        let mut rows = Vec::new();
         for view in &mut self.views {
             let (mut operators, mut store, _) = old.next().unwrap_or_default();
             if is_first {
@@ -254,23 +248,23 @@ impl<'a> Engine<'a> {
                 store.clear();
             }
             view.dataflow.freeze(scope).unwrap();
-            rows.push(view.store.freeze(scope));
+            view.store.freeze(scope);
             saved.views.push((operators, store, view.tally.clone()));
         }
         drop(old);
-        self.saving = Some(Saving { saved, rows });
+        self.saving = Some(saved);
     }
 
     /// Ends the checkpoint that is under way.
     fn complete(&mut self) {
-        let Some(Saving { mut saved, rows }) = self.saving.take() else {
+        let Some(mut saved) = self.saving.take() else {
             return;
         };
-        let views = self.views.iter_mut().zip(&mut saved.views).zip(rows);
-        for ((view, (operators, store, _)), rows) in views {
-            let rest = || view.dataflow.thaw(usize::MAX).unwrap();
-            operators.extend(std::iter::from_fn(rest));
-            store.extend(rows.changes().map(Result::unwrap));
+        for (view, (operators, rows, _)) in self.views.iter_mut().zip(&mut saved.views) {
+            operators.extend(std::iter::from_fn(|| {
+                view.dataflow.thaw(usize::MAX).unwrap()
+            }));
+            rows.extend(std::iter::from_fn(|| view.store.thaw(usize::MAX).unwrap()));
         }
         self.saved = Some(saved);
     }
