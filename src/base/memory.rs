@@ -167,6 +167,13 @@ impl Memory {
         }
     }
 
+    /// Gives the system the memory that was freed and that the allocator still keeps: after work
+    /// that took much of it and will not take it again soon.
+    pub fn give_back() {
+        // SAFETY: it takes nothing and gives nothing; any thread may call it at any time.
+        unsafe { libmimalloc_sys::mi_collect(true) };
+    }
+
     /// The error of what is refused.
     pub fn refusal(&self, what: &str) -> Error {
         Error::new(

@@ -30,7 +30,7 @@ use tokio::sync::oneshot;
 use crate::base::limits::{CHECKPOINT_BLOCK_ROWS, CHECKPOINT_MERGE_BYTES};
 use crate::base::memory::Account;
 use crate::base::metrics::PROCESS;
-use crate::base::{Epoch, EventTime, ObjectId, Offset, PartitionId, task};
+use crate::base::{Epoch, EventTime, Memory, ObjectId, Offset, PartitionId, task};
 use crate::dataflow::catch_up::Progress;
 use crate::dataflow::graph::{Dataflow, StateChange};
 use crate::dataflow::handover::{Entry, Giving, handover};
@@ -430,6 +430,8 @@ impl Stepper {
                 .unwrap_or_else(|_| Err(Error::internal("writing the checkpoint panicked")))
                 .map(|()| epoch);
             PROCESS.checkpoint_nanos.add_time(started.elapsed());
+            // Until the next one nothing needs what this one took.
+            Memory::give_back();
             let _ = commands.send(Command::CheckpointDone(result));
         }));
     }

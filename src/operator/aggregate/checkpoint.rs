@@ -2,7 +2,7 @@
 //!
 //! | table | slots | columns |
 //! | --- | --- | --- |
-//! | 0 | groups | key, rows, flags, absent rows, stores' columns, what is out of stock functions |
+//! | 0 | groups | key, rows, flags, absent rows, stores' columns, kept values of the row that is out |
 //! | 1 | only 0 | since when windows are freed |
 //! | 2 + n | entries | what the n-th store keeps by entries of its own: group, values, weight |
 //!
@@ -12,22 +12,19 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use arrow::array::{
-    Array, ArrayRef, AsArray, Int64Array, RecordBatch, UInt32Array, new_null_array,
-};
+use arrow::array::{Array, ArrayRef, AsArray, Int64Array, RecordBatch, UInt32Array};
 use arrow::compute::take;
 use arrow::datatypes::{
-    DataType, Field, FieldRef, Int64Type, Schema, SchemaRef, TimestampMicrosecondType, UInt32Type,
+    DataType, Field, Int64Type, Schema, SchemaRef, TimestampMicrosecondType, UInt32Type,
 };
 
-use crate::base::limits::CHUNK_ROWS_MAX;
 use crate::delta::{KeyBatch, SlotSet, arrow_error};
 use crate::error::{Error, Result, SqlState};
 use crate::operator::aggregate::change::Selection;
 use crate::operator::aggregate::grouped::{Aggregate, Group};
 use crate::operator::aggregate::layout::{Call, SelectedStore};
+use crate::operator::aggregate::past::is_kept;
 use crate::operator::aggregate::spec::CloseEmit;
-use crate::operator::aggregate::store::Reading;
 use crate::operator::{Scope, TableChange};
 
 const GROUPS: u32 = 0;
@@ -59,18 +56,6 @@ impl Frozen {
     }
 }
 
-/// Whether the row that is out is saved. All others are what their group's state says, whenever it
-/// is asked; DataFusion's own functions may add up in another order.
-fn is_row_saved(call: &Call) -> bool {
-    matches!(
-        call,
-        Call::Stored {
-            reading: Reading::Stock,
-            ..
-        }
-    )
-}
-
 /// The columns of the groups' table.
 pub(super) fn saved_schema(
     key_types: &[DataType],
@@ -90,7 +75,7 @@ pub(super) fn saved_schema(
     let results = calls.iter().zip(results);
     types.extend(
         results
-            .filter(|(call, _)| is_row_saved(call))
+            .filter(|(call, _)| is_kept(call))
             .map(|(_, of)| of.clone()),
     );
     let field = |(at, data_type)| Field::new(format!("column{at}"), data_type, true);
@@ -191,14 +176,7 @@ impl Aggregate {
         for selected in &self.stores {
             columns.extend(selected.store.save(&slots)?);
         }
-        if self.calls.iter().any(is_row_saved) {
-            let out = self.save_emitted(&slots)?;
-            let both = self.calls.iter().zip(out);
-            columns.extend(
-                both.filter(|(call, _)| is_row_saved(call))
-                    .map(|(_, column)| column),
-            );
-        }
+        columns.extend(self.save_kept(&slots)?);
         let rows = RecordBatch::try_new(self.saved.clone(), columns).map_err(arrow_error)?;
         Ok(TableChange {
             table: GROUPS,
@@ -208,11 +186,11 @@ impl Aggregate {
         })
     }
 
-    /// The rows that are out; NULLs for groups that have none.
-    fn save_emitted(&self, slots: &[u32]) -> Result<Vec<ArrayRef>> {
+    /// What is kept of the rows that are out; NULLs for groups that have none.
+    fn save_kept(&self, slots: &[u32]) -> Result<Vec<ArrayRef>> {
         let is_out = |slot: &u32| self.groups[*slot as usize].is(Group::EMITTED);
         let out: Vec<u32> = slots.iter().copied().filter(is_out).collect();
-        let columns = self.emitted.gather(&out)?;
+        let columns = self.past.kept.gather(&out)?;
         if out.len() == slots.len() {
             return Ok(columns);
         }
@@ -297,48 +275,13 @@ impl Aggregate {
             .freed
             .iter()
             .for_each(|&slot| self.groups[slot as usize] = Group::default());
-        self.emitted.release(&change.freed);
-        if !self.calls.iter().any(is_row_saved) {
-            return Ok(());
-        }
+        self.past.kept.release(&change.freed);
         let is_out = |row: &u32| flags[*row as usize] & Group::EMITTED != 0;
         let count = u32::try_from(slots.len()).expect("slots fit u32");
         let rows: Vec<u32> = (0..count).filter(is_out).collect();
         let out: Vec<u32> = rows.iter().map(|&row| slots[row as usize]).collect();
-        let width = self.spec.group.len();
-        let results = &self.spec.output.fields()[width..];
-        let value = |(call, field): (&Call, &FieldRef)| match is_row_saved(call) {
-            true => next(1).remove(0),
-            // Derived when everything is back.
-            false => new_null_array(field.data_type(), slots.len()),
-        };
-        let values: Vec<ArrayRef> = self.calls.iter().zip(results).map(value).collect();
-        self.emitted.write(&out, &values, &rows)
-    }
-
-    /// The rows that are out, as far as they follow from the groups.
-    fn derive_emitted(&mut self) -> Result<()> {
-        let groups = u32::try_from(self.groups.len()).expect("slots fit u32");
-        let is_out = |slot: &u32| self.groups[*slot as usize].is(Group::EMITTED);
-        let out: Vec<u32> = (0..groups).filter(is_out).collect();
-        for slots in out.chunks(CHUNK_ROWS_MAX) {
-            let rows = slots.iter().map(|&slot| self.groups[slot as usize].rows);
-            let rows: Vec<i64> = rows.collect();
-            let mut failures = Vec::new();
-            let mut columns = self.emitted.gather(slots)?;
-            for (column, call) in columns.iter_mut().zip(&self.calls) {
-                if !is_row_saved(call) {
-                    *column = self.value_of(call, slots, &rows, &mut failures)?;
-                }
-            }
-            if !failures.is_empty() {
-                let message = "a group whose row is out has no value any more";
-                return Err(Error::internal(message));
-            }
-            let numbers: Vec<u32> = (0..).take(slots.len()).collect();
-            self.emitted.write(slots, &columns, &numbers)?;
-        }
-        Ok(())
+        let values = next(self.calls.iter().filter(|call| is_kept(call)).count());
+        self.past.kept.write(&out, &values, &rows)
     }
 
     /// Derives what follows from state that has been put back.
@@ -350,7 +293,6 @@ impl Aggregate {
         for selected in &mut self.stores {
             selected.store.rebuild(groups)?;
         }
-        self.derive_emitted()?;
         let (Some(windows), Some(keys)) = (&mut self.windows, &self.keys) else {
             return Ok(());
         };

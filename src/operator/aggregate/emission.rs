@@ -24,6 +24,7 @@ use crate::error::{Error, Result};
 use crate::operator::Output;
 use crate::operator::aggregate::grouped::{Aggregate, Group};
 use crate::operator::aggregate::layout::Call;
+use crate::operator::aggregate::past::kept_of;
 use crate::operator::aggregate::store::Groups;
 use crate::operator::evaluate::{Failure, report};
 
@@ -70,7 +71,7 @@ impl Aggregate {
             .zip(&groups)
             .filter(|(_, group)| group.is(Group::EMITTED));
         let was_out: Vec<u32> = was_out.map(|(&slot, _)| slot).collect();
-        let old = self.emitted.gather(&was_out)?;
+        let old = self.what_was_out(&was_out)?;
         drop_unchanged(&mut outcomes, &old, &evaluation.columns)?;
         if outcomes.is_empty() {
             return Ok(());
@@ -268,8 +269,9 @@ impl Aggregate {
                 None => gone.push(outcome.slot),
             }
         }
-        self.emitted.release(&gone);
-        self.emitted.write(&slots, &evaluation.columns, &rows)
+        self.past.kept.release(&gone);
+        let kept = kept_of(&self.calls, &evaluation.columns);
+        self.past.kept.write(&slots, &kept, &rows)
     }
 }
 

@@ -4,12 +4,13 @@ use arrow::array::{Array, AsArray, BooleanArray};
 use arrow::datatypes::{DataType, SchemaRef, TimeUnit, TimestampMicrosecondType};
 
 use crate::base::EventTime;
-use crate::delta::{Arena, DeltaBatch, KeyBatch, KeyTable, SlotSet, Weights};
+use crate::delta::{DeltaBatch, KeyBatch, KeyTable, SlotSet, Weights};
 use crate::error::{Error, Result};
 use crate::operator::aggregate::change::{Change, Selection};
 use crate::operator::aggregate::checkpoint::{Frozen, saved_schema};
 use crate::operator::aggregate::closing::Windows;
 use crate::operator::aggregate::layout::{Call, Layout, SelectedStore};
+use crate::operator::aggregate::past::Past;
 use crate::operator::aggregate::spec::{AggregateSpec, CloseEmit};
 use crate::operator::{Bounds, LateRows, Operator, Output, Scope, Step, TableChange};
 
@@ -30,8 +31,7 @@ pub struct Aggregate {
     pub(super) groups: Vec<Group>,
     pub(super) selections: Vec<Selection>,
     pub(super) stores: Vec<SelectedStore>,
-    /// The values of the calls that each group has put out last.
-    pub(super) emitted: Arena,
+    pub(super) past: Past,
     pub(super) windows: Option<Windows>,
     /// State has been put back, and what follows from it has not been derived yet.
     pub(super) is_restored: bool,
@@ -57,7 +57,9 @@ impl Group {
     /// The slot belongs to a group.
     pub const LIVE: u32 = 1;
     /// The step has touched it.
-    const DIRTY: u32 = 2;
+    pub const DIRTY: u32 = 2;
+    /// The step has noted what it has out.
+    pub const SEEN: u32 = 4;
     /// Its row is out.
     pub const EMITTED: u32 = 8;
     /// Its row could not be put out, and that has been told.
@@ -117,7 +119,6 @@ impl Aggregate {
             &calls,
             &types[key_types.len()..],
         );
-        let emitted = Arena::new(&types[key_types.len()..])?;
         let is_timed = |at: &usize| {
             matches!(
                 key_types[*at],
@@ -135,13 +136,13 @@ impl Aggregate {
         Ok(Aggregate {
             holds_global: spec.is_global && shard == 0,
             spec,
+            past: Past::new(&calls, &types[key_types.len()..])?,
             calls,
             saved,
             keys,
             groups: Vec::new(),
             selections,
             stores,
-            emitted,
             windows,
             is_restored: false,
             dirty: Vec::new(),
@@ -155,7 +156,7 @@ impl Aggregate {
     pub(super) fn grow(&mut self, groups: usize) {
         if self.groups.len() < groups {
             self.groups.resize(groups, Group::default());
-            self.emitted.grow(groups);
+            self.past.kept.grow(groups);
             self.stores
                 .iter_mut()
                 .for_each(|selected| selected.store.grow(groups));
@@ -287,7 +288,7 @@ impl Aggregate {
         let mut dead = Vec::new();
         for &slot in dirty {
             let group = &mut self.groups[slot as usize];
-            group.set(Group::DIRTY, false);
+            group.set(Group::DIRTY | Group::SEEN, false);
             self.changed.insert(slot);
             match group.rows {
                 ..0 => {
@@ -352,7 +353,7 @@ impl Aggregate {
                 .iter_mut()
                 .for_each(|selection| selection.set_absent(slot, 0));
         }
-        self.emitted.release(slots);
+        self.past.kept.release(slots);
         for selected in &mut self.stores {
             selected.store.clear(slots)?;
         }
@@ -376,6 +377,7 @@ impl Operator for Aggregate {
         let mut slots = std::mem::take(&mut self.slots);
         self.assign(&batch, &mut slots)?;
         self.keep(&slots)?;
+        self.look_back(&slots)?;
         let weights = match batch.weights() {
             Weights::Ones => None,
             Weights::Each(weights) => Some(weights.as_ref()),
@@ -471,7 +473,7 @@ impl Operator for Aggregate {
             + self.groups.capacity() * size_of::<Group>()
             + self.selections.iter().map(Selection::bytes).sum::<usize>()
             + stores.sum::<usize>()
-            + self.emitted.bytes()
+            + self.past.kept.bytes()
             + self.windows.as_ref().map_or(0, Windows::bytes)
             + (self.dirty.capacity() + self.slots.capacity()) * 4
             + self.changed.bytes()

@@ -14,12 +14,13 @@
 //!   batch ─► KeyTable ─► slots [0, 1, 0, …] ─► Group { rows, flags } by slot
 //!                          │                    Selection  NULLs and filtered rows by slot
 //!                          └─────────────────►  Store      sums, extremes, multisets by slot
-//!                                               Arena      the row that was put out last, by slot
+//!                                               Past       the row that is out, before it changes
 //! ```
 //!
 //! State, all of it in columns by slot: the number of rows (a group lives by it alone, whatever its
 //! aggregates say), one [`store`] per kind of aggregate and argument, shared by the calls that need
-//! the same (`sum(x)` and `avg(x)`; `min(x)`, `max(x)` and `count(DISTINCT x)`), and the last row.
+//! the same (`sum(x)` and `avg(x)`; `min(x)`, `max(x)` and `count(DISTINCT x)`). The row that a
+//! group has out follows from it ([`past`]).
 //! Stores are classes by algebra: totals are groups and need no rows; the extreme of append-only
 //! input is one value; everything else keeps the multiset of its arguments.
 //!
@@ -31,8 +32,8 @@
 //! Bounds: key columns keep theirs. Where rows wait for their window to close, a column's bound is
 //! held back by the groups that wait.
 //!
-//! Reading order: [`spec`](AggregateSpec), [`grouped`](Aggregate), [`emission`], [`closing`],
-//! [`layout`], [`store`] and the stores, [`checkpoint`].
+//! Reading order: [`spec`](AggregateSpec), [`grouped`](Aggregate), [`past`], [`emission`],
+//! [`closing`], [`layout`], [`store`] and the stores, [`checkpoint`].
 
 mod change;
 mod checkpoint;
@@ -43,6 +44,7 @@ mod grouped;
 mod layout;
 mod multiset;
 mod order;
+mod past;
 mod spec;
 mod stock;
 mod store;
