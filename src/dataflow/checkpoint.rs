@@ -410,7 +410,7 @@ impl Stepper {
             // What a panic left behind is a log that is read with suspicion, as after a crash.
             let mut histories = histories.lock().unwrap_or_else(PoisonError::into_inner);
             let work = AssertUnwindSafe(|| {
-                write_histories(&mut histories, &changes, &contents.dropped)?;
+                write_histories(&mut histories, changes, &contents.dropped)?;
                 let meta = serde_json::to_value(&meta)
                     .map_err(|error| Error::internal(format!("the description: {error}")))?;
                 let (written, total) = write(&store, epoch, contents, meta)?;
@@ -534,11 +534,12 @@ pub(super) fn kind(scope: Scope) -> BlockKind {
 /// Before the manifest: what it says of a relation's last change holds for the history too.
 fn write_histories(
     store: &mut HistoryStore,
-    entries: &[HistoryEntry],
+    entries: Vec<HistoryEntry>,
     dropped: &BTreeSet<ObjectId>,
 ) -> Result<()> {
     dropped.iter().try_for_each(|id| store.remove(*id))?;
-    entries.iter().try_for_each(|entry| entry.write(store))
+    let mut entries = entries.into_iter();
+    entries.try_for_each(|entry| entry.write(store))
 }
 
 /// The changes of one operator or store, in the order in which they were written.

@@ -52,22 +52,25 @@ impl HistoryEntry {
         self.changes.last().map_or(self.after, |last| last.epoch)
     }
 
-    /// Writes the changes, durably.
-    pub fn write(&self, store: &mut HistoryStore) -> Result<()> {
+    /// Writes the changes, durably, and lets go of each record as soon as it is.
+    pub fn write(self, store: &mut HistoryStore) -> Result<()> {
         let mut after = self.after;
-        let mut rest = self.changes.as_slice();
+        let mut rest = VecDeque::from(self.changes);
         let mut has_appended = false;
         while !rest.is_empty() {
-            let (part, others) = rest.split_at(record_length(rest));
-            has_appended |= store.append(self.id, &record(after, part)?)?;
-            after = part.last().expect("a record has a change").epoch;
-            rest = others;
+            let length = record_length(rest.make_contiguous());
+            let part: Vec<ChangeSet> = rest.drain(..length).collect();
+            let next = part.last().expect("a record has a change").epoch;
+            if store.append(self.id, &record(after, part)?)? {
+                has_appended = true;
+                store.sync(self.id)?;
+            }
+            after = next;
         }
-        if has_appended {
-            store.sync(self.id)?;
-            store.trim(self.id, self.floor)?;
+        match has_appended {
+            true => store.trim(self.id, self.floor),
+            false => Ok(()),
         }
-        Ok(())
     }
 }
 
@@ -83,13 +86,14 @@ fn record_length(changes: &[ChangeSet]) -> usize {
     changes.len()
 }
 
-fn record(after: Epoch, changes: &[ChangeSet]) -> Result<Changes> {
-    let deltas: Vec<DeltaBatch> = changes.iter().map(|change| change.delta.clone()).collect();
-    let all = concat(&deltas[0].schema(), &deltas)?;
+fn record(after: Epoch, changes: Vec<ChangeSet>) -> Result<Changes> {
     let rows_of = |change: &ChangeSet| (change.epoch, change.delta.len());
+    let epochs = changes.iter().map(rows_of).collect();
+    let deltas: Vec<DeltaBatch> = changes.into_iter().map(|change| change.delta).collect();
+    let all = concat(&deltas[0].schema(), &deltas)?;
     Ok(Changes {
         after,
-        epochs: changes.iter().map(rows_of).collect(),
+        epochs,
         rows: all.rows().clone(),
         weights: match all.weights() {
             Weights::Ones => None,
@@ -170,7 +174,7 @@ mod tests {
             epoch: Epoch(*epoch),
             delta: row(*epoch),
         };
-        record(Epoch(after), &epochs.iter().map(set).collect::<Vec<_>>()).unwrap()
+        record(Epoch(after), epochs.iter().map(set).collect()).unwrap()
     }
 
     /// The floor and the epochs that are there.
