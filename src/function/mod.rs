@@ -9,18 +9,15 @@ pub mod cast;
 mod columnar;
 pub mod time;
 mod to_char;
-mod window;
+pub mod window;
 
 use std::sync::Arc;
 
 use datafusion::error::Result;
 use datafusion::execution::FunctionRegistry;
 
-pub use window::window_starts;
-
 /// Adds every function of ours.
 pub fn register(registry: &mut dyn FunctionRegistry) -> Result<()> {
-    registry.register_udf(window_starts())?;
     let functions = [
         arithmetic::modulus(),
         arithmetic::absolute(),

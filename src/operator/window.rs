@@ -1,10 +1,9 @@
 //! Windows: gives each row the windows that its time falls into, and judges which rows are late.
 //!
-//! Rule: windows are `[start, start + size)` with `start ≡ offset (mod slide)`, counted from
-//! 1970-01-01T00:00 UTC with floored division; TUMBLE is the case `slide = size`. A row goes out
-//! once per window that holds it; where `slide > size`, a row between two windows is in none and
-//! is gone. A row is late when every window it is in has `end + lateness ≤ W`, W being the
-//! watermark that stood before the row; if only some have, the row goes out for the others.
+//! Rule: which windows hold a time is said by [`Windows`]. A row goes out once per window that
+//! holds it; one between two windows of a HOP with gaps is in none and is gone. A row is late when
+//! every window it is in has `end + lateness ≤ W`, W being the watermark that stood before the row;
+//! if only some have, the row goes out for the others.
 //!
 //! ```text
 //!   HOP slide 5, size 10      ts                       ts  start  end
@@ -17,11 +16,11 @@
 //! State: none. A row whose time is NULL, or whose windows do not fit the type, is an error row.
 //!
 //! Bounds: with W the bound of the time column, a later row's windows end after `W - lateness`:
-//! `window_end ≥ W - lateness + 1`, and `window_start` is at least that less the size. So a window
-//! is closed, `end ≤ W`, exactly when its end is below the bound plus the lateness. Where the
-//! operator judges, rows behind W may still pass, and other columns have no bound.
+//! `window_end ≥ W - lateness + 1`, and `window_start` is at least the start of the first such
+//! window. So a window is closed, `end ≤ W`, exactly when its end is below the bound plus the
+//! lateness. Where the operator judges, rows behind W may still pass, and other columns have no
+//! bound.
 
-use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -31,78 +30,12 @@ use arrow::array::{
 use arrow::datatypes::{DataType, SchemaRef, TimeUnit, TimestampMicrosecondType};
 
 use crate::base::EventTime;
-use crate::base::limits::{WINDOW_ROWS_MAX, WINDOWS_PER_ROW_MAX};
+use crate::base::limits::WINDOW_ROWS_MAX;
 use crate::delta::{DeltaBatch, arrow_error};
 use crate::error::{Error, Result, SqlState};
+use crate::function::window::{Cell, WindowKind, Windows};
 use crate::operator::evaluate::{Failure, report};
 use crate::operator::{Bounds, LateRows, Operator, Output, Step};
-
-/// Which windows there are; lengths in microseconds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum WindowKind {
-    /// One window after the other.
-    Tumble {
-        size_micros: i64,
-        offset_micros: i64,
-    },
-    /// A window every `slide`, overlapping or with gaps.
-    Hop {
-        slide_micros: i64,
-        size_micros: i64,
-        offset_micros: i64,
-    },
-}
-
-impl fmt::Display for WindowKind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (slide, size, offset) = match *self {
-            WindowKind::Tumble {
-                size_micros,
-                offset_micros,
-            } => {
-                write!(f, "tumble")?;
-                (None, size_micros, offset_micros)
-            }
-            WindowKind::Hop {
-                slide_micros,
-                size_micros,
-                offset_micros,
-            } => {
-                write!(f, "hop")?;
-                (Some(slide_micros), size_micros, offset_micros)
-            }
-        };
-        if let Some(slide) = slide {
-            write!(f, " slide {}", Length(slide))?;
-        }
-        write!(f, " size {}", Length(size))?;
-        match offset {
-            0 => Ok(()),
-            offset => write!(f, " offset {}", Length(offset)),
-        }
-    }
-}
-
-/// A length in the largest unit that shows it whole.
-struct Length(i64);
-
-impl fmt::Display for Length {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let units = [
-            (86_400_000_000, "d"),
-            (3_600_000_000, "h"),
-            (60_000_000, "min"),
-        ];
-        let units = units
-            .into_iter()
-            .chain([(1_000_000, "s"), (1_000, "ms"), (1, "us")]);
-        let (micros, unit) = units
-            .into_iter()
-            .find(|(micros, _)| self.0 % micros == 0)
-            .expect("everything is a multiple of a microsecond");
-        write!(f, "{} {unit}", self.0 / micros)
-    }
-}
 
 /// What a [`Window`] does.
 #[derive(Clone, Debug)]
@@ -123,46 +56,50 @@ pub struct WindowSpec {
 /// Assigns windows.
 pub struct Window {
     spec: WindowSpec,
-    /// `slide` of the windows; of tumbling ones the size.
-    slide: i64,
-    size: i64,
-    /// In `0..slide`.
-    offset: i64,
-    /// Most windows that one row is in.
-    windows_per_row: usize,
+    windows: Windows,
+    /// Every row is in its latest window and in no other.
+    is_single: bool,
+}
+
+/// For each row the latest window that begins by its time.
+#[derive(Default)]
+struct Latest {
+    starts: Vec<i64>,
+    ends: Vec<i64>,
+}
+
+impl Latest {
+    fn with_capacity(rows: usize) -> Latest {
+        Latest {
+            starts: Vec::with_capacity(rows),
+            ends: Vec::with_capacity(rows),
+        }
+    }
+
+    fn push(&mut self, cell: Cell) {
+        self.starts.push(cell.start);
+        self.ends.push(cell.end);
+    }
+
+    fn cell(&self, row: usize) -> Cell {
+        let (start, end) = (self.starts[row], self.ends[row]);
+        Cell {
+            start,
+            end,
+            next: end,
+        }
+    }
 }
 
 impl Window {
     /// # Errors
-    /// 22023 when a length is not positive, 54001 when a row could be in more windows than
-    /// [`WINDOWS_PER_ROW_MAX`]; internal when the schemas are not as [`WindowSpec`] says.
+    /// As [`Windows::new`]; internal when the schemas are not as [`WindowSpec`] says.
     pub fn new(spec: WindowSpec) -> Result<Window> {
-        let (slide, size, offset) = match spec.kind {
-            WindowKind::Tumble {
-                size_micros,
-                offset_micros,
-            } => (size_micros, size_micros, offset_micros),
-            WindowKind::Hop {
-                slide_micros,
-                size_micros,
-                offset_micros,
-            } => (slide_micros, size_micros, offset_micros),
-        };
-        if slide <= 0 || size <= 0 || spec.lateness_micros < 0 {
-            let message = "the lengths of a window must be positive";
+        if spec.lateness_micros < 0 {
+            let message = "the lateness of a window must not be negative";
             return Err(Error::new(SqlState::INVALID_PARAMETER_VALUE, message));
         }
-        let windows = 1 + (size - 1) / slide;
-        let windows_per_row = usize::try_from(windows)
-            .ok()
-            .filter(|&windows| windows <= WINDOWS_PER_ROW_MAX);
-        let Some(windows_per_row) = windows_per_row else {
-            let message = format!(
-                "each row would be in {windows} windows; at most {WINDOWS_PER_ROW_MAX} are allowed"
-            );
-            return Err(Error::new(SqlState::STATEMENT_TOO_COMPLEX, message)
-                .hint("make the slide larger or the size smaller"));
-        };
+        let windows = Windows::new(spec.kind)?;
         let time = spec.input.field(spec.time_column).data_type();
         let width = spec.input.fields().len();
         let is_sound = matches!(time, DataType::Timestamp(TimeUnit::Microsecond, _))
@@ -174,42 +111,29 @@ impl Window {
                 spec.output
             )));
         }
-        let offset = offset.rem_euclid(slide);
+        let is_single = !spec.kind.is_hopping() && windows.per_row() == 1;
         Ok(Window {
             spec,
-            slide,
-            size,
-            offset,
-            windows_per_row,
+            windows,
+            is_single,
         })
     }
 
-    /// The start of the latest window that begins at or before `time`; `None` when it or its end
-    /// does not fit.
-    #[inline]
-    fn last_start(&self, time: i64) -> Option<i64> {
-        let start = time.checked_sub(self.offset)?.div_euclid(self.slide);
-        // Below the least multiple of the slide the product does not fit.
-        let start = start.checked_mul(self.slide)?.checked_add(self.offset)?;
-        start.checked_add(self.size)?;
-        Some(start)
-    }
-
-    /// Splits off rows without a usable time; the rest has a last window start each.
-    fn last_starts(&self, batch: DeltaBatch, out: &mut Output) -> Result<(DeltaBatch, Vec<i64>)> {
+    /// Splits off rows without a usable time; the rest has a latest window each.
+    fn latest(&self, batch: DeltaBatch, out: &mut Output) -> Result<(DeltaBatch, Latest)> {
         let column = batch.rows().column(self.spec.time_column);
         let times = column.as_primitive::<TimestampMicrosecondType>();
-        let mut failures = Vec::new();
-        let mut starts = Vec::with_capacity(batch.len());
-        if times.null_count() == 0 && self.fill_starts(times.values(), &mut starts) {
-            return Ok((batch, starts));
+        let mut latest = Latest::with_capacity(batch.len());
+        if times.null_count() == 0 && self.fill(times.values(), &mut latest) {
+            return Ok((batch, latest));
         }
-        starts.clear();
+        let mut failures = Vec::new();
+        latest = Latest::with_capacity(batch.len());
         let mut is_good = vec![true; batch.len()];
         for (row, time) in times.iter().enumerate() {
-            let reason = match time.map(|time| self.last_start(time)) {
-                Some(Some(start)) => {
-                    starts.push(start);
+            let reason = match time.map(|time| self.windows.cell(time)) {
+                Some(Some(cell)) => {
+                    latest.push(cell);
                     continue;
                 }
                 Some(None) => "event time is out of the range of windows",
@@ -223,58 +147,60 @@ impl Window {
             });
         }
         report(&batch, &failures, out)?;
-        Ok((batch.filter(&BooleanArray::from(is_good))?, starts))
+        Ok((batch.filter(&BooleanArray::from(is_good))?, latest))
     }
 
-    /// Pushes every time's last window start; false as soon as one does not fit.
-    fn fill_starts(&self, times: &[i64], starts: &mut Vec<i64>) -> bool {
+    /// Pushes every time's latest window; false as soon as one does not fit.
+    fn fill(&self, times: &[i64], latest: &mut Latest) -> bool {
         for chunk in times.chunks(1024) {
-            // Both ends of a run that lies within one window say so: no division per row.
+            // Both ends of a run that lies within one cell say so: no division per row.
             let (least, greatest) = ends(chunk);
-            let Some(first) = self.last_start(least) else {
+            let Some(mut cell) = self.windows.cell(least) else {
                 return false;
             };
-            if self.last_start(greatest).is_none() {
+            if self.windows.cell(greatest).is_none() {
                 return false;
             }
-            if within(first, self.slide, greatest) {
-                starts.resize(starts.len() + chunk.len(), first);
+            if cell.covers(greatest) {
+                let rows = latest.starts.len() + chunk.len();
+                latest.starts.resize(rows, cell.start);
+                latest.ends.resize(rows, cell.end);
                 continue;
             }
-            let mut start = first;
-            starts.extend(chunk.iter().map(|&time| {
+            for &time in chunk {
                 // Neighbours are mostly in one window.
-                if !within(start, self.slide, time) {
-                    start = self.last_start(time).expect("both ends of the run fit");
+                if !cell.covers(time) {
+                    let found = self.windows.cell(time);
+                    cell = found.expect("both ends of the run fit");
                 }
-                start
-            }));
+                latest.push(cell);
+            }
         }
         true
     }
 
     /// One window per row.
-    fn assign_tumbling(&self, batch: DeltaBatch, starts: Vec<i64>, out: &mut Output) -> Result<()> {
-        let Some(watermarks) = self.watermarks_that_matter(&batch, &starts) else {
-            return self.emit(batch, starts, out);
+    fn assign_single(&self, batch: DeltaBatch, latest: Latest, out: &mut Output) -> Result<()> {
+        let Some(watermarks) = self.watermarks_that_matter(&batch, &latest.ends) else {
+            return self.emit(batch, latest, out);
         };
-        let is_open = |row: usize| !self.is_late(starts[row], watermarks[row]);
+        let is_open = |row: usize| !self.is_late(latest.ends[row], watermarks[row]);
         let mask = BooleanArray::from_iter((0..batch.len()).map(|row| Some(is_open(row))));
-        let open = (0..batch.len())
-            .filter(|&row| is_open(row))
-            .map(|row| starts[row])
-            .collect();
+        let mut open = Latest::with_capacity(batch.len());
+        for row in mask.values().set_indices() {
+            open.push(latest.cell(row));
+        }
         self.put_out_late(&batch, &mask, out)?;
         self.emit(batch.filter(&mask)?, open, out)
     }
 
     /// As many windows per row as hold it, in runs that stay below [`WINDOW_ROWS_MAX`].
-    fn assign_hopping(&self, batch: DeltaBatch, starts: &[i64], out: &mut Output) -> Result<()> {
-        let run = (WINDOW_ROWS_MAX / self.windows_per_row).max(1);
+    fn assign_many(&self, batch: DeltaBatch, latest: &Latest, out: &mut Output) -> Result<()> {
+        let run = (WINDOW_ROWS_MAX / self.windows.per_row()).max(1);
         let mut is_kept = vec![true; batch.len()];
         for first in (0..batch.len()).step_by(run) {
             let rows = first..batch.len().min(first + run);
-            self.assign_run(&batch, starts, rows, &mut is_kept, out)?;
+            self.assign_run(&batch, latest, rows, &mut is_kept, out)?;
         }
         if is_kept.contains(&false) {
             self.put_out_late(&batch, &BooleanArray::from(is_kept), out)?;
@@ -285,7 +211,7 @@ impl Window {
     fn assign_run(
         &self,
         batch: &DeltaBatch,
-        starts: &[i64],
+        latest: &Latest,
         rows: Range<usize>,
         is_kept: &mut [bool],
         out: &mut Output,
@@ -293,63 +219,48 @@ impl Window {
         let times = batch.rows().column(self.spec.time_column);
         let times = times.as_primitive::<TimestampMicrosecondType>().values();
         let watermarks = batch.watermarks().filter(|_| self.spec.judges);
-        let mut taken: Vec<u32> = Vec::with_capacity(rows.len() * self.windows_per_row);
-        let mut taken_starts = Vec::with_capacity(taken.capacity());
+        let mut taken: Vec<u32> = Vec::with_capacity(rows.len() * self.windows.per_row());
+        let mut bounds = Latest::with_capacity(taken.capacity());
         for row in rows {
             let mut windows = 0;
             let mut open = 0;
+            let number = u32::try_from(row).expect("a batch has fewer than 2^32 rows");
             // Rising, so that the same input always comes out in the same order.
-            let first = self.first_start(times[row], starts[row]);
-            for start in
-                (0..self.windows_per_row).map(|n| first.saturating_add(n_slides(n, self.slide)))
-            {
-                if start > starts[row] || !within(start, self.size, times[row]) {
-                    break;
-                }
-                windows += 1;
-                if watermarks.is_some_and(|watermarks| self.is_late(start, watermarks[row])) {
-                    continue;
-                }
-                open += 1;
-                taken.push(u32::try_from(row).expect("a batch has fewer than 2^32 rows"));
-                taken_starts.push(start);
-            }
+            self.windows
+                .each(times[row], latest.cell(row), |start, end| {
+                    windows += 1;
+                    if !watermarks.is_some_and(|watermarks| self.is_late(end, watermarks[row])) {
+                        open += 1;
+                        taken.push(number);
+                        bounds.starts.push(start);
+                        bounds.ends.push(end);
+                    }
+                });
             is_kept[row] = open > 0 || windows == 0;
             if 0 < open && open < windows {
                 out.counts.rows_late_partly += batch.weights().get(row).unsigned_abs();
             }
         }
         let run = batch.take(&UInt32Array::from(taken))?;
-        self.emit(run, taken_starts, out)
+        self.emit(run, bounds, out)
     }
 
-    /// The earliest start of a window that holds `time`, if any does; `last` is the latest.
-    fn first_start(&self, time: i64, last: i64) -> i64 {
-        // Windows that begin after time - size hold it. What is below the type's range is no
-        // window, so the first that fits is the first.
-        let into = i128::from(self.size) - 1 - (i128::from(time) - i128::from(last));
-        let before = into.div_euclid(i128::from(self.slide)).max(0);
-        let fits = (i128::from(last) - i128::from(i64::MIN)) / i128::from(self.slide);
-        let first = i128::from(last) - before.min(fits) * i128::from(self.slide);
-        i64::try_from(first).expect("it is between the least value and the last start")
-    }
-
-    /// Whether the window that begins at `start` is not open for corrections any more.
+    /// Whether the window that ends at `end` is not open for corrections any more.
     #[inline]
-    fn is_late(&self, start: i64, watermark: i64) -> bool {
-        start + self.size <= watermark.saturating_sub(self.spec.lateness_micros)
+    fn is_late(&self, end: i64, watermark: i64) -> bool {
+        end <= watermark.saturating_sub(self.spec.lateness_micros)
     }
 
     /// The watermarks, unless it is clear from their greatest that no row is late.
     fn watermarks_that_matter<'a>(
         &self,
         batch: &'a DeltaBatch,
-        starts: &[i64],
+        window_ends: &[i64],
     ) -> Option<&'a [i64]> {
         let watermarks = batch
             .watermarks()
             .filter(|_| self.spec.judges && !batch.is_empty())?;
-        let is_clear = !self.is_late(ends(starts).0, ends(watermarks).1);
+        let is_clear = !self.is_late(ends(window_ends).0, ends(watermarks).1);
         (!is_clear).then_some(watermarks)
     }
 
@@ -383,18 +294,17 @@ impl Window {
     }
 
     /// Puts out the rows with their windows.
-    fn emit(&self, batch: DeltaBatch, starts: Vec<i64>, out: &mut Output) -> Result<()> {
+    fn emit(&self, batch: DeltaBatch, bounds: Latest, out: &mut Output) -> Result<()> {
         if batch.is_empty() {
             return Ok(());
         }
-        let ends: Vec<i64> = starts.iter().map(|start| start + self.size).collect();
         let data_type = self.spec.input.field(self.spec.time_column).data_type();
         let column = |values: Vec<i64>| -> ArrayRef {
             let array = PrimitiveArray::<TimestampMicrosecondType>::new(values.into(), None);
             Arc::new(array.with_data_type(data_type.clone()))
         };
         let mut columns = batch.rows().columns().to_vec();
-        columns.extend([column(starts), column(ends)]);
+        columns.extend([column(bounds.starts), column(bounds.ends)]);
         let rows = RecordBatch::try_new(self.spec.output.clone(), columns).map_err(arrow_error)?;
         let batch = batch.with_rows(rows);
         out.emit(match self.spec.judges {
@@ -408,10 +318,10 @@ impl Window {
 impl Operator for Window {
     fn push(&mut self, port: usize, batch: DeltaBatch, out: &mut Output) -> Result<()> {
         assert_eq!(port, 0, "a window has one input");
-        let (batch, starts) = self.last_starts(batch, out)?;
-        match self.spec.kind {
-            WindowKind::Tumble { .. } => self.assign_tumbling(batch, starts, out),
-            WindowKind::Hop { .. } => self.assign_hopping(batch, &starts, out),
+        let (batch, latest) = self.latest(batch, out)?;
+        match self.is_single {
+            true => self.assign_single(batch, latest, out),
+            false => self.assign_many(batch, &latest, out),
         }
     }
 
@@ -435,9 +345,9 @@ impl Operator for Window {
             i64::MIN | i64::MAX => held_back,
             time => time + 1,
         };
-        let start = match end {
-            i64::MAX => end,
-            end => end.saturating_sub(self.size),
+        let start = match held_back {
+            i64::MIN | i64::MAX => held_back,
+            time => self.windows.least_start(time),
         };
         let mut columns = match self.spec.judges {
             true => vec![None; input.len()],
@@ -457,17 +367,6 @@ fn ends(values: &[i64]) -> (i64, i64) {
     values.iter().fold(start, |(least, greatest), &value| {
         (least.min(value), greatest.max(value))
     })
-}
-
-/// Whether `time` is in the window of the given start and size.
-#[inline]
-fn within(start: i64, size: i64, time: i64) -> bool {
-    // As unsigned numbers, what is before the start is far beyond every size.
-    time.wrapping_sub(start).cast_unsigned() < size.cast_unsigned()
-}
-
-fn n_slides(count: usize, slide: i64) -> i64 {
-    i64::try_from(count).map_or(i64::MAX, |count| count.saturating_mul(slide))
 }
 
 #[cfg(test)]

@@ -266,11 +266,10 @@ impl Build<'_> {
             bounded.extend([width, width + 1]);
         }
         let source = &self.nodes[input];
-        let is_hop = matches!(window.kind, crate::operator::window::WindowKind::Hop { .. });
         let key = source.key.clone().map(|mut key| {
-            if is_hop {
-                key.push(width);
-            }
+            // What tells the windows of a row apart.
+            key.extend(window.kind.is_hopping().then_some(width));
+            key.extend(window.kind.is_cumulating().then_some(width + 1));
             key
         });
         let output = arrow_schema(window_schema(window));

@@ -1,13 +1,11 @@
 //! Window table functions in DataFusion's plans.
 //!
 //! `FROM TUMBLE(bids, ts, INTERVAL '10 seconds')` becomes a [`WindowNode`]: its input's columns
-//! plus
-//! `window_start` and `window_end`. In a stream it is the operator of the same name; for a batch
+//! plus `window_start` and `window_end`. In a stream it is the operator of the same name; for a batch
 //! answer [`lower_windows`] turns it into projections that DataFusion can run.
 //!
 //! Filters on other columns pass through the node; filters on the window's columns must not, and
-//! the
-//! node says so. Columns that nobody uses are not asked of the input, the time column excepted.
+//! the node says so. Columns that nobody uses are not asked of the input, the time column excepted.
 
 use std::cmp::Ordering;
 use std::collections::HashSet;
@@ -17,23 +15,23 @@ use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field, TimeUnit};
 use datafusion::common::tree_node::Transformed;
-use datafusion::common::{Column, DFSchema, DFSchemaRef, ExprSchema};
+use datafusion::common::{Column, DFSchema, DFSchemaRef, ExprSchema, UnnestOptions};
 use datafusion::error::{DataFusionError, Result as DataFusionResult};
 use datafusion::logical_expr::planner::{
     PlannedRelation, RelationPlanner, RelationPlannerContext, RelationPlanning,
 };
 use datafusion::logical_expr::{
-    Expr, Extension, LogicalPlan, LogicalPlanBuilder, UserDefinedLogicalNodeCore, lit,
+    Expr, Extension, LogicalPlan, LogicalPlanBuilder, UserDefinedLogicalNodeCore,
 };
-use datafusion::scalar::ScalarValue;
-use datafusion::sql::sqlparser::ast::{self, TableFactor};
+use datafusion::sql::sqlparser::ast::{self, TableFactor, Value};
 
 use crate::error::{Error, Result, SqlState};
-use crate::function::window_starts;
-use crate::operator::window::WindowKind;
+use crate::function::window::{Calendar, Span, WindowKind, Windows, window_ends, window_starts};
 use crate::plan::failure::from_datafusion;
 use crate::sql::window::{WindowCall, WindowKind as WrittenKind};
 use crate::sql::{Interval, interval};
+use crate::types::Zone;
+use crate::types::calendar::MICROS_PER_DAY;
 
 /// Columns that a window adds, in this order.
 pub const WINDOW_START: &str = "window_start";
@@ -202,6 +200,18 @@ fn plan_call(
         .hint("cast it: TUMBLE((SELECT *, x::timestamptz AS ts FROM t), ts, …)");
         return Err(external(error));
     }
+    if call.zone.is_some() && matches!(field.data_type(), DataType::Timestamp(_, None)) {
+        let error = Error::new(
+            SqlState::DATATYPE_MISMATCH,
+            format!(
+                "the time of {} with a zone must be a timestamp with time zone",
+                call.kind.name()
+            ),
+        )
+        .detail(format!("column \"{}\" has type timestamp", field.name()))
+        .hint("declare it TIMESTAMPTZ, or leave out zone: it is on a clock already");
+        return Err(external(error));
+    }
     for name in [WINDOW_START, WINDOW_END] {
         if input.schema().has_column_with_unqualified_name(name) {
             let error = Error::new(
@@ -221,58 +231,189 @@ fn plan_call(
     }))
 }
 
+/// The windows that a call asks for, checked.
 fn window_kind(call: &WindowCall) -> Result<WindowKind> {
-    if let Some(zone) = &call.zone {
-        return Err(
-            Error::unsupported(format!("windows in time zone {zone} are not supported"))
-                .hint("leave out zone: windows are aligned to UTC"),
-        );
-    }
-    let offset_micros = match &call.offset {
-        None => 0,
-        Some(expr) => fixed(call.kind, "offset", expr)?,
-    };
-    let size_micros = positive(call.kind, "size", &call.size)?;
-    match (call.kind, &call.slide) {
-        (WrittenKind::Tumble, _) => Ok(WindowKind::Tumble {
-            size_micros,
-            offset_micros,
-        }),
-        (WrittenKind::Hop, Some(slide)) => {
-            let slide_micros = positive(call.kind, "slide", slide)?;
-            Ok(WindowKind::Hop {
-                slide_micros,
-                size_micros,
-                offset_micros,
-            })
+    let kind = match (call.kind, zone(call)?) {
+        (WrittenKind::Session, _) => {
+            return Err(
+                Error::unsupported("SESSION is not supported").hint("TUMBLE, HOP and CUMULATE are")
+            );
         }
-        (kind, _) => Err(
-            Error::unsupported(format!("{} is not supported", kind.name()))
-                .hint("TUMBLE and HOP are"),
-        ),
+        (_, zone) => lengths(call)?.kind(call.kind, zone)?,
+    };
+    // What it is to be asked for is asked for here, where the user can still be told.
+    Windows::new(kind)?;
+    Ok(kind)
+}
+
+/// The time zone whose clock cuts the windows; `None` for UTC.
+fn zone(call: &WindowCall) -> Result<Option<Zone>> {
+    let name = match &call.zone {
+        None => return Ok(None),
+        Some(ast::Expr::Value(value)) => match &value.value {
+            Value::SingleQuotedString(name) => Some(name),
+            _ => None,
+        },
+        Some(_) => None,
+    };
+    let name = name.ok_or_else(|| {
+        Error::new(
+            SqlState::SYNTAX_ERROR,
+            format!("the zone of {} must be a constant", call.kind.name()),
+        )
+        .hint("write zone => 'Europe/Berlin'")
+    })?;
+    let zone = Zone::parse(name)?;
+    Ok((zone != Zone::UTC).then_some(zone))
+}
+
+/// The lengths of a window as they are written.
+struct Lengths {
+    size: Interval,
+    /// HOP's slide, CUMULATE's step.
+    slide: Option<Interval>,
+    offset: Interval,
+}
+
+fn lengths(call: &WindowCall) -> Result<Lengths> {
+    let read = |what: &str, expr: &ast::Expr| {
+        let read = interval::from_expr(expr);
+        read.map_err(|error| error.context(format!("the {what} of {}", call.kind.name())))
+    };
+    let slide = match &call.slide {
+        None => None,
+        Some(slide) => Some(read(slide_name(call.kind), slide)?),
+    };
+    Ok(Lengths {
+        size: read("size", &call.size)?,
+        slide,
+        offset: match &call.offset {
+            None => Interval::default(),
+            Some(offset) => read("offset", offset)?,
+        },
+    })
+}
+
+fn slide_name(kind: WrittenKind) -> &'static str {
+    match kind {
+        WrittenKind::Cumulate => "step",
+        WrittenKind::Tumble | WrittenKind::Hop | WrittenKind::Session => "slide",
     }
 }
 
-fn positive(kind: WrittenKind, what: &str, expr: &ast::Expr) -> Result<i64> {
-    match fixed(kind, what, expr)? {
-        micros if micros > 0 => Ok(micros),
-        _ => Err(Error::new(
+impl Lengths {
+    fn kind(&self, kind: WrittenKind, zone: Option<Zone>) -> Result<WindowKind> {
+        let size = span(kind, "size", &self.size)?;
+        let slide = match &self.slide {
+            None => size,
+            Some(slide) => span(kind, slide_name(kind), slide)?,
+        };
+        let days = i64::from(self.offset.days).checked_mul(MICROS_PER_DAY);
+        let offset_micros = days.and_then(|days| days.checked_add(self.offset.micros));
+        let offset_micros = offset_micros.ok_or_else(|| too_long(kind, "offset"))?;
+        match (size, slide, zone) {
+            (Span::Micros(size_micros), Span::Micros(slide_micros), None)
+                if self.offset.months == 0 =>
+            {
+                Ok(match kind {
+                    WrittenKind::Tumble | WrittenKind::Session => WindowKind::Tumble {
+                        size_micros,
+                        offset_micros,
+                    },
+                    WrittenKind::Hop => WindowKind::Hop {
+                        slide_micros,
+                        size_micros,
+                        offset_micros,
+                    },
+                    WrittenKind::Cumulate => WindowKind::Cumulate {
+                        step_micros: slide_micros,
+                        size_micros,
+                        offset_micros,
+                    },
+                })
+            }
+            _ => {
+                let (every, step) = match kind {
+                    WrittenKind::Cumulate => (size, Some(slide)),
+                    WrittenKind::Tumble | WrittenKind::Hop | WrittenKind::Session => (slide, None),
+                };
+                let calendar = Calendar {
+                    every,
+                    size,
+                    step,
+                    offset_months: self.offset.months,
+                    offset_micros,
+                    zone: zone.unwrap_or_default(),
+                };
+                check_calendar(kind, &calendar)?;
+                Ok(WindowKind::Calendar(calendar))
+            }
+        }
+    }
+}
+
+/// A positive length: months, or what has a fixed length on the clock.
+fn span(kind: WrittenKind, what: &str, length: &Interval) -> Result<Span> {
+    if length.months != 0 && (length.days != 0 || length.micros != 0) {
+        return Err(Error::unsupported(format!(
+            "the {what} of {} mixes months with shorter lengths",
+            kind.name()
+        ))
+        .hint("use whole months, or a length without months"));
+    }
+    let span = match length.fixed_micros() {
+        Some(micros) => Span::Micros(micros),
+        None if length.months != 0 => Span::Months(length.months),
+        None => return Err(too_long(kind, what)),
+    };
+    match span {
+        Span::Micros(1..) | Span::Months(1..) => Ok(span),
+        Span::Micros(_) | Span::Months(_) => Err(Error::new(
             SqlState::INVALID_PARAMETER_VALUE,
             format!("the {what} of {} must be positive", kind.name()),
         )),
     }
 }
 
-fn fixed(kind: WrittenKind, what: &str, expr: &ast::Expr) -> Result<i64> {
-    let read: Interval = interval::from_expr(expr)
-        .map_err(|error| error.context(format!("the {what} of {}", kind.name())))?;
-    read.fixed_micros().ok_or_else(|| {
-        Error::unsupported(format!(
-            "the {what} of {} is a calendar interval",
-            kind.name()
+fn too_long(kind: WrittenKind, what: &str) -> Error {
+    let message = format!("the {what} of {} is too long", kind.name());
+    Error::new(SqlState::DATETIME_FIELD_OVERFLOW, message)
+}
+
+/// Refuses what the wall clock of a zone, or months, would cut unevenly.
+fn check_calendar(kind: WrittenKind, calendar: &Calendar) -> Result<()> {
+    let name = kind.name();
+    let is_short =
+        |span: Span| matches!(span, Span::Micros(micros) if micros % MICROS_PER_DAY != 0);
+    if calendar.zone != Zone::UTC {
+        let what = match () {
+            () if is_short(calendar.size) => Some("size"),
+            () if is_short(calendar.every) => Some("slide"),
+            () => None,
+        };
+        if let Some(what) = what {
+            return Err(Error::unsupported(format!(
+                "the {what} of {name} in a time zone must be whole days or months"
+            ))
+            .hint("leave out zone for shorter windows: they do not follow the calendar"));
+        }
+        if let Some(Span::Micros(step)) = calendar.step
+            && step % MICROS_PER_DAY != 0
+            && MICROS_PER_DAY % step != 0
+        {
+            return Err(Error::unsupported(format!(
+                "the step of {name} in a time zone must divide a day, or be whole days or months"
+            ))
+            .hint("for example '1 hour'"));
+        }
+    }
+    if calendar.offset_months != 0 && matches!(calendar.every, Span::Micros(_)) {
+        return Err(Error::unsupported(format!(
+            "an offset in months of {name} is only possible where windows begin every some months"
         ))
-        .hint("use a fixed length: INTERVAL '30 days' in place of '1 month'")
-    })
+        .hint("use an offset in days"));
+    }
+    Ok(())
 }
 
 /// Replaces window nodes by what DataFusion can run as a batch.
@@ -291,43 +432,25 @@ pub fn lower_windows(plan: LogicalPlan) -> Result<LogicalPlan> {
 }
 
 fn lower(window: &WindowNode) -> DataFusionResult<LogicalPlan> {
-    let duration = |micros: i64| lit(ScalarValue::DurationMicrosecond(Some(micros)));
-    let (slide, size, offset) = match window.kind {
-        WindowKind::Tumble {
-            size_micros,
-            offset_micros,
-        } => (size_micros, size_micros, offset_micros),
-        WindowKind::Hop {
-            slide_micros,
-            size_micros,
-            offset_micros,
-        } => (slide_micros, size_micros, offset_micros),
-    };
-    let columns: Vec<Expr> = window
-        .input
-        .schema()
-        .columns()
-        .into_iter()
-        .map(Expr::Column)
-        .collect();
-    let arguments = vec![
-        Expr::Column(window.time.clone()),
-        lit(slide),
-        lit(size),
-        lit(offset),
-    ];
-    let starts = window_starts().call(arguments).alias(WINDOW_START);
-    let mut with_starts = columns.clone();
-    with_starts.push(starts);
-    let mut with_end = columns;
-    let start = Column::new_unqualified(WINDOW_START);
-    with_end.push(Expr::Column(start.clone()));
-    with_end.push((Expr::Column(start.clone()) + duration(size)).alias(WINDOW_END));
+    let time = Expr::Column(window.time.clone());
+    let columns = window.input.schema().columns();
+    let mut columns: Vec<Expr> = columns.into_iter().map(Expr::Column).collect();
+    for (function, name) in [
+        (window_starts(window.kind), WINDOW_START),
+        (window_ends(window.kind), WINDOW_END),
+    ] {
+        columns.push(function.call(vec![time.clone()]).alias(name));
+    }
     LogicalPlanBuilder::from(window.input.as_ref().clone())
-        .filter(Expr::Column(window.time.clone()).is_not_null())?
-        .project(with_starts)?
-        .unnest_column(start)?
-        .project(with_end)?
+        .filter(time.is_not_null())?
+        .project(columns)?
+        .unnest_columns_with_options(
+            vec![
+                Column::new_unqualified(WINDOW_START),
+                Column::new_unqualified(WINDOW_END),
+            ],
+            UnnestOptions::default(),
+        )?
         .build()
 }
 

@@ -1,12 +1,13 @@
 //! Time zones: what a session prints points in time in, and what a literal may name.
 
 use std::fmt;
+use std::hash::{Hash, Hasher};
 
 use arrow::array::timezone::Tz;
 use chrono::{DateTime, MappedLocalTime, NaiveDateTime, Offset, TimeDelta, TimeZone};
 
 use crate::error::{Error, Result, SqlState};
-use crate::types::calendar::MICROS_PER_SECOND;
+use crate::types::calendar::{MICROS_PER_DAY, MICROS_PER_SECOND};
 
 /// A time zone: UTC, a fixed offset, or a place with its history of rules.
 #[derive(Clone, Copy, Debug, Default)]
@@ -93,6 +94,46 @@ impl Zone {
         };
         local.checked_sub(i64::from(offset.fix().local_minus_utc()) * MICROS_PER_SECOND)
     }
+
+    /// The first point in time at which this zone's clocks show `local` or more: of a time that
+    /// they show twice the first, of one that they skip the moment of the change. It rises with
+    /// `local`, which makes it the bound of windows. None when out of range.
+    pub fn first_utc(&self, local: i64) -> Option<i64> {
+        let Kind::Other(zone) = self.0 else {
+            return Some(local);
+        };
+        let Some(clock) = naive(local) else {
+            return Some(local);
+        };
+        let seconds = match zone.offset_from_local_datetime(&clock) {
+            MappedLocalTime::Single(offset) => offset.fix().local_minus_utc(),
+            MappedLocalTime::Ambiguous(first, second) => {
+                let (first, second) = (first.fix(), second.fix());
+                first.local_minus_utc().max(second.local_minus_utc())
+            }
+            MappedLocalTime::None => return self.change_near(local),
+        };
+        local.checked_sub(i64::from(seconds) * MICROS_PER_SECOND)
+    }
+
+    /// The moment at which the clocks skip `local`.
+    fn change_near(&self, local: i64) -> Option<i64> {
+        // No zone is a day and a half away from UTC.
+        let reach = MICROS_PER_DAY + MICROS_PER_DAY / 2;
+        let before = local.checked_sub(reach)?.div_euclid(MICROS_PER_SECOND);
+        let after = local.checked_add(reach)?.div_euclid(MICROS_PER_SECOND);
+        let offset = |second: i64| self.offset_seconds(second * MICROS_PER_SECOND);
+        let (mut old, mut new) = (before, after);
+        // Clocks show less than `local` before the change and more from then on.
+        while new - old > 1 {
+            let middle = old + (new - old) / 2;
+            match (middle + i64::from(offset(middle))) * MICROS_PER_SECOND < local {
+                true => old = middle,
+                false => new = middle,
+            }
+        }
+        Some(new * MICROS_PER_SECOND)
+    }
 }
 
 impl fmt::Display for Zone {
@@ -111,6 +152,12 @@ impl PartialEq for Zone {
 }
 
 impl Eq for Zone {}
+
+impl Hash for Zone {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.to_string().hash(state);
+    }
+}
 
 fn naive(micros: i64) -> Option<NaiveDateTime> {
     DateTime::from_timestamp_micros(micros).map(|point| point.naive_utc())
@@ -173,7 +220,22 @@ mod tests {
         ] {
             assert_eq!(berlin.to_utc(micros(local)), Some(micros(utc)), "{local}");
         }
+        for (local, utc) in [
+            ("2026-03-29 01:59:59", "2026-03-29 00:59:59"),
+            ("2026-03-29 02:00:00", "2026-03-29 01:00:00"),
+            ("2026-03-29 02:30:00", "2026-03-29 01:00:00"),
+            ("2026-03-29 03:00:00", "2026-03-29 01:00:00"),
+            ("2026-10-25 02:30:00", "2026-10-25 00:30:00"),
+            ("2026-10-25 03:00:00", "2026-10-25 02:00:00"),
+        ] {
+            assert_eq!(
+                berlin.first_utc(micros(local)),
+                Some(micros(utc)),
+                "{local}"
+            );
+        }
         assert_eq!(berlin.to_utc(i64::MAX), Some(i64::MAX));
+        assert_eq!(berlin.first_utc(i64::MAX), Some(i64::MAX));
         assert_eq!(berlin.offset_seconds(i64::MIN), 0);
     }
 }

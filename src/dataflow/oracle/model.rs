@@ -8,6 +8,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use arrow::array::timezone::Tz;
+use chrono::{DateTime, Datelike, Months, NaiveDate, NaiveDateTime, NaiveTime, TimeZone};
+
 use crate::dataflow::oracle::answer::text;
 use crate::dataflow::oracle::relation::{Row, World, micros, timestamp};
 use crate::dataflow::oracle::script::{Change, Item};
@@ -22,12 +25,23 @@ pub struct WindowUse {
     /// As the view's text has it.
     pub sql: String,
     pub relation: &'static str,
-    pub slide: i64,
-    pub size: i64,
-    pub offset: i64,
+    pub cut: Cut,
     pub lateness: i64,
     /// Rows that the query keeps from the window for other reasons, and which are not judged.
     pub filter: Option<fn(&Row) -> bool>,
+}
+
+/// Where windows begin and end; lengths in microseconds.
+#[derive(Clone, Copy)]
+pub enum Cut {
+    /// Every `[start, start + size)` with start = offset + n × slide.
+    Hop { slide: i64, size: i64, offset: i64 },
+    /// Every `[start, start + n × step)` up to `size`, with start = m × size.
+    Cumulate { step: i64, size: i64 },
+    /// From one o'clock to one o'clock in Berlin.
+    BerlinDay,
+    /// Months in UTC.
+    Month,
 }
 
 /// A row with the watermark before it.
@@ -125,15 +139,50 @@ pub fn judged(items: &[Item], number: usize, world: &World, used: &Used) -> (Vec
 }
 
 impl WindowUse {
-    /// The windows that hold a time: every `[start, start + size)` with start = offset + n × slide.
+    /// The windows that hold a time.
     fn windows(&self, time: i64) -> Vec<(i64, i64)> {
-        let mut windows = Vec::new();
-        let mut start = (time - self.offset).div_euclid(self.slide) * self.slide + self.offset;
-        while start + self.size > time {
-            windows.push((start, start + self.size));
-            start -= self.slide;
+        match self.cut {
+            Cut::Hop {
+                slide,
+                size,
+                offset,
+            } => {
+                let mut windows = Vec::new();
+                let mut start = (time - offset).div_euclid(slide) * slide + offset;
+                while start + size > time {
+                    windows.push((start, start + size));
+                    start -= slide;
+                }
+                windows
+            }
+            Cut::Cumulate { step, size } => {
+                let start = time.div_euclid(size) * size;
+                let ends = (1..=size / step).map(|n| start + n * step);
+                ends.filter(|end| *end > time)
+                    .map(|end| (start, end))
+                    .collect()
+            }
+            Cut::BerlinDay => vec![berlin_day(time)],
+            Cut::Month => {
+                let date = clock(time).date();
+                let first = date.with_day(1).unwrap();
+                let next = first.checked_add_months(Months::new(1)).unwrap();
+                let midnight = |date: NaiveDate| date.and_time(NaiveTime::MIN).and_utc();
+                vec![(
+                    midnight(first).timestamp_micros(),
+                    midnight(next).timestamp_micros(),
+                )]
+            }
         }
-        windows
+    }
+
+    /// At most so many windows hold a row.
+    pub fn windows_max(&self) -> i64 {
+        match self.cut {
+            Cut::Hop { slide, size, .. } => size / slide + 1,
+            Cut::Cumulate { step, size } => size / step,
+            Cut::BerlinDay | Cut::Month => 1,
+        }
     }
 
     pub fn assign(&self, items: &[Item], world: &World, used: &Used) -> Windowed {
@@ -177,6 +226,29 @@ impl WindowUse {
         out.rows = kept.rows;
         out
     }
+}
+
+/// What the clocks of UTC show.
+fn clock(micros: i64) -> NaiveDateTime {
+    DateTime::from_timestamp_micros(micros).unwrap().naive_utc()
+}
+
+/// The day, from one o'clock on, that a time is in.
+fn berlin_day(time: i64) -> (i64, i64) {
+    let berlin: Tz = "Europe/Berlin".parse().unwrap();
+    let begin = |date: NaiveDate| {
+        let local = date.and_hms_opt(1, 0, 0).unwrap();
+        let begin = berlin.from_local_datetime(&local).earliest().unwrap();
+        begin.timestamp_micros()
+    };
+    let mut date = clock(time).date();
+    while begin(date) > time {
+        date = date.pred_opt().unwrap();
+    }
+    while begin(date.succ_opt().unwrap()) <= time {
+        date = date.succ_opt().unwrap();
+    }
+    (begin(date), begin(date.succ_opt().unwrap()))
 }
 
 /// A multiset of rows.

@@ -1,6 +1,6 @@
 //! A query to be tried: the views over each other, and what a batch is asked for each of them.
 
-use crate::dataflow::oracle::model::WindowUse;
+use crate::dataflow::oracle::model::{Cut, WindowUse};
 use crate::dataflow::oracle::relation::{Row, SECOND};
 
 /// When a view's rows appear.
@@ -91,19 +91,35 @@ impl Case {
         self.window(&sql, relation, [slide, size, 0])
     }
 
+    pub fn cumulate(self, relation: &'static str, step: i64, size: i64) -> Case {
+        let sql = format!(
+            "CUMULATE({relation}, ts, INTERVAL '{step} seconds', INTERVAL '{size} seconds')"
+        );
+        let (step, size) = (step * SECOND, size * SECOND);
+        self.cut(&sql, relation, Cut::Cumulate { step, size })
+    }
+
     /// A window written in another way; lengths in seconds.
     pub fn window(
-        mut self,
+        self,
         sql: &str,
         relation: &'static str,
         [slide, size, offset]: [i64; 3],
     ) -> Case {
-        self.windows.push(WindowUse {
-            sql: sql.to_string(),
-            relation,
+        let cut = Cut::Hop {
             slide: slide * SECOND,
             size: size * SECOND,
             offset: offset * SECOND,
+        };
+        self.cut(sql, relation, cut)
+    }
+
+    /// Any window.
+    pub fn cut(mut self, sql: &str, relation: &'static str, cut: Cut) -> Case {
+        self.windows.push(WindowUse {
+            sql: sql.to_string(),
+            relation,
+            cut,
             lateness: 0,
             filter: None,
         });

@@ -6,7 +6,9 @@
 
 use datafusion::scalar::ScalarValue;
 
+use crate::dataflow::oracle::model::Cut;
 use crate::dataflow::oracle::query::{Case, query};
+use crate::dataflow::oracle::relation::SECOND;
 
 pub fn cases() -> Vec<Case> {
     let mut cases = linear();
@@ -14,6 +16,7 @@ pub fn cases() -> Vec<Case> {
     cases.extend(aggregates());
     cases.extend(joins());
     cases.extend(windows());
+    cases.extend(other_windows());
     cases.extend(closing());
     cases.extend(window_joins());
     cases.extend(views_over_views());
@@ -311,6 +314,72 @@ fn windows() -> Vec<Case> {
         query("SELECT x.a, x.window_end, t.id FROM {0} AS x JOIN t ON x.a = t.a")
             .tumble("s", 10)
             .keeps(),
+    ]
+}
+
+const BERLIN_DAY: &str =
+    "TUMBLE(s, ts, INTERVAL '1 day', INTERVAL '1 hour', zone => 'Europe/Berlin')";
+const MONTH: &str = "TUMBLE(l, ts, INTERVAL '1 month')";
+
+fn other_windows() -> Vec<Case> {
+    let cumulate = Cut::Cumulate {
+        step: 5 * SECOND,
+        size: 20 * SECOND,
+    };
+    vec![
+        query(
+            "SELECT a, window_start, window_end, count(*), sum(d), max(b) FROM {0} \
+               GROUP BY a, window_start, window_end",
+        )
+        .cumulate("s", 5, 20),
+        query("SELECT window_end, count(*), max(v) FROM {0} GROUP BY window_end")
+            .cumulate("l", 3, 12),
+        query("SELECT window_start, count(DISTINCT a) FROM {0} GROUP BY window_start")
+            .cumulate("r", 10, 10),
+        query("SELECT a, v, window_start, window_end FROM {0}").cumulate("l", 4, 8),
+        query("SELECT window_end, count(*), sum(v) FROM {0} GROUP BY window_end")
+            .cumulate("l", 5, 20)
+            .lateness(10),
+        query("SELECT window_start, window_end, count(*) FROM {0} GROUP BY 1, 2").cut(
+            "TABLE(CUMULATE(DATA => TABLE s, TIMECOL => DESCRIPTOR(ts), \
+             STEP => INTERVAL '5' SECOND, SIZE => INTERVAL '20' SECOND))",
+            "s",
+            cumulate,
+        ),
+        query(
+            "SELECT CUMULATE_END(ts, INTERVAL '5 seconds', INTERVAL '20 seconds') AS x, b, sum(a) \
+               FROM s GROUP BY CUMULATE(ts, INTERVAL '5 seconds', INTERVAL '20 seconds'), b",
+        )
+        .cumulate("s", 5, 20)
+        .batch("SELECT window_end, b, sum(a) FROM w0 GROUP BY window_start, window_end, b"),
+        query("SELECT window_start, window_end, count(*), max(d) FROM {0} GROUP BY 1, 2").cut(
+            BERLIN_DAY,
+            "s",
+            Cut::BerlinDay,
+        ),
+        query("SELECT window_start, window_end, b, count(*), sum(v) FROM {0} GROUP BY 1, 2, 3")
+            .cut(MONTH, "l", Cut::Month),
+        query("SELECT window_start, window_end, b, count(*), sum(v) FROM {0} GROUP BY 1, 2, 3")
+            .cumulate("l", 5, 20)
+            .closes(1),
+        query("SELECT a, window_end, count(*) FROM {0} GROUP BY a, window_end")
+            .cumulate("s", 2, 10)
+            .lateness(5)
+            .closes(1),
+        query("SELECT a, ts, window_end FROM {0}")
+            .cumulate("r", 5, 10)
+            .closes(2),
+        query("SELECT window_start, window_end, count(*) FROM {0} GROUP BY 1, 2")
+            .cut(BERLIN_DAY, "s", Cut::BerlinDay)
+            .closes(1),
+        query("SELECT window_end, count(*), sum(v) FROM {0} GROUP BY 1")
+            .cut(MONTH, "l", Cut::Month)
+            .closes(0),
+        query("SELECT window_start, window_end, count(*) AS n FROM {0} GROUP BY 1, 2")
+            .cumulate("s", 5, 10)
+            .closes(1)
+            .then("SELECT window_end, max(n), count(*) FROM v0 GROUP BY window_end")
+            .closes(0),
     ]
 }
 

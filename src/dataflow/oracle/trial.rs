@@ -228,7 +228,7 @@ impl<'a> Trial<'a> {
             .map(|window| {
                 let relation = &self.world.relations[self.world.relation(window.relation)];
                 let rows = relation.time.expect("a source has a time").partitions as usize;
-                let windows = usize::try_from(window.size / window.slide + 1).unwrap();
+                let windows = usize::try_from(window.windows_max()).unwrap();
                 // Kept by a few operators, each with a row of its group and one of a multiset.
                 rows * windows * 12
             })

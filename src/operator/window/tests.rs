@@ -5,11 +5,13 @@ use std::sync::Arc;
 use arrow::array::{Array, AsArray, RecordBatch, TimestampMicrosecondArray};
 use arrow::datatypes::{Field, Schema, TimestampMicrosecondType};
 
-use super::{Window, WindowKind, WindowSpec};
+use super::{Window, WindowSpec};
 use crate::base::{Epoch, EventTime};
 use crate::delta::notation::parse;
 use crate::delta::{DeltaBatch, Weights};
+use crate::function::window::{Calendar, Span, WindowKind};
 use crate::operator::{Bounds, Operator, Output, Step};
+use crate::types::Zone;
 
 fn tumble(size_micros: i64) -> WindowKind {
     WindowKind::Tumble {
@@ -121,6 +123,47 @@ fn a_hopping_row_is_in_every_window_that_holds_it() {
     ];
     assert_eq!(run(hop(3, 10), 0, "- 11").0, expected);
     assert_eq!(run(hop(3, 10), 0, "+ 9").0.len(), 4);
+}
+
+fn cumulate(step_micros: i64, size_micros: i64) -> WindowKind {
+    WindowKind::Cumulate {
+        step_micros,
+        size_micros,
+        offset_micros: 0,
+    }
+}
+
+#[test]
+fn a_cumulating_row_is_in_every_prefix_that_holds_it() {
+    let expected = [(2, vec![14, 10, 16]), (2, vec![14, 10, 20])];
+    let (rows, _) = run(cumulate(2, 10), 0, "+2 14");
+    assert_eq!(rows[0], (2, vec![14, 10, 16]));
+    assert_eq!(rows.len(), 3);
+    // Late for the prefix that has closed.
+    let (rows, out) = run(cumulate(2, 10), 0, "+2 @16 15\n+ @20 15");
+    assert_eq!(rows[0], (2, vec![15, 10, 18]));
+    assert_eq!(rows[1].1, [15, expected[1].1[1], 20]);
+    assert_eq!((out.counts.rows_late, out.counts.rows_late_partly), (1, 2));
+}
+
+#[test]
+fn a_day_of_a_zone_is_one_window() {
+    let hour = 3_600_000_000;
+    let berlin = WindowKind::Calendar(Calendar {
+        every: Span::Micros(24 * hour),
+        size: Span::Micros(24 * hour),
+        step: None,
+        offset_months: 0,
+        offset_micros: 0,
+        zone: Zone::parse("Europe/Berlin").unwrap(),
+    });
+    // 1970-01-01 there, an hour ahead of UTC.
+    let (start, end) = (-hour, 23 * hour);
+    let text = format!("+ @0 0\n+ @{end} 1\n- @0 {}", end - 1);
+    let (rows, out) = run(berlin, 0, &text);
+    let expected = [(1, vec![0, start, end]), (-1, vec![end - 1, start, end])];
+    assert_eq!(rows, expected);
+    assert_eq!(out.counts.rows_late, 1);
 }
 
 #[test]
@@ -272,15 +315,4 @@ fn bounds_follow_the_watermark_and_are_held_back_by_lateness() {
     assert_eq!(bounds(5, Some(20)), [Some(6), Some(6), Some(16)]);
     assert_eq!(bounds(5, Some(i64::MIN)), [Some(i64::MIN); 3]);
     assert_eq!(bounds(0, Some(i64::MAX)), [Some(i64::MAX); 3]);
-}
-
-#[test]
-fn kinds_print_in_the_largest_whole_unit() {
-    assert_eq!(tumble(10_000_000).to_string(), "tumble size 10 s");
-    let kind = WindowKind::Hop {
-        slide_micros: 90_000_000,
-        size_micros: 86_400_000_000,
-        offset_micros: -1_500,
-    };
-    assert_eq!(kind.to_string(), "hop slide 90 s size 1 d offset -1500 us");
 }
