@@ -40,6 +40,13 @@ pub const HISTORY_SEGMENT_BYTES: u64 = 2 << 20;
 /// Rows of the errors relation that one source or view keeps; older ones are dropped and counted.
 pub const ERROR_ROWS_MAX: usize = 10_000;
 
+/// Late rows that one view keeps with `late_rows = 'side_output'`: as many as of errors; those that
+/// came at the least watermark go first.
+pub const LATE_ROWS_MAX: usize = 10_000;
+
+/// Bytes of them: the rows are as wide as users make them.
+pub const LATE_BYTES_MAX: usize = 16 << 20;
+
 /// Bytes of a bad record that the errors relation keeps: enough to recognise it.
 pub const ERROR_RECORD_BYTES_MAX: usize = 4 * 1024;
 

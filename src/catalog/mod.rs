@@ -12,5 +12,5 @@
 mod object;
 mod set;
 
-pub use object::{Changelog, Definition, Object, ObjectKind, Relation};
+pub use object::{Changelog, Definition, LateIds, Object, ObjectKind, Relation};
 pub use set::Catalog;

@@ -18,6 +18,8 @@ pub enum ObjectKind {
     /// A query under a name: expanded where it is used, nothing is kept.
     View,
     MaterializedView,
+    /// The rows that came too late for a materialized view; it comes and goes with the view.
+    LateRows,
 }
 
 impl fmt::Display for ObjectKind {
@@ -27,6 +29,7 @@ impl fmt::Display for ObjectKind {
             ObjectKind::Table => "table",
             ObjectKind::View => "view",
             ObjectKind::MaterializedView => "materialized view",
+            ObjectKind::LateRows => "relation of late rows",
         })
     }
 }
@@ -49,6 +52,16 @@ pub struct Definition {
     pub identity: Option<String>,
     #[serde(default)]
     pub comment: Option<String>,
+    /// The relation of a view's late rows, if they are kept.
+    #[serde(default)]
+    pub late: Option<LateIds>,
+}
+
+/// The ids of a relation of late rows, whose name and columns follow from its view.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LateIds {
+    pub id: ObjectId,
+    pub oid: u32,
 }
 
 /// An object with all that was derived from its definition.

@@ -22,7 +22,6 @@ use std::sync::mpsc::SyncSender;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 
 use crate::base::limits::{
@@ -32,11 +31,13 @@ use crate::base::limits::{
 use crate::base::memory::{Account, Held};
 use crate::base::metrics::Counter;
 use crate::base::{Clock, Epoch, EventTime, Memory, ObjectId, Offset, PartitionId};
-use crate::connector::{BadRecord, Chunk, ReadRange};
+use crate::connector::{Chunk, ReadRange};
 use crate::dataflow::checkpoint::SourceMeta;
 use crate::dataflow::errors::ErrorRow;
 use crate::dataflow::graph::{CollectionDelta, Dataflow};
+use crate::dataflow::late::late_store;
 use crate::dataflow::metrics::DataflowMetrics;
+use crate::dataflow::news::News;
 use crate::dataflow::published::Published;
 use crate::dataflow::source::{PartitionState, ReaderThread, SourceSpec, SourceState, error_row};
 use crate::dataflow::stepper::{Command, RuntimeOptions, Stepper};
@@ -243,34 +244,6 @@ pub struct CatchUp {
     /// The memory of the above.
     held: Held,
     unfinished: Option<Unfinished>,
-}
-
-/// What a catch-up finds out of a source that runs.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
-pub(super) struct News {
-    /// Where the running source stood: it has counted itself what comes after.
-    until: BTreeMap<PartitionId, Offset>,
-    /// The columns whose bad values it has counted before that.
-    counted: BTreeSet<usize>,
-    /// The records that are bad in other columns only.
-    bad: BTreeMap<PartitionId, u64>,
-}
-
-impl News {
-    /// Whether the running source has not counted the record; it is counted here then.
-    fn note(&mut self, bad: &BadRecord) -> bool {
-        let is_before = |until: &Offset| bad.offset < *until;
-        let is_new = self.until.get(&bad.partition).is_some_and(is_before)
-            && !bad.columns.is_empty()
-            && !bad
-                .columns
-                .iter()
-                .any(|column| self.counted.contains(column));
-        if is_new {
-            *self.bad.entry(bad.partition).or_default() += 1;
-        }
-        is_new
-    }
 }
 
 /// The thread's work: to the join, or to the reason why not.
@@ -909,9 +882,9 @@ impl Stepper {
             Ok(()) => self.checkpointer.request_for(progress, unfinished, done),
             Err(error) => {
                 progress.fail(error.clone());
-                self.views.remove(&id);
+                let gone = self.take_view(id);
                 let _ = self.published.change(|change| {
-                    change.remove(id);
+                    gone.into_iter().for_each(|id| change.remove(id));
                     Ok(())
                 });
                 let _ = done.send(Err(error));
@@ -977,8 +950,12 @@ impl Stepper {
         } = catch_up;
         let bytes = dataflow.state_bytes();
         let metrics = dataflow.metrics().clone();
+        let late = late_store(&dataflow)?;
         self.views.insert(id, dataflow);
         self.published.change(|change| {
+            if let Some((id, store)) = late {
+                change.add(id, Some(store), History::new(epoch, HISTORY_BYTES_MAX));
+            }
             change.add(id, Some(store), History::new(epoch, HISTORY_BYTES_MAX));
             change.watch(id, metrics);
             change.set_gaps(id, start.progress.gaps());

@@ -452,7 +452,20 @@ impl Stepper {
             view.freeze(scopes[id])?;
         }
         let in_history = &mut self.checkpointer.in_history;
+        let late = self
+            .views
+            .values()
+            .filter_map(|view| view.plan().late.as_ref());
+        let late: Vec<ObjectId> = late.map(|late| late.object).collect();
         self.published.change(|change| {
+            // Their rows are state of their view.
+            for id in &late {
+                if let Some(history) = change.history(*id) {
+                    let entry = HistoryEntry::collect(*id, history, in_history.get(id).copied());
+                    in_history.insert(*id, entry.until());
+                    histories.push(entry);
+                }
+            }
             for (id, scope) in &scopes {
                 // What a source keeps is its errors.
                 if change.store(*id).is_some()

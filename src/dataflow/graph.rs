@@ -23,6 +23,7 @@ use arrow::datatypes::DataType;
 use crate::base::limits::PARALLEL_ROWS_MIN;
 use crate::base::{Epoch, ObjectId};
 use crate::dataflow::bad_rows::{BadCells, tightened, usable};
+use crate::dataflow::late::LateRelation;
 use crate::dataflow::metrics::{DataflowMetrics, NodeMetrics, rows};
 use crate::delta::{DeltaBatch, KeyBatch, KeyTable, cancel_pairs, concat, consolidate};
 use crate::error::{Error, Result};
@@ -74,7 +75,10 @@ impl CollectionDelta {
 #[derive(Debug, Default)]
 pub struct DataflowOutput {
     pub delta: Option<DeltaBatch>,
-    pub late: Vec<LateRows>,
+    /// Late rows, with the number of the operator that judged them.
+    pub late: Vec<(usize, LateRows)>,
+    /// The change of the relation that they are kept in.
+    pub late_delta: Option<DeltaBatch>,
     pub errors: Vec<RowError>,
     pub counts: Counts,
 }
@@ -117,6 +121,7 @@ pub struct Dataflow {
     /// Whether the rows that are there from the beginning have been put out.
     is_started: bool,
     bounds: Bounds,
+    late: Option<LateRelation>,
     metrics: Arc<DataflowMetrics>,
 }
 
@@ -126,7 +131,7 @@ struct Shard {
     outputs: Vec<Vec<DeltaBatch>>,
     bounds: Vec<Bounds>,
     sent: Vec<Sent>,
-    late: Vec<LateRows>,
+    late: Vec<(usize, LateRows)>,
     errors: Vec<RowError>,
     counts: Counts,
     /// By node.
@@ -166,6 +171,7 @@ impl Dataflow {
         let width = plan.schema.fields().len();
         Ok(Dataflow {
             order: Order::of(&plan),
+            late: plan.late.clone().map(LateRelation::new).transpose()?,
             plan,
             levels,
             shards,
@@ -216,7 +222,21 @@ impl Dataflow {
             self.exchange(level);
         }
         self.is_started = true;
-        self.collect()
+        let mut output = self.collect()?;
+        if let Some(late) = &mut self.late {
+            output.late_delta = late.step(&output.late)?;
+        }
+        Ok(output)
+    }
+
+    /// The late rows that are kept; `None` where none ever are.
+    pub fn late_rows(&self) -> Result<Option<DeltaBatch>> {
+        self.late.as_ref().map(LateRelation::snapshot).transpose()
+    }
+
+    /// The number under which they are kept: that of an operator behind all others.
+    fn late_operator(&self) -> u32 {
+        u32::try_from(self.plan.nodes.len()).expect("nodes are few")
     }
 
     /// Puts the inputs' rows where scans leave them, spread over the shards.
@@ -369,7 +389,7 @@ impl Dataflow {
 
     /// Bytes of state of all operators.
     pub fn state_bytes(&self) -> usize {
-        let mut total = 0;
+        let mut total = self.late.as_ref().map_or(0, LateRelation::state_bytes);
         for shard in &self.shards {
             for (operator, metrics) in shard.operators.iter().zip(&*shard.metrics) {
                 let Some(operator) = operator else { continue };
@@ -404,7 +424,8 @@ impl Dataflow {
     pub fn freeze(&mut self, scope: Scope) -> Result<()> {
         let operators = self.shards.iter_mut().flat_map(|s| &mut s.operators);
         let mut operators = operators.flatten();
-        operators.try_for_each(|operator| operator.freeze(scope))
+        operators.try_for_each(|operator| operator.freeze(scope))?;
+        self.late.as_mut().map_or(Ok(()), |late| late.freeze(scope))
     }
 
     /// The next piece of the state as it was when the checkpoint began, of about `rows` rows;
@@ -423,7 +444,14 @@ impl Dataflow {
                 }
             }
         }
-        Ok(None)
+        let operator = self.late_operator();
+        let late = self.late.as_mut().map(LateRelation::thaw);
+        let change = late.transpose()?.flatten();
+        Ok(change.map(|change| StateChange {
+            operator,
+            shard: 0,
+            change,
+        }))
     }
 
     /// The state's changes since the last checkpoint, all at once.
@@ -435,6 +463,13 @@ impl Dataflow {
     /// Puts back a change that [`Dataflow::changes`] gave, in its order, before the first step.
     pub fn restore(&mut self, change: StateChange) -> Result<()> {
         let missing = || Error::internal("a checkpoint has state of an operator that is not there");
+        if change.operator == self.late_operator() {
+            return self
+                .late
+                .as_mut()
+                .ok_or_else(missing)?
+                .restore(change.change);
+        }
         let shard = self
             .shards
             .get_mut(change.shard as usize)
@@ -574,7 +609,8 @@ impl Shard {
         operator.finish(&step, &mut out)?;
         self.bounds[id] = operator.bounds(&step);
         self.outputs[id] = out.deltas;
-        self.late.append(&mut out.late);
+        self.late
+            .extend(out.late.into_iter().map(|late| (id, late)));
         self.errors.append(&mut out.errors);
         self.counts.add(&out.counts);
         self.metrics[id].counted(&out.counts);

@@ -19,8 +19,8 @@
 //! Reading order: [`graph`] (one dataflow), `source` (how rows come in and what time it is there),
 //! `bad_rows` (who does without which), `published` (what readers see), `stepper` (the loop),
 //! `reading` and `watch` (which sources are read, and what happens to their topics), `startup`,
-//! `catch_up` and `unfinished` (how a new view gets there), `checkpoint` and `handover`, `history`,
-//! `errors` and `recovery`.
+//! `catch_up`, `news` and `unfinished` (how a new view gets there), `checkpoint` and `handover`,
+//! `history`, `errors`, `late` and `recovery`.
 
 mod bad_rows;
 mod catch_up;
@@ -30,7 +30,9 @@ mod graph;
 mod handover;
 mod history;
 mod idle;
+mod late;
 mod metrics;
+mod news;
 #[cfg(test)]
 mod oracle;
 mod published;

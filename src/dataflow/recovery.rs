@@ -27,6 +27,7 @@ use crate::dataflow::checkpoint::{
 use crate::dataflow::errors::ErrorLog;
 use crate::dataflow::graph::Dataflow;
 use crate::dataflow::history;
+use crate::dataflow::late::late_store;
 use crate::dataflow::published::Published;
 use crate::dataflow::retention::Trimmer;
 use crate::dataflow::source::{SourceSpec, SourceState};
@@ -269,7 +270,12 @@ impl Stepper {
         let (dataflow, store) = put_back(&view.plan, meta.shards, changes)?;
         let gaps = state.meta.gaps.get(&view.id).cloned().unwrap_or_default();
         let (bytes, metrics) = (dataflow.state_bytes(), dataflow.metrics().clone());
+        let late = late_store(&dataflow)?;
         self.views.insert(view.id, dataflow);
+        if let Some((id, store)) = late {
+            let history = self.restore_history(id, &store.schema().clone(), state)?;
+            self.publish_collection(id, Some(store), history);
+        }
         let history = self.restore_history(view.id, &view.plan.schema, state)?;
         self.publish_collection(view.id, Some(store), history);
         self.restore_errors(view.id, ErrorLog::restored(errors)?);
@@ -436,10 +442,10 @@ impl Stepper {
             .filter(|(_, view)| reads(view))
             .map(|(id, _)| *id)
             .collect();
-        for id in &failed {
-            self.views.remove(id);
-            self.checkpointer.forget(*id);
-        }
+        let failed: Vec<ObjectId> = failed
+            .into_iter()
+            .flat_map(|id| self.take_view(id))
+            .collect();
         self.published.change(|change| {
             failed.iter().for_each(|id| change.fail(*id, cause.clone()));
             Ok(())

@@ -786,14 +786,21 @@ impl Stepper {
                 let mut input = CollectionDelta::new((0..width).collect(), view.bounds().clone());
                 input.deltas.extend(output.delta.clone());
                 inputs.insert(id, input);
+                if let Some(late) = &view.plan().late {
+                    let width = late.schema.fields().len();
+                    let columns = (0..width).collect();
+                    let mut input = CollectionDelta::new(columns, Bounds::unknown(width));
+                    input.deltas.extend(output.late_delta.clone());
+                    inputs.insert(late.object, input);
+                }
                 let bytes = view.state_bytes();
                 changes.outputs.push((id, output, bytes));
             }
             Err(error) => {
                 tracing::error!(view = id.0, %error, "a view has failed");
-                self.views.remove(&id);
-                self.checkpointer.forget(id);
-                changes.failures.push((id, error));
+                for id in self.take_view(id) {
+                    changes.failures.push((id, error.clone()));
+                }
             }
         }
     }
@@ -817,6 +824,11 @@ impl Stepper {
                         .into_iter()
                         .map(|error| ErrorRow::of_row(error, clock_micros)),
                 );
+                if let Some(delta) = output.late_delta
+                    && let Some(late) = self.views.get(&id).and_then(|v| v.plan().late.as_ref())
+                {
+                    change.apply(late.object, epoch, &delta)?;
+                }
                 if let Some(delta) = output.delta
                     && let Err(error) = change.apply(id, epoch, &delta)
                 {
@@ -844,10 +856,22 @@ impl Stepper {
         }
         for (id, error) in failed {
             tracing::error!(view = id.0, %error, "a view's change does not fit its rows");
-            self.views.remove(&id);
-            self.checkpointer.forget(id);
+            let gone = self.take_view(id);
+            self.published.change(|change| {
+                gone.iter().for_each(|id| change.fail(*id, error.clone()));
+                Ok(())
+            })?;
         }
         Ok(())
+    }
+
+    /// Takes a view out of the running ones; its relation and that of its late rows.
+    pub(super) fn take_view(&mut self, id: ObjectId) -> Vec<ObjectId> {
+        let view = self.views.remove(&id);
+        let late = view.and_then(|view| Some(view.plan().late.as_ref()?.object));
+        let gone: Vec<ObjectId> = std::iter::once(id).chain(late).collect();
+        gone.iter().for_each(|id| self.checkpointer.forget(*id));
+        gone
     }
 }
 

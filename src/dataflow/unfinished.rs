@@ -20,12 +20,12 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use crate::base::{Epoch, ObjectId};
-use crate::dataflow::catch_up::News;
 use crate::dataflow::checkpoint::{
     Contents, STORE_PLACE, SourceMeta, fingerprint, load, put_back, write,
 };
 use crate::dataflow::graph::Dataflow;
 use crate::dataflow::handover::Entry;
+use crate::dataflow::news::News;
 use crate::error::{Error, Result, SqlState};
 use crate::operator::{Counts, Scope};
 use crate::plan::StreamPlan;

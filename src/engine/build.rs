@@ -17,7 +17,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use crate::base::ObjectId;
-use crate::catalog::{Catalog, Definition, Object};
+use crate::catalog::{Catalog, Definition, Object, ObjectKind};
 use crate::dataflow::Progress;
 use crate::engine::ddl::{blocking, drop_all};
 use crate::engine::response::Cancel;
@@ -33,11 +33,18 @@ pub struct Build {
 
 impl Build {
     /// Takes the name. The caller holds the lock of definitions.
-    pub fn begin(engine: &Engine, object: Object, progress: Arc<Progress>) -> Build {
+    pub fn begin(
+        engine: &Engine,
+        (object, late): (Object, Option<Object>),
+        progress: Arc<Progress>,
+    ) -> Build {
         let (shared, id) = (&engine.0, object.id());
         shared.progress().insert(id, progress);
         shared.unsaved().insert(id, object.definition.clone());
-        shared.set_catalog(|catalog| catalog.put(object));
+        shared.set_catalog(|catalog| {
+            catalog.put(object);
+            late.into_iter().for_each(|late| catalog.put(late));
+        });
         Build {
             engine: engine.clone(),
             id,
@@ -84,7 +91,7 @@ impl Drop for Build {
 impl Shared {
     /// Refuses to read a view that is being built.
     pub fn check_ready(&self, object: &Object) -> Result<()> {
-        let progress = self.progress().get(&object.id()).cloned();
+        let progress = self.progress().get(&built_as(object)).cloned();
         let Some(progress) = progress else {
             return Ok(());
         };
@@ -113,12 +120,20 @@ impl Shared {
         let catalog = self.catalog();
         let unsaved = depends_on
             .iter()
-            .find(|id| self.unsaved().contains_key(id))
-            .and_then(|id| catalog.get(*id));
+            .filter_map(|id| catalog.get(*id))
+            .find(|object| self.unsaved().contains_key(&built_as(object)));
         match unsaved {
             None => Ok(()),
             Some(object) => self.check_ready(object),
         }
+    }
+}
+
+/// The view that an object is built with: late rows come with theirs.
+fn built_as(object: &Object) -> ObjectId {
+    match (object.kind(), object.depends_on.first()) {
+        (ObjectKind::LateRows, Some(view)) => *view,
+        _ => object.id(),
     }
 }
 

@@ -12,7 +12,7 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 
 use crate::base::{Epoch, ObjectId};
-use crate::catalog::{Definition, Object, ObjectKind};
+use crate::catalog::{Definition, LateIds, Object, ObjectKind};
 use crate::dataflow::{Command, NewView, Progress, SourceSpec};
 use crate::engine::build::{Build, remove_saved};
 use crate::engine::define::{self, Runs, object_key};
@@ -182,8 +182,15 @@ impl Session {
         if self.is_there(&create.name, create.if_not_exists)? {
             return Ok(done(TAG));
         }
-        let definition = self.definition(&create.name, ObjectKind::MaterializedView, parsed)?;
+        let mut definition = self.definition(&create.name, ObjectKind::MaterializedView, parsed)?;
         let catalog = self.catalog();
+        if define::keeps_late_rows(create)? {
+            let late = define::late_name(create.name.name());
+            let free = catalog.check_free(&late);
+            free.map_err(|error| create.name.position().mark(error))?;
+            let (id, oid) = shared.next_id()?;
+            definition.late = Some(LateIds { id, oid });
+        }
         let template = &shared.template;
         let defined = define::define(&shared.directory, template, &catalog, definition.clone())?;
         let Runs::View(plan) = defined.runtime else {
@@ -206,11 +213,15 @@ impl Session {
             self.persist(&definition).await?;
             shared.progress().insert(definition.id, progress);
             shared.runtime.send(Command::AddView(Box::new(view)))?;
-            shared.set_catalog(|catalog| catalog.put(defined.object));
+            shared.set_catalog(|catalog| {
+                catalog.put(defined.object);
+                defined.late.into_iter().for_each(|late| catalog.put(late));
+            });
             tokio::spawn(build_in_background(engine.clone(), definition.id, answer));
             return Ok(done(TAG));
         }
-        let build = Build::begin(&engine, defined.object, progress.clone());
+        let objects = (defined.object, defined.late);
+        let build = Build::begin(&engine, objects, progress.clone());
         shared.runtime.send(Command::AddView(Box::new(view)))?;
         drop(ddl);
         match self.wait_for_view(answer, &progress, &cancel).await {
@@ -277,6 +288,7 @@ impl Session {
             let others: Vec<&Arc<Object>> = dependents
                 .iter()
                 .filter(|dependent| !drop.names.iter().any(|n| n.name() == dependent.name()))
+                .filter(|dependent| dependent.kind() != ObjectKind::LateRows)
                 .collect();
             if !others.is_empty() && drop.behavior == DropBehavior::Restrict {
                 let list: Vec<String> = others
@@ -322,7 +334,7 @@ impl Session {
             .iter()
             .rev()
             .filter_map(|id| catalog.get(*id))
-            .filter(|object| !is_named(object))
+            .filter(|object| !is_named(object) && object.kind() != ObjectKind::LateRows)
             .map(|object| format!("drop cascades to {} {}", object.kind(), object.name()))
             .collect();
         let (message, detail) = match others.as_slice() {
@@ -400,6 +412,7 @@ impl Session {
             startup: BTreeMap::new(),
             identity: None,
             comment: None,
+            late: None,
         })
     }
 

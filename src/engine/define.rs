@@ -4,7 +4,7 @@
 //! from the definition. So nothing that is derived is ever stored, and a new version of the planner
 //! applies to old objects.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use datafusion::common::TableReference;
@@ -19,7 +19,9 @@ use crate::dataflow::{SourceSpec, TableSpec};
 use crate::error::{Error, Result, SqlState};
 use crate::operator::map::OnError;
 use crate::plan::source::{plan_source, plan_table};
-use crate::plan::{Operation, PlannedTable, Planner, StreamPlan, ViewOptions, plan_view};
+use crate::plan::{
+    LATE_SUFFIX, LateOption, Operation, PlannedTable, Planner, StreamPlan, ViewOptions, plan_view,
+};
 use crate::sql::statement::{CreateMaterializedView, CreateRelation, SqlOption, Statement};
 use crate::sql::{interval, parse_single};
 use crate::storage::{DataDirectory, LogOptions, LogWriter, SegmentLog};
@@ -36,6 +38,8 @@ pub fn object_key(id: ObjectId) -> Vec<u8> {
 /// An object and what must run for it.
 pub struct Defined {
     pub object: Object,
+    /// The relation of a view's late rows.
+    pub late: Option<Object>,
     pub runtime: Runs,
 }
 
@@ -64,7 +68,7 @@ pub fn define(
         Statement::CreateSource(create) => source(directory, template, catalog, definition, create),
         Statement::CreateTable(create) => table(template, catalog, definition, create),
         Statement::CreateMaterializedView(create) => {
-            let plan = stream_plan(template, catalog, create)?;
+            let mut plan = stream_plan(template, catalog, create)?;
             let relation = Relation {
                 schema: plan.schema.clone(),
                 key: plan.key.clone(),
@@ -74,6 +78,7 @@ pub fn define(
                 defaults: Vec::new(),
             };
             let depends_on = named(catalog, &create.query, &plan.depends_on)?;
+            let late = late_object(&definition, &mut plan)?;
             let object = Object {
                 definition,
                 relation,
@@ -81,6 +86,7 @@ pub fn define(
             };
             Ok(Defined {
                 object,
+                late,
                 runtime: Runs::View(Box::new(plan)),
             })
         }
@@ -114,11 +120,56 @@ pub fn define(
                     relation,
                     depends_on,
                 },
+                late: None,
                 runtime: Runs::Nothing,
             })
         }
         _ => Err(Error::internal("a definition of an unknown kind")),
     }
+}
+
+/// The object of a view's late rows; the plan learns its id.
+fn late_object(view: &Definition, plan: &mut StreamPlan) -> Result<Option<Object>> {
+    let Some(late) = &mut plan.late else {
+        return Ok(None);
+    };
+    let ids = view
+        .late
+        .ok_or_else(|| Error::internal("late rows without an object"))?;
+    late.object = ids.id;
+    Ok(Some(Object {
+        definition: Definition {
+            id: ids.id,
+            oid: ids.oid,
+            kind: ObjectKind::LateRows,
+            name: late_name(&view.name),
+            text: String::new(),
+            startup: BTreeMap::new(),
+            identity: None,
+            comment: None,
+            late: None,
+        },
+        relation: Relation {
+            schema: late.schema.clone(),
+            key: None,
+            // The oldest rows make room for new ones.
+            changelog: Changelog::Retracting,
+            bounded: Vec::new(),
+            event_time: None,
+            defaults: Vec::new(),
+        },
+        depends_on: vec![view.id],
+    }))
+}
+
+/// What the relation of a view's late rows is called.
+pub fn late_name(view: &str) -> String {
+    format!("{view}{LATE_SUFFIX}")
+}
+
+/// Whether a view's late rows are to be kept.
+pub fn keeps_late_rows(create: &CreateMaterializedView) -> Result<bool> {
+    Ok(view_options(create)?.late_rows == LateOption::SideOutput)
 }
 
 /// What a query depends on: what its plan reads and the views that its text names.
@@ -243,18 +294,13 @@ fn view_options(create: &CreateMaterializedView) -> Result<ViewOptions> {
             )
             .hint("say for how long: allowed_lateness = '1 minute'"));
         }
-        Some("side_output") => {
-            return Err(
-                Error::unsupported("late_rows = 'side_output' is not supported")
-                    .hint("late rows are counted in tidemill.views"),
-            );
-        }
+        Some("side_output") => planned.late_rows = LateOption::SideOutput,
         Some(other) => {
             return Err(Error::new(
                 SqlState::INVALID_PARAMETER_VALUE,
                 format!("late_rows = '{other}' is not known"),
             )
-            .hint("use 'discard' or 'retract'"));
+            .hint("use 'discard', 'side_output' or 'retract'"));
         }
     }
     match options.take("on_error").as_deref() {
@@ -292,8 +338,15 @@ const PLANNED_OPTIONS: [(&str, &str); 4] = [
     ),
 ];
 
-/// Lateness keeps windows open; where there is none it would be taken and do nothing.
+/// Lateness keeps windows open; where there is none it would be taken and do nothing. So would a
+/// relation of late rows where no row is judged.
 fn check_lateness(plan: &StreamPlan, options: &ViewOptions) -> Result<()> {
+    if options.late_rows == LateOption::SideOutput && plan.late.is_none() {
+        return Err(Error::unsupported(
+            "late_rows = 'side_output' of a view that judges no rows is not supported",
+        )
+        .hint("rows are late for a window over the event time of a source with a WATERMARK"));
+    }
     let has_window = plan.nodes.iter().any(|node| match &node.operation {
         Operation::Window(_) => true,
         Operation::Aggregate(spec) => spec.close.is_some(),
@@ -382,6 +435,7 @@ fn source(
     };
     Ok(Defined {
         object,
+        late: None,
         runtime: Runs::Source {
             spec: Box::new(spec),
             logs,
@@ -419,6 +473,7 @@ fn table(
     };
     Ok(Defined {
         object,
+        late: None,
         runtime: Runs::Table(table),
     })
 }

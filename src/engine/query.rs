@@ -96,7 +96,7 @@ impl<'a> Reading<'a> {
                     object, entry,
                 ))))
             }
-            ObjectKind::Table | ObjectKind::MaterializedView => {
+            ObjectKind::Table | ObjectKind::MaterializedView | ObjectKind::LateRows => {
                 self.shared.check_ready(&object)?;
                 let identity = match &object.relation.key {
                     Some(key) => Identity::Key(key.clone()),

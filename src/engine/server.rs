@@ -275,6 +275,9 @@ impl Loaded {
             }
         }
         self.catalog.put(defined.object);
+        if let Some(late) = defined.late {
+            self.catalog.put(late);
+        }
         Ok(())
     }
 }
@@ -299,6 +302,6 @@ pub(super) fn stopped() -> Error {
 pub(super) fn keeps_rows(object: &Object) -> bool {
     matches!(
         object.kind(),
-        ObjectKind::Table | ObjectKind::MaterializedView
+        ObjectKind::Table | ObjectKind::MaterializedView | ObjectKind::LateRows
     )
 }

@@ -650,7 +650,7 @@ impl Session {
                 SqlState::WRONG_OBJECT_TYPE,
                 format!("{what} needs a table or materialized view, not a {kind}"),
             )),
-            ObjectKind::Table | ObjectKind::MaterializedView => Ok(()),
+            ObjectKind::Table | ObjectKind::MaterializedView | ObjectKind::LateRows => Ok(()),
         }
     }
 }

@@ -21,6 +21,7 @@ pub mod evaluate;
 pub mod gate;
 pub mod join;
 pub mod map;
+pub mod recent;
 pub mod rows;
 pub mod window;
 

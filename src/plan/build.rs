@@ -23,6 +23,7 @@ use crate::operator::window::WindowSpec;
 use crate::plan::aggregate::aggregate_calls;
 use crate::plan::context::{PlannedTable, Planner};
 use crate::plan::failure::from_datafusion;
+use crate::plan::late::{LateOption, LatePlan};
 use crate::plan::lengths::shorten_intervals;
 use crate::plan::names::{display_names, unique_names};
 use crate::plan::stream::{Node, Operation, Scan, StreamPlan};
@@ -36,6 +37,7 @@ pub struct ViewOptions {
     pub emit: Option<Emit>,
     /// How long after its close a window stays correctable, microseconds.
     pub allowed_lateness_micros: i64,
+    pub late_rows: LateOption,
     pub on_error: OnError,
 }
 
@@ -44,6 +46,7 @@ impl Default for ViewOptions {
         ViewOptions {
             emit: None,
             allowed_lateness_micros: 0,
+            late_rows: LateOption::Discard,
             on_error: OnError::FailRow,
         }
     }
@@ -799,6 +802,10 @@ impl Build<'_> {
             changelog: last.changelog,
             bounded: last.bounded.clone(),
             depends_on,
+            late: match self.options.late_rows {
+                LateOption::Discard => None,
+                LateOption::SideOutput => LatePlan::of(&self.nodes),
+            },
             nodes: self.nodes,
         })
     }

@@ -27,10 +27,15 @@ impl StreamPlan {
 
     /// What the view's changes are like.
     pub fn summary(&self) -> String {
-        match &self.key {
-            Some(key) => format!("{}, key ({})", self.changelog, names(&self.schema, key)),
-            None => format!("{}, no key", self.changelog),
-        }
+        let key = match &self.key {
+            Some(key) => format!("key ({})", names(&self.schema, key)),
+            None => "no key".to_string(),
+        };
+        let late = match &self.late {
+            Some(_) => ", late rows are kept",
+            None => "",
+        };
+        format!("{}, {key}{late}", self.changelog)
     }
 }
 

@@ -20,6 +20,7 @@ use crate::operator::gate::GateSpec;
 use crate::operator::join::JoinSpec;
 use crate::operator::map::MapSpec;
 use crate::operator::window::WindowSpec;
+use crate::plan::late::LatePlan;
 use crate::view::Identity;
 
 /// The dataflow of one view.
@@ -35,6 +36,8 @@ pub struct StreamPlan {
     pub bounded: Vec<usize>,
     /// Objects the text names, rising; more than what is scanned where views are expanded.
     pub depends_on: Vec<ObjectId>,
+    /// The relation that its late rows are kept in, if they are.
+    pub late: Option<LatePlan>,
 }
 
 impl StreamPlan {

@@ -1,8 +1,8 @@
 //! Window table functions in DataFusion's plans.
 //!
 //! `FROM TUMBLE(bids, ts, INTERVAL '10 seconds')` becomes a [`WindowNode`]: its input's columns
-//! plus `window_start` and `window_end`. In a stream it is the operator of the same name; for a batch
-//! answer [`lower_windows`] turns it into projections that DataFusion can run.
+//! plus `window_start` and `window_end`. In a stream it is the operator of the same name; for a
+//! batch answer [`lower_windows`] turns it into projections that DataFusion can run.
 //!
 //! Filters on other columns pass through the node; filters on the window's columns must not, and
 //! the node says so. Columns that nobody uses are not asked of the input, the time column excepted.

@@ -56,7 +56,9 @@ fn tables(snapshot: &SystemSnapshot, rows: &mut RowSet) {
             }
             ObjectKind::Table => ("BASE TABLE", true),
             // The standard has no materialized views, and who looks for data wants to find them.
-            ObjectKind::View | ObjectKind::MaterializedView => ("VIEW", false),
+            ObjectKind::View | ObjectKind::MaterializedView | ObjectKind::LateRows => {
+                ("VIEW", false)
+            }
         };
         rows.add([
             ("table_catalog", database.into()),
@@ -214,7 +216,7 @@ fn views(snapshot: &SystemSnapshot, rows: &mut RowSet) {
     for object in snapshot.catalog.objects() {
         if !matches!(
             object.kind(),
-            ObjectKind::View | ObjectKind::MaterializedView
+            ObjectKind::View | ObjectKind::MaterializedView | ObjectKind::LateRows
         ) {
             continue;
         }

@@ -102,6 +102,7 @@ fn object(index: usize) -> Object {
             startup: BTreeMap::new(),
             identity: None,
             comment: is_users.then(|| "people".to_string()),
+            late: None,
         },
         relation: Relation {
             schema: Arc::new(Schema::new(columns.iter().map(field).collect::<Vec<_>>())),

@@ -4,12 +4,14 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 
-use arrow::array::RecordBatch;
+use arrow::array::{AsArray, RecordBatch};
+use arrow::datatypes::Int64Type;
 use datafusion::scalar::ScalarValue;
 use fastrand::Rng;
 
 use crate::base::{Epoch, EventTime, ObjectId, Offset, PartitionId};
 use crate::connector::{BadRow, Chunk};
+use crate::dataflow::late::late_store;
 use crate::dataflow::oracle::answer::{Multiset, multiset, row_text};
 use crate::dataflow::oracle::model::{self, Late, Used};
 use crate::dataflow::oracle::relation::{Relation, Row, World, batch, micros};
@@ -44,6 +46,8 @@ struct Running {
     id: ObjectId,
     dataflow: Dataflow,
     store: Store,
+    /// The relation of its late rows, as readers see it.
+    late: Option<Store>,
     tally: Tally,
 }
 
@@ -123,12 +127,7 @@ impl<'a> Engine<'a> {
             let state = SourceState::new(spec.clone(), wanted).unwrap();
             self.sources.insert(relation.id, state);
         }
-        let run = |(id, plan): &(ObjectId, StreamPlan)| Running {
-            id: *id,
-            dataflow: Dataflow::new(plan.clone(), self.workers).unwrap(),
-            store: Store::new(plan.schema.clone(), plan.identity()).unwrap(),
-            tally: Tally::default(),
-        };
+        let run = |(id, plan): &(ObjectId, StreamPlan)| Running::new(*id, plan, self.workers);
         self.views = self.plans.iter().map(run).collect();
     }
 
@@ -273,12 +272,7 @@ impl<'a> Engine<'a> {
     /// snapshot by snapshot, and at last a step without rows.
     pub fn make_anew(&mut self, items: &[Item], random: &mut Rng) {
         let (id, plan) = self.plans.last().expect("a case has a view");
-        let mut view = Running {
-            id: *id,
-            dataflow: Dataflow::new(plan.clone(), self.workers).unwrap(),
-            store: Store::new(plan.schema.clone(), plan.identity()).unwrap(),
-            tally: Tally::default(),
-        };
+        let mut view = Running::new(*id, plan, self.workers);
         let mut empty = BTreeMap::new();
         let mut snapshots: Vec<(ObjectId, DeltaBatch)> = Vec::new();
         for (number, relation) in self.world.relations.iter().enumerate() {
@@ -352,6 +346,7 @@ impl<'a> Engine<'a> {
             }
             view.store.restore(store.iter().cloned()).unwrap();
             view.dataflow.resume();
+            view.late = late_store(&view.dataflow).unwrap().map(|(_, store)| store);
             view.tally = tally.clone();
         }
         saved.steps.iter().for_each(|input| self.run(input));
@@ -381,6 +376,27 @@ impl<'a> Engine<'a> {
         rows
     }
 
+    /// The late rows that a view keeps: event time, watermark and weight of each.
+    pub fn kept_late(&self, view: usize) -> Option<Vec<Late>> {
+        let store = self.views[view].late.as_ref()?;
+        let mut kept = Vec::new();
+        for delta in store.snapshot().deltas() {
+            let rows = delta.unwrap().rows().clone();
+            let column = |column: usize| {
+                let values = ScalarValue::try_from_array(rows.column(column), 0);
+                values.unwrap().data_type()
+            };
+            assert_eq!(column(0), column(1), "both are times");
+            let time = |row: usize, column: usize| {
+                micros(&ScalarValue::try_from_array(rows.column(column), row).unwrap()).unwrap()
+            };
+            let weights = rows.column(2).as_primitive::<Int64Type>();
+            kept.extend((0..rows.num_rows()).map(|r| (time(r, 0), time(r, 1), weights.value(r))));
+        }
+        kept.sort_unstable();
+        Some(kept)
+    }
+
     pub fn tally(&self, view: usize) -> &Tally {
         &self.views[view].tally
     }
@@ -389,7 +405,13 @@ impl<'a> Engine<'a> {
     pub fn state_rows(&mut self) -> usize {
         self.complete();
         let views = self.views.iter_mut();
-        let changes = views.flat_map(|view| view.dataflow.changes(Scope::All).unwrap());
+        let changes = views.flat_map(|view| {
+            // Late rows are kept up to a bound, whatever the time.
+            let nodes = view.dataflow.plan().nodes.len();
+            let mut changes = view.dataflow.changes(Scope::All).unwrap();
+            changes.retain(|change| (change.operator as usize) < nodes);
+            changes
+        });
         // What is no row of state, such as the time up to which windows are freed, has one column
         // of its own.
         let is_row =
@@ -402,6 +424,17 @@ impl<'a> Engine<'a> {
 }
 
 impl Running {
+    fn new(id: ObjectId, plan: &StreamPlan, workers: usize) -> Running {
+        let dataflow = Dataflow::new(plan.clone(), workers).unwrap();
+        Running {
+            id,
+            late: late_store(&dataflow).unwrap().map(|(_, store)| store),
+            dataflow,
+            store: Store::new(plan.schema.clone(), plan.identity()).unwrap(),
+            tally: Tally::default(),
+        }
+    }
+
     fn step(
         &mut self,
         epoch: Epoch,
@@ -413,6 +446,10 @@ impl Running {
         if let Some(delta) = &output.delta {
             self.check(&before, delta);
             self.store.apply(delta).unwrap();
+        }
+        if let Some(delta) = &output.late_delta {
+            let late = self.late.as_mut().expect("a view that keeps late rows");
+            late.apply(delta).unwrap();
         }
         for (old, new) in before.0.iter().zip(&self.dataflow.bounds().0) {
             // A restart forgets a bound until the next step.
@@ -428,7 +465,7 @@ impl Running {
             .iter()
             .map(|error| error.weight.unsigned_abs())
             .sum::<u64>();
-        for late in &output.late {
+        for (_, late) in &output.late {
             for (row, &time) in late.event_times.iter().enumerate() {
                 let watermarks = late.rows.watermarks().expect("late rows have a watermark");
                 let weight = late.rows.weights().get(row);

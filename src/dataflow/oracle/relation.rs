@@ -195,6 +195,7 @@ pub fn definition(id: ObjectId, name: &str, kind: ObjectKind) -> Definition {
         startup: BTreeMap::new(),
         identity: None,
         comment: None,
+        late: None,
     }
 }
 

@@ -20,7 +20,9 @@ use crate::dataflow::oracle::relation::{World, batch, definition, planned_table}
 use crate::dataflow::oracle::script::{Item, Script, cut};
 use crate::error::Result;
 use crate::operator::Counts;
-use crate::plan::{Operation, Planner, StreamPlan, ViewOptions, named_query, plan_view};
+use crate::plan::{
+    LateOption, Operation, Planner, StreamPlan, ViewOptions, named_query, plan_view,
+};
 use crate::sql::statement::Emit;
 
 /// Items of a sequence: enough for windows to come and go and for rows to meet.
@@ -406,6 +408,7 @@ fn plans(world: &World, case: &Case) -> Vec<(ObjectId, StreamPlan)> {
         let options = ViewOptions {
             emit: (view.emits != Emits::OnUpdate).then_some(Emit::OnWindowClose),
             allowed_lateness_micros: if number == 0 { case.lateness } else { 0 },
+            late_rows: LateOption::SideOutput,
             ..ViewOptions::default()
         };
         let parsed = parsed(&sql);
@@ -448,6 +451,10 @@ fn compare_tallies(engine: &Engine<'_>, views: usize, expected: Counts, mut late
     let mut errors = 0;
     for number in 0..views {
         let tally = engine.tally(number);
+        let mut own = tally.late.clone();
+        own.sort_unstable();
+        let kept = engine.kept_late(number).unwrap_or_default();
+        assert_eq!(kept, own, "the relation of v{number}'s late rows");
         counts.add(&tally.counts);
         found.extend(&tally.late);
         errors += tally.errors;

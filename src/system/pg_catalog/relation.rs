@@ -41,7 +41,7 @@ pub fn relkind(kind: ObjectKind) -> &'static str {
         ObjectKind::Source => "f",
         ObjectKind::Table => "r",
         ObjectKind::View => "v",
-        ObjectKind::MaterializedView => "m",
+        ObjectKind::MaterializedView | ObjectKind::LateRows => "m",
     }
 }
 
@@ -71,7 +71,9 @@ pub fn classes(snapshot: &SystemSnapshot, rows: &mut RowSet) {
         .collect();
     for object in snapshot.catalog.objects() {
         let method = match object.kind() {
-            ObjectKind::Table | ObjectKind::MaterializedView => oids::METHOD_HEAP,
+            ObjectKind::Table | ObjectKind::MaterializedView | ObjectKind::LateRows => {
+                oids::METHOD_HEAP
+            }
             ObjectKind::Source | ObjectKind::View => 0,
         };
         class(
