@@ -294,7 +294,7 @@ fn approach(
     }
     let inputs = loop {
         let inputs = ask(commands, |reply| Command::Inputs {
-            start: start.clone(),
+            start: Box::new(start.clone()),
             reply,
         });
         match inputs {

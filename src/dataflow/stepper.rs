@@ -75,7 +75,7 @@ pub enum Command {
     },
     /// From a catch-up: what to read, at one epoch.
     Inputs {
-        start: CatchUpStart,
+        start: Box<CatchUpStart>,
         reply: oneshot::Sender<Result<Inputs>>,
     },
     /// From a catch-up: the chunks that the running sources took since.
