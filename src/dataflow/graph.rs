@@ -32,6 +32,7 @@ use crate::operator::aggregate::Aggregate;
 use crate::operator::gate::Gate;
 use crate::operator::join::Join;
 use crate::operator::map::Map;
+use crate::operator::session::Session;
 use crate::operator::window::Window;
 use crate::operator::{Bounds, Counts, LateRows, Operator, Output, RowError, Scope, Step};
 use crate::plan::{Operation, StreamPlan};
@@ -241,7 +242,11 @@ impl Dataflow {
 
     /// Puts the inputs' rows where scans leave them, spread over the shards.
     fn feed(&mut self, input: &dyn Fn(ObjectId) -> CollectionDelta) -> Result<()> {
-        let count = self.shards.len();
+        // Where the order of rows counts, one shard has them all until they are exchanged.
+        let count = match self.plan.is_sequential() {
+            true => 1,
+            false => self.shards.len(),
+        };
         for (id, node) in self.plan.nodes.iter().enumerate() {
             match &node.operation {
                 Operation::Scan(scan) => {
@@ -501,6 +506,7 @@ impl Shard {
             Ok(match operation {
                 Operation::Map(spec) => Some(Box::new(Map::new(spec.clone())?)),
                 Operation::Window(spec) => Some(Box::new(Window::new(spec.clone())?)),
+                Operation::Session(spec) => Some(Box::new(Session::new(spec.clone())?)),
                 Operation::Aggregate(spec) => Some(Box::new(Aggregate::new(spec.clone(), shard)?)),
                 Operation::Join(spec) => Some(Box::new(Join::new(spec.clone())?)),
                 Operation::Gate(spec) => Some(Box::new(Gate::new(spec.clone())?)),

@@ -348,7 +348,7 @@ fn check_lateness(plan: &StreamPlan, options: &ViewOptions) -> Result<()> {
         .hint("rows are late for a window over the event time of a source with a WATERMARK"));
     }
     let has_window = plan.nodes.iter().any(|node| match &node.operation {
-        Operation::Window(_) => true,
+        Operation::Window(_) | Operation::Session(_) => true,
         Operation::Aggregate(spec) => spec.close.is_some(),
         _ => false,
     });
@@ -357,7 +357,7 @@ fn check_lateness(plan: &StreamPlan, options: &ViewOptions) -> Result<()> {
         false => Err(Error::unsupported(
             "allowed_lateness of a view without a window is not supported",
         )
-        .hint("no row is late for it: leave the option out, or use TUMBLE or HOP")),
+        .hint("no row is late for it: leave the option out, or use a window")),
     }
 }
 

@@ -23,6 +23,7 @@ pub mod join;
 pub mod map;
 pub mod recent;
 pub mod rows;
+pub mod session;
 pub mod window;
 
 use arrow::array::RecordBatch;

@@ -8,7 +8,7 @@ use arrow::datatypes::{Field, Schema, SchemaRef};
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::common::{DFSchema, JoinType, NullEquality as PlanNullEquality};
 use datafusion::logical_expr::{
-    Aggregate, Distinct, Expr, Extension, Join, LogicalPlan, TableScan, Volatility,
+    Aggregate, Distinct, Expr, Join, LogicalPlan, TableScan, Volatility,
 };
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_expr::expressions::Column as PhysicalColumn;
@@ -19,7 +19,7 @@ use crate::error::{Error, Result, SqlState};
 use crate::operator::gate::GateSpec;
 use crate::operator::join::{Expire, ExpireRule, JoinKind, JoinSpec, NullEquality};
 use crate::operator::map::{MapSpec, OnError};
-use crate::operator::window::WindowSpec;
+use crate::operator::session::SessionEmit;
 use crate::plan::aggregate::aggregate_calls;
 use crate::plan::context::{PlannedTable, Planner};
 use crate::plan::failure::from_datafusion;
@@ -27,7 +27,7 @@ use crate::plan::late::{LateOption, LatePlan};
 use crate::plan::lengths::shorten_intervals;
 use crate::plan::names::{display_names, unique_names};
 use crate::plan::stream::{Node, Operation, Scan, StreamPlan};
-use crate::plan::window::{WINDOW_END, WindowNode};
+use crate::plan::window::WINDOW_END;
 use crate::sql::ast;
 use crate::sql::statement::Emit;
 
@@ -90,19 +90,19 @@ pub fn named_query(
     Ok((logical, names))
 }
 
-struct Build<'a> {
+pub(super) struct Build<'a> {
     planner: &'a Planner<'a>,
-    options: &'a ViewOptions,
-    nodes: Vec<Node>,
+    pub(super) options: &'a ViewOptions,
+    pub(super) nodes: Vec<Node>,
 }
 
 impl Build<'_> {
-    fn add(&mut self, node: Node) -> usize {
+    pub(super) fn add(&mut self, node: Node) -> usize {
         self.nodes.push(node);
         self.nodes.len() - 1
     }
 
-    fn plan(&mut self, plan: &LogicalPlan) -> Result<usize> {
+    pub(super) fn plan(&mut self, plan: &LogicalPlan) -> Result<usize> {
         match plan {
             LogicalPlan::TableScan(scan) => self.scan(scan),
             LogicalPlan::SubqueryAlias(alias) => self.plan(&alias.input),
@@ -203,7 +203,7 @@ impl Build<'_> {
         Ok(self.map_compiled(input, filter, project, arrow_schema(output)))
     }
 
-    fn map_compiled(
+    pub(super) fn map_compiled(
         &mut self,
         input: usize,
         filter: Option<Arc<dyn PhysicalExpr>>,
@@ -252,70 +252,7 @@ impl Build<'_> {
         shorten_intervals(made, schema.as_arrow())
     }
 
-    fn extension(&mut self, extension: &Extension) -> Result<usize> {
-        let node = extension.node.as_any();
-        let Some(window) = node.downcast_ref::<WindowNode>() else {
-            return Err(Error::internal(format!(
-                "unknown plan node {}",
-                extension.node.name()
-            )));
-        };
-        let input = self.plan(&window.input)?;
-        let source = &self.nodes[input];
-        let time_column = window.time_index().map_err(from_datafusion)?;
-        let width = source.schema.fields().len();
-        let mut bounded = source.bounded.clone();
-        if self.is_timed(input, time_column) {
-            bounded.extend([width, width + 1]);
-        }
-        let source = &self.nodes[input];
-        let key = source.key.clone().map(|mut key| {
-            // What tells the windows of a row apart.
-            key.extend(window.kind.is_hopping().then_some(width));
-            key.extend(window.kind.is_cumulating().then_some(width + 1));
-            key
-        });
-        let output = arrow_schema(window_schema(window));
-        let node = Node {
-            operation: Operation::Window(WindowSpec {
-                input: source.schema.clone(),
-                time_column,
-                kind: window.kind,
-                output: output.clone(),
-                lateness_micros: self.options.allowed_lateness_micros,
-                judges: self.judges(input, time_column),
-            }),
-            inputs: vec![input],
-            changelog: source.changelog,
-            key,
-            bounded,
-            schema: output,
-        };
-        Ok(self.add(node))
-    }
-
-    /// Whether the column is a time with a bound: the event time of a source or table, or a column
-    /// that an operator bounds.
-    fn is_timed(&self, node: usize, column: usize) -> bool {
-        self.nodes[node].bounded.contains(&column) || self.judges(node, column)
-    }
-
-    /// Whether the column is, through filters and projections only, the declared event time of a
-    /// source or table: the rows that are judged for lateness.
-    fn judges(&self, node: usize, column: usize) -> bool {
-        let node = &self.nodes[node];
-        match &node.operation {
-            Operation::Scan(scan) => scan.event_time == Some(column),
-            Operation::Map(map) => match plain_column(&map.project[column]) {
-                Some(pass) => self.judges(node.inputs[0], pass),
-                None => false,
-            },
-            Operation::Union => node.inputs.iter().all(|&input| self.judges(input, column)),
-            _ => false,
-        }
-    }
-
-    fn exchange(&mut self, input: usize, columns: Vec<usize>) -> usize {
+    pub(super) fn exchange(&mut self, input: usize, columns: Vec<usize>) -> usize {
         let source = &self.nodes[input];
         let node = Node {
             operation: Operation::Exchange(columns),
@@ -502,7 +439,7 @@ impl Build<'_> {
     }
 
     /// The node with the expressions as columns; those that are columns already are not added.
-    fn with_columns(
+    pub(super) fn with_columns(
         &mut self,
         input: usize,
         schema: &DFSchema,
@@ -712,6 +649,8 @@ impl Build<'_> {
         loop {
             match &mut self.nodes[at].operation {
                 Operation::Map(_) => at = self.nodes[at].inputs[0],
+                // Its rows are final when they come out.
+                Operation::Session(spec) if spec.emit == SessionEmit::OnClose => return Ok(root),
                 Operation::Aggregate(spec) if spec.close.is_some() => {
                     let close = spec.close.as_mut().expect("just looked");
                     close.emit = crate::operator::aggregate::CloseEmit::OnClose;
@@ -729,7 +668,7 @@ impl Build<'_> {
                 "EMIT ON WINDOW CLOSE needs a column that the watermark closes",
             )
             .hint(
-                "group by window_start and window_end of TUMBLE or HOP over a source with a \
+                "group by window_start and window_end of a window over a source with a \
                  WATERMARK, or join on them",
             ));
         };
@@ -832,11 +771,7 @@ fn close_column(bounded: &[usize], schema: &SchemaRef) -> Option<usize> {
     bounded.iter().find(is_end).or(bounded.first()).copied()
 }
 
-fn window_schema(window: &WindowNode) -> &DFSchema {
-    datafusion::logical_expr::UserDefinedLogicalNodeCore::schema(window)
-}
-
-fn arrow_schema(schema: &DFSchema) -> SchemaRef {
+pub(super) fn arrow_schema(schema: &DFSchema) -> SchemaRef {
     Arc::new(schema.as_arrow().clone().with_metadata(Default::default()))
 }
 
@@ -846,7 +781,7 @@ fn all_columns(schema: &SchemaRef) -> Vec<Arc<dyn PhysicalExpr>> {
         .collect()
 }
 
-fn column_expr(schema: &SchemaRef, column: usize) -> Arc<dyn PhysicalExpr> {
+pub(super) fn column_expr(schema: &SchemaRef, column: usize) -> Arc<dyn PhysicalExpr> {
     Arc::new(PhysicalColumn::new(schema.field(column).name(), column))
 }
 

@@ -4,9 +4,11 @@ use std::fmt;
 
 use arrow::datatypes::SchemaRef;
 
+use crate::function::window::Span;
 use crate::operator::aggregate::{AggregateSpec, CloseEmit};
 use crate::operator::join::{JoinKind, JoinSpec};
 use crate::operator::map::MapSpec;
+use crate::operator::session::{SessionEmit, SessionSpec};
 use crate::plan::build::plain_column;
 use crate::plan::stream::{Node, Operation, StreamPlan};
 
@@ -60,6 +62,7 @@ impl fmt::Display for Line<'_> {
                     ""
                 }
             )?,
+            Operation::Session(session) => write_session(f, session)?,
             Operation::Exchange(columns) if columns.is_empty() => write!(f, "Exchange to one")?,
             Operation::Exchange(columns) => {
                 write!(f, "Exchange by ({})", names(&node.schema, columns))?;
@@ -108,6 +111,27 @@ fn write_map(f: &mut fmt::Formatter<'_>, map: &MapSpec) -> fmt::Result {
     match &map.filter {
         Some(filter) => write!(f, " where {filter}"),
         None => Ok(()),
+    }
+}
+
+fn write_session(f: &mut fmt::Formatter<'_>, session: &SessionSpec) -> fmt::Result {
+    let gap = Span::Micros(session.gap_micros);
+    let time = session.input.field(session.time_column).name();
+    write!(f, "Session gap {gap} on {time}")?;
+    if !session.keys.is_empty() {
+        write!(f, " by ({})", names(&session.input, &session.keys))?;
+    }
+    if session.judges {
+        write!(f, ", drops late rows")?;
+    }
+    let when = match session.emit {
+        SessionEmit::OnUpdate => "on update",
+        SessionEmit::OnClose => "on close",
+    };
+    write!(f, "; emits {when}; state: rows of open sessions")?;
+    match session.lateness_micros {
+        0 => Ok(()),
+        micros => write!(f, ", {} s longer", micros / 1_000_000),
     }
 }
 

@@ -61,6 +61,7 @@ impl LatePlan {
         for (node, planned) in nodes.iter().enumerate() {
             let judged = match &planned.operation {
                 Operation::Window(window) if window.judges => &window.input,
+                Operation::Session(session) if session.judges => &session.input,
                 _ => continue,
             };
             let place = |field: &Arc<Field>| {

@@ -35,10 +35,12 @@ mod operators;
 mod parameters;
 mod path;
 mod place;
+mod session;
 pub mod source;
 pub mod stream;
 mod width;
 mod window;
+mod windowed;
 
 #[cfg(test)]
 mod source_tests;

@@ -19,6 +19,7 @@ use crate::operator::aggregate::AggregateSpec;
 use crate::operator::gate::GateSpec;
 use crate::operator::join::JoinSpec;
 use crate::operator::map::MapSpec;
+use crate::operator::session::SessionSpec;
 use crate::operator::window::WindowSpec;
 use crate::plan::late::LatePlan;
 use crate::view::Identity;
@@ -50,6 +51,14 @@ impl StreamPlan {
         }
     }
 
+    /// Whether rows must come to its operators in the order in which the step took them: a session
+    /// that judges asks what came before a row.
+    pub fn is_sequential(&self) -> bool {
+        let judges =
+            |node: &Node| matches!(&node.operation, Operation::Session(spec) if spec.judges);
+        self.nodes.iter().any(judges)
+    }
+
     /// The objects it reads, with the columns it uses of them, once per scan.
     pub fn scans(&self) -> impl Iterator<Item = &Scan> {
         self.nodes.iter().filter_map(|node| match &node.operation {
@@ -78,6 +87,7 @@ pub enum Operation {
     Scan(Scan),
     Map(MapSpec),
     Window(WindowSpec),
+    Session(SessionSpec),
     /// Rows go to the shard that their key's hash names; with no columns, to the first shard.
     Exchange(Vec<usize>),
     Aggregate(AggregateSpec),

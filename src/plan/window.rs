@@ -21,13 +21,15 @@ use datafusion::logical_expr::planner::{
     PlannedRelation, RelationPlanner, RelationPlannerContext, RelationPlanning,
 };
 use datafusion::logical_expr::{
-    Expr, Extension, LogicalPlan, LogicalPlanBuilder, UserDefinedLogicalNodeCore,
+    Expr, Extension, LogicalPlan, LogicalPlanBuilder, UserDefinedLogicalNode,
+    UserDefinedLogicalNodeCore,
 };
 use datafusion::sql::sqlparser::ast::{self, TableFactor, Value};
 
 use crate::error::{Error, Result, SqlState};
 use crate::function::window::{Calendar, Span, WindowKind, Windows, window_ends, window_starts};
 use crate::plan::failure::from_datafusion;
+use crate::plan::session::SessionNode;
 use crate::sql::window::{WindowCall, WindowKind as WrittenKind};
 use crate::sql::{Interval, interval};
 use crate::types::Zone;
@@ -49,18 +51,7 @@ pub struct WindowNode {
 
 impl WindowNode {
     pub fn new(input: Arc<LogicalPlan>, time: Column, kind: WindowKind) -> DataFusionResult<Self> {
-        let (_, time_field) = input.schema().qualified_field_from_column(&time)?;
-        let time_type = time_field.data_type().clone();
-        let mut fields: Vec<_> = input
-            .schema()
-            .iter()
-            .map(|(qualifier, field)| (qualifier.cloned(), field.clone()))
-            .collect();
-        for name in [WINDOW_START, WINDOW_END] {
-            fields.push((None, Arc::new(Field::new(name, time_type.clone(), false))));
-        }
-        let metadata = DFSchema::metadata(input.schema()).clone();
-        let schema = Arc::new(DFSchema::new_with_metadata(fields, metadata)?);
+        let schema = windowed_schema(&input, &time)?;
         Ok(WindowNode {
             input,
             time,
@@ -73,6 +64,22 @@ impl WindowNode {
     pub fn time_index(&self) -> DataFusionResult<usize> {
         self.input.schema().index_of_column(&self.time)
     }
+}
+
+/// The columns of a relation and those of a window over it.
+pub(super) fn windowed_schema(input: &LogicalPlan, time: &Column) -> DataFusionResult<DFSchemaRef> {
+    let (_, time_field) = input.schema().qualified_field_from_column(time)?;
+    let time_type = time_field.data_type().clone();
+    let mut fields: Vec<_> = input
+        .schema()
+        .iter()
+        .map(|(qualifier, field)| (qualifier.cloned(), field.clone()))
+        .collect();
+    for name in [WINDOW_START, WINDOW_END] {
+        fields.push((None, Arc::new(Field::new(name, time_type.clone(), false))));
+    }
+    let metadata = DFSchema::metadata(input.schema()).clone();
+    Ok(Arc::new(DFSchema::new_with_metadata(fields, metadata)?))
 }
 
 impl PartialOrd for WindowNode {
@@ -164,7 +171,7 @@ fn plan_call(
     call: WindowCall,
     context: &mut dyn RelationPlannerContext,
 ) -> DataFusionResult<LogicalPlan> {
-    let kind = window_kind(&call).map_err(external)?;
+    let lengths = LengthsOf::read(&call).map_err(external)?;
     let derived = TableFactor::Derived {
         lateral: false,
         subquery: call.input,
@@ -225,22 +232,49 @@ fn plan_call(
             return Err(external(error));
         }
     }
-    let node = WindowNode::new(Arc::new(input), time, kind)?;
-    Ok(LogicalPlan::Extension(Extension {
-        node: Arc::new(node),
-    }))
+    let node: Arc<dyn UserDefinedLogicalNode> = match lengths {
+        LengthsOf::Window(kind) => Arc::new(WindowNode::new(Arc::new(input), time, kind)?),
+        LengthsOf::Session { gap_micros } => {
+            let keys = call.partition_by.into_iter();
+            let keys = keys.map(|key| context.sql_to_expr(key, input.schema()));
+            let keys = keys.collect::<DataFusionResult<Vec<_>>>()?;
+            Arc::new(SessionNode::new(Arc::new(input), time, gap_micros, keys)?)
+        }
+    };
+    Ok(LogicalPlan::Extension(Extension { node }))
+}
+
+/// What the lengths of a call say.
+enum LengthsOf {
+    Window(WindowKind),
+    Session { gap_micros: i64 },
+}
+
+impl LengthsOf {
+    fn read(call: &WindowCall) -> Result<LengthsOf> {
+        match call.kind {
+            WrittenKind::Tumble | WrittenKind::Hop | WrittenKind::Cumulate => {
+                window_kind(call).map(LengthsOf::Window)
+            }
+            WrittenKind::Session => {
+                let gap = interval::from_expr(&call.size)
+                    .map_err(|error| error.context("the gap of SESSION"))?;
+                match span(call.kind, "gap", &gap)? {
+                    Span::Micros(gap_micros) => Ok(LengthsOf::Session { gap_micros }),
+                    Span::Months(_) => Err(Error::unsupported(
+                        "a gap of SESSION in months is not supported",
+                    )
+                    .hint("use a fixed length: INTERVAL '30 days' in place of '1 month'")),
+                }
+            }
+        }
+    }
 }
 
 /// The windows that a call asks for, checked.
 fn window_kind(call: &WindowCall) -> Result<WindowKind> {
-    let kind = match (call.kind, zone(call)?) {
-        (WrittenKind::Session, _) => {
-            return Err(
-                Error::unsupported("SESSION is not supported").hint("TUMBLE, HOP and CUMULATE are")
-            );
-        }
-        (_, zone) => lengths(call)?.kind(call.kind, zone)?,
-    };
+    let zone = zone(call)?;
+    let kind = lengths(call)?.kind(call.kind, zone)?;
     // What it is to be asked for is asked for here, where the user can still be told.
     Windows::new(kind)?;
     Ok(kind)
@@ -423,10 +457,13 @@ pub fn lower_windows(plan: LogicalPlan) -> Result<LogicalPlan> {
             return Ok(Transformed::no(plan));
         };
         let node = extension.node.as_any();
-        let Some(window) = node.downcast_ref::<WindowNode>() else {
-            return Ok(Transformed::no(plan));
-        };
-        Ok(Transformed::yes(lower(window)?))
+        if let Some(window) = node.downcast_ref::<WindowNode>() {
+            return Ok(Transformed::yes(lower(window)?));
+        }
+        match node.downcast_ref::<SessionNode>() {
+            Some(session) => Ok(Transformed::yes(session.lower()?)),
+            None => Ok(Transformed::no(plan)),
+        }
     });
     Ok(lowered.map_err(from_datafusion)?.data)
 }

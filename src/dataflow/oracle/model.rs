@@ -9,6 +9,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use arrow::array::timezone::Tz;
+use arrow::datatypes::DataType;
 use chrono::{DateTime, Datelike, Months, NaiveDate, NaiveDateTime, NaiveTime, TimeZone};
 
 use crate::dataflow::oracle::answer::text;
@@ -42,6 +43,27 @@ pub enum Cut {
     BerlinDay,
     /// Months in UTC.
     Month,
+    /// Rows at most a gap apart that have the same values in some columns.
+    Session { gap: i64, keys: &'static [usize] },
+}
+
+/// The rows of one session.
+struct SessionRows {
+    key: Vec<String>,
+    /// With their times.
+    rows: Vec<(i64, Row)>,
+    /// It takes no rows any more and loses none.
+    is_final: bool,
+}
+
+impl SessionRows {
+    fn start(&self) -> i64 {
+        self.rows.iter().map(|(time, _)| *time).min().unwrap()
+    }
+
+    fn last(&self) -> i64 {
+        self.rows.iter().map(|(time, _)| *time).max().unwrap()
+    }
 }
 
 /// A row with the watermark before it.
@@ -162,6 +184,7 @@ impl WindowUse {
                     .map(|end| (start, end))
                     .collect()
             }
+            Cut::Session { .. } => panic!("the windows of a session follow from its rows"),
             Cut::BerlinDay => vec![berlin_day(time)],
             Cut::Month => {
                 let date = clock(time).date();
@@ -181,7 +204,7 @@ impl WindowUse {
         match self.cut {
             Cut::Hop { slide, size, .. } => size / slide + 1,
             Cut::Cumulate { step, size } => size / step,
-            Cut::BerlinDay | Cut::Month => 1,
+            Cut::BerlinDay | Cut::Month | Cut::Session { .. } => 1,
         }
     }
 
@@ -190,6 +213,10 @@ impl WindowUse {
         let relation = &world.relations[number];
         let column = relation.time.expect("a source has a time").column;
         let data_type = relation.schema.field(column).data_type();
+        if let Cut::Session { gap, keys } = self.cut {
+            let judged = judged(items, number, world, used).0;
+            return self.assign_sessions(judged, (column, data_type), gap, keys);
+        }
         let mut out = Windowed::default();
         let mut kept = Kept::default();
         for Judged {
@@ -226,6 +253,121 @@ impl WindowUse {
         out.rows = kept.rows;
         out
     }
+}
+
+impl WindowUse {
+    fn assign_sessions(
+        &self,
+        judged: Vec<Judged>,
+        (column, data_type): (usize, &DataType),
+        gap: i64,
+        keys: &[usize],
+    ) -> Windowed {
+        let mut out = Windowed::default();
+        let mut sessions: Vec<SessionRows> = Vec::new();
+        for Judged {
+            row,
+            weight,
+            watermark,
+        } in judged
+        {
+            if self.filter.is_some_and(|filter| !filter(&row)) {
+                continue;
+            }
+            let Some(time) = micros(&row[column]) else {
+                out.counts.rows_failed += weight.unsigned_abs();
+                continue;
+            };
+            let is_over = |end: i64| watermark != NEVER && end + self.lateness <= watermark;
+            for session in &mut sessions {
+                session.is_final |= is_over(session.last() + gap);
+            }
+            let key: Vec<String> = keys.iter().map(|&key| text(&row[key])).collect();
+            let is_late = match weight > 0 {
+                true => {
+                    let near = |session: &SessionRows| {
+                        !session.is_final
+                            && session.key == key
+                            && session.start() - gap <= time
+                            && time <= session.last() + gap
+                    };
+                    let spans = |session: &SessionRows| {
+                        near(session) && session.start() <= time && time < session.last() + gap
+                    };
+                    let is_late = is_over(time + gap) && !sessions.iter().any(spans);
+                    if !is_late {
+                        let (joined, others) = sessions.drain(..).partition::<Vec<_>, _>(near);
+                        sessions = others;
+                        let mut rows: Vec<_> = joined.into_iter().flat_map(|s| s.rows).collect();
+                        (0..weight).for_each(|_| rows.push((time, row.clone())));
+                        sessions.push(SessionRows {
+                            key,
+                            rows,
+                            is_final: false,
+                        });
+                    }
+                    is_late
+                }
+                false => !(weight..0).all(|_| take_back(&mut sessions, &key, time, &row, gap)),
+            };
+            if is_late {
+                out.late.push((time, watermark, weight));
+                match weight > 0 {
+                    true => out.counts.rows_late += weight.unsigned_abs(),
+                    false => out.counts.retractions_late += weight.unsigned_abs(),
+                }
+            }
+        }
+        for session in &sessions {
+            let bounds = [session.start(), session.last() + gap];
+            let bounds = bounds.map(|each| timestamp(data_type, Some(each)));
+            for (_, row) in &session.rows {
+                let mut values = row.to_vec();
+                values.extend(bounds.clone());
+                out.rows.push(values.into());
+            }
+        }
+        out
+    }
+}
+
+/// Takes a row out of its session, which may fall apart; false if it is in none that can change.
+fn take_back(
+    sessions: &mut Vec<SessionRows>,
+    key: &[String],
+    time: i64,
+    row: &Row,
+    gap: i64,
+) -> bool {
+    let same = |other: &Row| row.iter().map(text).eq(other.iter().map(text));
+    let found = sessions.iter().enumerate().find_map(|(number, session)| {
+        let is_open = !session.is_final && session.key == key;
+        let mut rows = session.rows.iter();
+        let place = rows.position(|(other, row)| *other == time && same(row));
+        Some((number, place.filter(|_| is_open)?))
+    });
+    let Some((number, place)) = found else {
+        return false;
+    };
+    let mut left = sessions.swap_remove(number).rows;
+    left.swap_remove(place);
+    left.sort_by_key(|(time, _)| *time);
+    while let Some((first, _)) = left.first() {
+        let mut last = *first;
+        let near = left.iter().take_while(|(time, _)| {
+            let is_near = time - last <= gap;
+            last = *time;
+            is_near
+        });
+        let count = near.count();
+        let rest = left.split_off(count);
+        sessions.push(SessionRows {
+            key: key.to_vec(),
+            rows: std::mem::replace(&mut left, rest),
+            is_final: false,
+        });
+    }
+    true
 }
 
 /// What the clocks of UTC show.

@@ -17,6 +17,10 @@ pub enum Emits {
         column: usize,
         behind: i64,
     },
+    /// Not before that, but perhaps later: what holds time back is no source.
+    OnCloseOrLater {
+        column: usize,
+    },
     /// As above, but it may know earlier that a row is final: joins of several sources.
     OnCloseOrEarlier {
         column: usize,
@@ -99,6 +103,23 @@ impl Case {
         self.cut(&sql, relation, Cut::Cumulate { step, size })
     }
 
+    /// Sessions of the values of some columns, which are named and numbered.
+    pub fn session(
+        self,
+        relation: &'static str,
+        partition_by: &str,
+        keys: &'static [usize],
+        gap: i64,
+    ) -> Case {
+        let by = match keys.is_empty() {
+            true => String::new(),
+            false => format!(" PARTITION BY {partition_by}"),
+        };
+        let sql = format!("SESSION({relation}{by}, ts, INTERVAL '{gap} seconds')");
+        let gap = gap * SECOND;
+        self.cut(&sql, relation, Cut::Session { gap, keys })
+    }
+
     /// A window written in another way; lengths in seconds.
     pub fn window(
         self,
@@ -141,6 +162,11 @@ impl Case {
     pub fn closes_behind(mut self, column: usize, seconds: i64) -> Case {
         let behind = seconds * SECOND;
         self.last().emits = Emits::OnClose { column, behind };
+        self
+    }
+
+    pub fn closes_or_later(mut self, column: usize) -> Case {
+        self.last().emits = Emits::OnCloseOrLater { column };
         self
     }
 

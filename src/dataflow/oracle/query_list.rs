@@ -17,6 +17,7 @@ pub fn cases() -> Vec<Case> {
     cases.extend(joins());
     cases.extend(windows());
     cases.extend(other_windows());
+    cases.extend(sessions());
     cases.extend(closing());
     cases.extend(window_joins());
     cases.extend(views_over_views());
@@ -380,6 +381,89 @@ fn other_windows() -> Vec<Case> {
             .closes(1)
             .then("SELECT window_end, max(n), count(*) FROM v0 GROUP BY window_end")
             .closes(0),
+    ]
+}
+
+fn sessions() -> Vec<Case> {
+    let grouped = "SELECT a, window_start, window_end, count(*), sum(d), max(b) FROM {0} \
+                   GROUP BY a, window_start, window_end";
+    let of_l = "SELECT b, window_start, window_end, count(*), sum(v), max(v) FROM {0} \
+                GROUP BY b, window_start, window_end";
+    let gap = 4 * SECOND;
+    vec![
+        query(grouped).session("s", "a", &[0], 5),
+        query(of_l).session("l", "b", &[1], 5),
+        query(
+            "SELECT window_start, window_end, count(*), count(DISTINCT a) FROM {0} GROUP BY 1, 2",
+        )
+        .session("s", "", &[], 1),
+        query("SELECT window_start, window_end, count(*), min(v) FROM {0} GROUP BY 1, 2").session(
+            "l",
+            "",
+            &[],
+            2,
+        ),
+        query("SELECT a, b, ts, window_start, window_end FROM {0}").session(
+            "s",
+            "a, b",
+            &[0, 1],
+            8,
+        ),
+        query("SELECT a, v, window_start, window_end FROM {0}").session("l", "a", &[0], 6),
+        query("SELECT window_end, v FROM {0} WHERE v > 1").session("r", "b", &[1], 3),
+        query("SELECT b, window_start, count(*) FROM {0} GROUP BY b, window_start").session(
+            "r",
+            "b",
+            &[1],
+            3,
+        ),
+        query(
+            "SELECT b, SESSION_START(ts, INTERVAL '4 seconds') AS x, \
+             SESSION_END(ts, INTERVAL '4 seconds') AS y, count(*), sum(a) FROM s WHERE a > 1 \
+             GROUP BY b, SESSION(ts, INTERVAL '4 seconds')",
+        )
+        .cut("", "s", Cut::Session { gap, keys: &[1] })
+        .filter(|row| over(&row[0], 1))
+        .batch("SELECT b, window_start, window_end, count(*), sum(a) FROM w0 GROUP BY 1, 2, 3"),
+        query("SELECT a, window_end, count(*) FROM {0} GROUP BY a, window_end").cut(
+            "TABLE(SESSION(TABLE l PARTITION BY a, DESCRIPTOR(ts), INTERVAL '4' SECOND))",
+            "l",
+            Cut::Session { gap, keys: &[0] },
+        ),
+        query(grouped).session("s", "a", &[0], 5).lateness(10),
+        query(of_l).session("l", "b", &[1], 5).lateness(10),
+        query(grouped).session("s", "a", &[0], 5).closes(2),
+        query("SELECT window_start, window_end, count(*), max(a) FROM {0} GROUP BY 1, 2")
+            .session("s", "", &[], 2)
+            .closes(1),
+        query("SELECT a, ts, window_end FROM {0}")
+            .session("s", "b", &[1], 5)
+            .closes(2),
+        query("SELECT a, v, window_end FROM {0}")
+            .session("l", "a", &[0], 6)
+            .closes(2),
+        query(grouped)
+            .session("s", "a", &[0], 5)
+            .lateness(10)
+            .closes(2),
+        query("SELECT a, window_start, window_end, count(*) AS n FROM {0} GROUP BY 1, 2, 3")
+            .session("s", "a", &[0], 4)
+            .then("SELECT n, count(*), max(window_end) FROM v0 GROUP BY n"),
+        query("SELECT b, window_start, window_end, count(*) AS n FROM {0} GROUP BY 1, 2, 3")
+            .tumble("l", 5)
+            .then(
+                "SELECT b, window_start, window_end, sum(n), count(*) FROM \
+                 SESSION((SELECT b, n, window_end AS x FROM v0) PARTITION BY b, x, \
+                 INTERVAL '5 seconds') GROUP BY 1, 2, 3",
+            ),
+        query("SELECT a, window_start, window_end, count(*) AS n FROM {0} GROUP BY 1, 2, 3")
+            .session("s", "a", &[0], 3)
+            .closes(2)
+            .then(
+                "SELECT window_end, sum(n), count(*) FROM \
+                 TUMBLE((SELECT n, window_end AS x FROM v0), x, INTERVAL '20 seconds') GROUP BY 1",
+            )
+            .closes_or_later(0),
     ]
 }
 

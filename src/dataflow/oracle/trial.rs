@@ -141,7 +141,9 @@ impl<'a> Trial<'a> {
             let after = match view.emits {
                 Emits::OnUpdate => None,
                 Emits::OnClose { column, behind } => Some((column, behind)),
-                Emits::OnCloseOrEarlier { column } => Some((column, 0)),
+                Emits::OnCloseOrEarlier { column } | Emits::OnCloseOrLater { column } => {
+                    Some((column, 0))
+                }
             };
             if let Some((column, behind)) = after {
                 let closed = closed.saturating_sub(behind);
@@ -154,6 +156,7 @@ impl<'a> Trial<'a> {
             let found = engine.rows(number);
             let difference = match view.emits {
                 Emits::OnCloseOrEarlier { .. } => beyond(&found, &expected, &all),
+                Emits::OnCloseOrLater { .. } => beyond(&found, &Multiset::new(), &expected),
                 Emits::OnUpdate | Emits::OnClose { .. } => difference(&found, &expected),
             };
             assert!(

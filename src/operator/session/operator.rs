@@ -1,0 +1,582 @@
+//! The operator: rows in, rows with the bounds of their session out.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef, BooleanArray, PrimitiveArray, RecordBatch};
+use arrow::datatypes::{DataType, TimeUnit, TimestampMicrosecondType};
+
+use crate::base::EventTime;
+use crate::base::limits::WINDOW_ROWS_MAX;
+use crate::delta::{DeltaBatch, KeyBatch, KeyTable, NO_SLOT, arrow_error, concat, consolidate};
+use crate::error::{Error, Result, SqlState};
+use crate::operator::evaluate::{Failure, report};
+use crate::operator::rows::{Removal, RowStore, micros, weights_of};
+use crate::operator::session::members::Members;
+use crate::operator::session::sessions::{Merges, Rest, Sessions};
+use crate::operator::session::spec::{SessionEmit, SessionSpec};
+use crate::operator::{Bounds, LateRows, Operator, Output, Scope, Step, TableChange};
+
+const ROWS_TABLE: u32 = 0;
+
+/// The only key where there is no PARTITION BY.
+const ALL: u32 = 0;
+
+/// Assigns sessions, one shard of it.
+pub struct Session {
+    spec: SessionSpec,
+
+    rows: RowStore,
+    /// `None` where all rows have one key.
+    keys: Option<KeyTable>,
+    sessions: Sessions,
+    members: Members,
+    /// By row: what is out of it. Empty where rows come out once.
+    out: Vec<Shown>,
+    /// The start of the oldest live session after the last step.
+    oldest: Option<i64>,
+    /// State has been put back, and what follows from it has not been derived yet.
+    is_restored: bool,
+    /// What a checkpoint under way has not taken yet.
+    frozen: VecDeque<TableChange>,
+
+    /// Rows that have lost their last copy in this step.
+    removed: Vec<u32>,
+    /// What derived input has brought in this step, where it may take back.
+    waiting: Vec<DeltaBatch>,
+}
+
+/// A row as it is out: with weight 0 it is not.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Shown {
+    weight: i64,
+    start: i64,
+    end: i64,
+}
+
+/// Rows on their way out.
+#[derive(Default)]
+struct Changes {
+    rows: Vec<u32>,
+    weights: Vec<i64>,
+    starts: Vec<i64>,
+    ends: Vec<i64>,
+}
+
+impl Changes {
+    fn push(&mut self, row: u32, shown: Shown) {
+        if shown.weight != 0 {
+            self.rows.push(row);
+            self.weights.push(shown.weight);
+            self.starts.push(shown.start);
+            self.ends.push(shown.end);
+        }
+    }
+}
+
+impl Session {
+    /// # Errors
+    /// 22023, when the gap is not positive; 0A000, when a column's type cannot be kept; internal
+    /// when the schemas are not as [`SessionSpec`] says.
+    pub fn new(spec: SessionSpec) -> Result<Session> {
+        if spec.gap_micros <= 0 || spec.lateness_micros < 0 {
+            let message = "the gap of a session must be positive";
+            return Err(Error::new(SqlState::INVALID_PARAMETER_VALUE, message));
+        }
+        let time = spec.input.field(spec.time_column).data_type();
+        let width = spec.input.fields().len();
+        let is_sound = matches!(time, DataType::Timestamp(TimeUnit::Microsecond, _))
+            && spec.output.fields().len() == width + 2
+            && (width..width + 2).all(|column| spec.output.field(column).data_type() == time);
+        if !is_sound {
+            let output = &spec.output;
+            return Err(Error::internal(format!(
+                "sessions over {time} into {output}"
+            )));
+        }
+        let removal = match spec.is_append_only {
+            true => Removal::Never,
+            false => Removal::ByRow,
+        };
+        let types = spec
+            .keys
+            .iter()
+            .map(|&key| spec.input.field(key).data_type().clone());
+        let types: Vec<DataType> = types.collect();
+        let keys = (!types.is_empty())
+            .then(|| KeyTable::new(&types))
+            .transpose()?;
+        Ok(Session {
+            rows: RowStore::new(spec.input.clone(), removal)?,
+            keys,
+            sessions: Sessions::new(spec.gap_micros),
+            members: Members::new(spec.is_append_only),
+            out: Vec::new(),
+            oldest: None,
+            is_restored: false,
+            frozen: VecDeque::new(),
+            removed: Vec::new(),
+            waiting: Vec::new(),
+            spec,
+        })
+    }
+
+    /// Live sessions.
+    pub fn live(&self) -> usize {
+        self.sessions.live()
+    }
+
+    /// The rows that have a time whose session fits the type; the others go to the errors.
+    fn timed(&self, batch: DeltaBatch, out: &mut Output) -> Result<DeltaBatch> {
+        let times = micros(batch.rows().column(self.spec.time_column));
+        let fits = |time: i64| time.checked_add(self.spec.gap_micros).is_some();
+        if times.null_count() == 0 && times.values().iter().all(|&time| fits(time)) {
+            return Ok(batch);
+        }
+        let mut failures = Vec::new();
+        let mut is_good = vec![true; batch.len()];
+        for (row, time) in times.iter().enumerate() {
+            let reason = match time {
+                Some(time) if fits(time) => continue,
+                Some(_) => "event time is out of the range of windows",
+                None => "event time is NULL",
+            };
+            is_good[row] = false;
+            failures.push(Failure {
+                row: number(row),
+                reason: reason.to_string(),
+            });
+        }
+        report(&batch, &failures, out)?;
+        batch.filter(&BooleanArray::from(is_good))
+    }
+
+    /// The key of each row.
+    fn keys_of(&mut self, columns: &[ArrayRef], rows: usize) -> Result<Vec<u32>> {
+        let Some(table) = &mut self.keys else {
+            self.sessions.grow(1, &[]);
+            return Ok(vec![ALL; rows]);
+        };
+        let keys = KeyBatch::new(table, columns)?;
+        let mut slots = Vec::with_capacity(rows);
+        let fresh = table.insert(&keys, &mut slots);
+        self.sessions.grow(table.slots(), &fresh);
+        Ok(slots)
+    }
+
+    /// Up to which end sessions are final for each row; `None`: none is.
+    fn horizons(&self, batch: &DeltaBatch) -> Option<Vec<i64>> {
+        let watermarks = batch.watermarks().filter(|_| self.spec.judges)?;
+        let lateness = self.spec.lateness_micros;
+        let horizon = |watermark: &i64| watermark.saturating_sub(lateness);
+        Some(watermarks.iter().map(horizon).collect())
+    }
+
+    /// Takes rows in, in their order.
+    fn take(&mut self, batch: &DeltaBatch, out: &mut Output) -> Result<()> {
+        let column = |column: &usize| batch.rows().column(*column).clone();
+        let columns: Vec<ArrayRef> = self.spec.keys.iter().map(column).collect();
+        let keys = self.keys_of(&columns, batch.len())?;
+        let times = micros(batch.rows().column(self.spec.time_column));
+        let horizons = self.horizons(batch);
+        let horizon = |row: usize| horizons.as_ref().map_or(i64::MIN, |each| each[row]);
+        let mut is_late = vec![false; batch.len()];
+        if self.spec.is_append_only {
+            let row = |row: usize| (keys[row], times.value(row), horizon(row));
+            let places = (0..batch.len()).map(row).collect::<Vec<_>>();
+            self.insert(batch, &places, &mut is_late)?;
+        } else {
+            for row in 0..batch.len() {
+                let place = (keys[row], times.value(row), horizon(row));
+                // Of equal rows one may be of a final session: it is gone before the other comes.
+                self.sessions.retire_key(place.0, place.2);
+                self.flush_retired(out)?;
+                let one = batch.slice(row, 1);
+                is_late[row] = match batch.weights().get(row) > 0 {
+                    true => {
+                        let mut late = [false];
+                        self.insert(&one, &[place], &mut late)?;
+                        late[0]
+                    }
+                    false => !self.remove(&one, place)?,
+                };
+            }
+        }
+        self.put_out_late(batch, &is_late, &times.values()[..], out)
+    }
+
+    /// Adds rows, each with key, time and horizon. Late ones are marked and left out.
+    fn insert(
+        &mut self,
+        batch: &DeltaBatch,
+        places: &[(u32, i64, i64)],
+        is_late: &mut [bool],
+    ) -> Result<()> {
+        let mut merges = Merges::new();
+        let mut placed = Vec::with_capacity(places.len());
+        for (row, &(key, time, horizon)) in places.iter().enumerate() {
+            match self.sessions.place(key, time, horizon, &mut merges) {
+                Some(session) => placed.push((session, time)),
+                None => is_late[row] = true,
+            }
+        }
+        for merge in merges.drain(..) {
+            self.members.merge(&self.sessions, merge);
+        }
+        let mut slots = Vec::with_capacity(placed.len());
+        match placed.len() == batch.len() {
+            true => self.rows.add(batch, &mut slots)?,
+            false => {
+                let is_kept = is_late.iter().map(|is_late| Some(!is_late)).collect();
+                self.rows.add(&batch.filter(&is_kept)?, &mut slots)?
+            }
+        };
+        for (&row, &(session, time)) in slots.iter().zip(&placed) {
+            let session = self.sessions.resolve(session);
+            self.members.add(&self.sessions, session, time, row);
+        }
+        Ok(())
+    }
+
+    /// Takes a row away; false if it is not one of a live session.
+    fn remove(&mut self, one: &DeltaBatch, (key, time, _): (u32, i64, i64)) -> Result<bool> {
+        let mut slots = Vec::new();
+        let fresh = self.rows.add(one, &mut slots)?;
+        let row = slots[0];
+        let is_there = fresh.is_empty() && self.members.holds(key, time, row);
+        if !is_there || self.rows.weight(row) < 0 {
+            // As if nothing had been.
+            self.rows.add(&one.negate(), &mut slots)?;
+            if !fresh.is_empty() {
+                self.rows.release(&[row]);
+            }
+            return Ok(false);
+        }
+        let session = self.sessions.find(key, time);
+        let session = session.ok_or_else(|| Error::internal("a row without a session"))?;
+        if self.rows.weight(row) > 0 {
+            // Its weight is part of what is out.
+            self.sessions.shrink(session, self.whole(session));
+            return Ok(true);
+        }
+        let span = self.sessions.span(session);
+        let rest = self
+            .members
+            .remove(span, self.spec.gap_micros, (key, time, row));
+        self.sessions.shrink(session, rest);
+        self.removed.push(row);
+        Ok(true)
+    }
+
+    fn whole(&self, session: u32) -> Rest {
+        let (start, last) = self.sessions.span(session);
+        Rest::One(start, last)
+    }
+
+    /// Puts out and counts late rows.
+    fn put_out_late(
+        &self,
+        batch: &DeltaBatch,
+        is_late: &[bool],
+        times: &[i64],
+        out: &mut Output,
+    ) -> Result<()> {
+        if !is_late.contains(&true) {
+            return Ok(());
+        }
+        if !self.spec.judges {
+            return Err(Error::internal("a row was taken away that is not there"));
+        }
+        let mut event_times = Vec::new();
+        for (row, _) in is_late.iter().enumerate().filter(|(_, is_late)| **is_late) {
+            event_times.push(times[row]);
+            match batch.weights().get(row) {
+                weight @ 0.. => out.counts.rows_late += weight.unsigned_abs(),
+                weight => out.counts.retractions_late += weight.unsigned_abs(),
+            }
+        }
+        let rows = batch.filter(&BooleanArray::from(is_late.to_vec()))?;
+        out.late.push(LateRows { rows, event_times });
+        Ok(())
+    }
+
+    /// What derived input has brought, as it is when the step ends: what comes goes in first.
+    fn take_waiting(&mut self, out: &mut Output) -> Result<()> {
+        if self.waiting.is_empty() {
+            return Ok(());
+        }
+        let all = concat(&self.spec.input, &std::mem::take(&mut self.waiting))?;
+        let all = consolidate(&all)?;
+        let comes: BooleanArray = (0..all.len())
+            .map(|row| Some(all.weights().get(row) > 0))
+            .collect();
+        let goes = arrow::compute::not(&comes).map_err(arrow_error)?;
+        for part in [all.filter(&comes)?, all.filter(&goes)?] {
+            self.take(&part, out)?;
+        }
+        Ok(())
+    }
+
+    /// Notes what changes for the rows of a session with these bounds.
+    fn show(&mut self, rows: &[u32], (start, end): (i64, i64), changes: &mut Changes) {
+        if self.spec.emit == SessionEmit::OnClose {
+            for &row in rows {
+                let weight = self.rows.weight(row);
+                changes.push(row, Shown { weight, start, end });
+            }
+            return;
+        }
+        if self.out.len() < self.rows.slots() {
+            self.out.resize(self.rows.slots(), Shown::default());
+        }
+        for &row in rows {
+            let weight = self.rows.weight(row);
+            let now = match weight {
+                0 => Shown::default(),
+                weight => Shown { weight, start, end },
+            };
+            let before = std::mem::replace(&mut self.out[row as usize], now);
+            if before != now {
+                let weight = -before.weight;
+                changes.push(row, Shown { weight, ..before });
+                changes.push(row, now);
+            }
+        }
+    }
+
+    /// Puts out the rows of sessions that have become final, and forgets them.
+    fn flush_retired(&mut self, out: &mut Output) -> Result<()> {
+        let retired = self.sessions.take_retired();
+        if retired.is_empty() {
+            return Ok(());
+        }
+        let mut changes = Changes::default();
+        let (mut rows, mut gone) = (Vec::new(), Vec::new());
+        for session in retired {
+            rows.clear();
+            self.members.of(&self.sessions, session, &mut rows);
+            self.show(&rows, self.sessions.bounds(session), &mut changes);
+            self.members.forget(&self.sessions, session);
+            gone.extend_from_slice(&rows);
+        }
+        self.emit(&changes, out)?;
+        self.release(&gone);
+        Ok(())
+    }
+
+    fn release(&mut self, rows: &[u32]) {
+        for &row in rows {
+            if let Some(shown) = self.out.get_mut(row as usize) {
+                *shown = Shown::default();
+            }
+        }
+        self.rows.release(rows);
+    }
+
+    fn emit(&self, changes: &Changes, out: &mut Output) -> Result<()> {
+        let data_type = self.spec.input.field(self.spec.time_column).data_type();
+        let times = |values: &[i64]| -> ArrayRef {
+            let array = PrimitiveArray::<TimestampMicrosecondType>::from_iter_values(
+                values.iter().copied(),
+            );
+            Arc::new(array.with_data_type(data_type.clone()))
+        };
+        for first in (0..changes.rows.len()).step_by(WINDOW_ROWS_MAX) {
+            let part = first..changes.rows.len().min(first + WINDOW_ROWS_MAX);
+            let rows = self.rows.gather(&changes.rows[part.clone()])?;
+            let mut columns = rows.columns().to_vec();
+            columns.push(times(&changes.starts[part.clone()]));
+            columns.push(times(&changes.ends[part.clone()]));
+            let rows = RecordBatch::try_new(self.spec.output.clone(), columns);
+            let weights = weights_of(changes.weights[part].to_vec());
+            out.emit(DeltaBatch::new(rows.map_err(arrow_error)?, weights));
+        }
+        Ok(())
+    }
+
+    /// Up to which end sessions are final when a step ends.
+    fn horizon(&self, step: &Step) -> Option<i64> {
+        let EventTime(bound) = step.bounds[0].0[self.spec.time_column]?;
+        Some(match (bound, self.spec.judges) {
+            (i64::MIN | i64::MAX, _) => bound,
+            (bound, true) => bound.saturating_sub(self.spec.lateness_micros),
+            // A later row can have this very time, and continue what ends there.
+            (bound, false) => bound - 1,
+        })
+    }
+
+    /// Derives sessions and what is out from rows that have been put back.
+    fn rebuild(&mut self) -> Result<()> {
+        if !std::mem::take(&mut self.is_restored) {
+            return Ok(());
+        }
+        let slots = (0..number(self.rows.slots())).filter(|&row| self.rows.weight(row) != 0);
+        let slots: Vec<u32> = slots.collect();
+        let column = |&column: &usize| self.rows.gather_column(column, &slots);
+        let columns = self
+            .spec
+            .keys
+            .iter()
+            .map(column)
+            .collect::<Result<Vec<_>>>()?;
+        let times = micros(&self.rows.gather_column(self.spec.time_column, &slots)?);
+        let keys = self.keys_of(&columns, slots.len())?;
+        let mut merges = Merges::new();
+        let mut order: Vec<usize> = (0..slots.len()).collect();
+        order.sort_unstable_by_key(|&at| (keys[at], times.value(at), slots[at]));
+        for at in order {
+            let time = times.value(at);
+            let session = self.sessions.place(keys[at], time, i64::MIN, &mut merges);
+            let session = session.ok_or_else(|| Error::internal("a row that is not placed"))?;
+            self.members.add(&self.sessions, session, time, slots[at]);
+        }
+        let mut rows = Vec::new();
+        for session in self.sessions.take_dirty() {
+            if self.spec.emit == SessionEmit::OnUpdate {
+                rows.clear();
+                self.members.of(&self.sessions, session, &mut rows);
+                let bounds = self.sessions.bounds(session);
+                self.show(&rows, bounds, &mut Changes::default());
+            }
+        }
+        self.free_keys();
+        self.oldest = self.sessions.oldest();
+        Ok(())
+    }
+
+    fn free_keys(&mut self) {
+        let emptied = self.sessions.settle();
+        if let Some(keys) = &mut self.keys {
+            for key in emptied {
+                if keys.holds(key) {
+                    keys.remove(key);
+                }
+            }
+        }
+    }
+}
+
+impl Operator for Session {
+    fn push(&mut self, port: usize, batch: DeltaBatch, out: &mut Output) -> Result<()> {
+        assert_eq!(port, 0, "sessions have one input");
+        self.rebuild()?;
+        if self.spec.is_append_only && !batch.is_append_only() {
+            let message = "a retraction in an input that is append-only";
+            return Err(Error::internal(message));
+        }
+        let batch = self.timed(batch, out)?;
+        if batch.is_empty() {
+            return Ok(());
+        }
+        // Where rows have a sequence it decides; where they have none, a row may leave before it
+        // comes.
+        match self.spec.judges || self.spec.is_append_only {
+            true => self.take(&batch, out),
+            false => {
+                self.waiting.push(batch.with_watermarks(None));
+                Ok(())
+            }
+        }
+    }
+
+    fn finish(&mut self, step: &Step, out: &mut Output) -> Result<()> {
+        self.rebuild()?;
+        self.take_waiting(out)?;
+        if let Some(horizon) = self.horizon(step) {
+            self.sessions.retire_all(horizon);
+        }
+        let mut changes = Changes::default();
+        let mut removed = std::mem::take(&mut self.removed);
+        removed.sort_unstable();
+        removed.dedup();
+        removed.retain(|&row| self.rows.weight(row) == 0);
+        self.show(&removed, (0, 0), &mut changes);
+        let mut rows = Vec::new();
+        for session in self.sessions.take_dirty() {
+            if self.spec.emit == SessionEmit::OnUpdate && self.sessions.is_live(session) {
+                rows.clear();
+                self.members.of(&self.sessions, session, &mut rows);
+                let bounds = self.sessions.bounds(session);
+                self.show(&rows, bounds, &mut changes);
+            }
+        }
+        self.emit(&changes, out)?;
+        self.release(&removed);
+        self.flush_retired(out)?;
+        self.free_keys();
+        self.oldest = self.sessions.oldest();
+        self.rows.take_touched();
+        self.rows.shrink()?;
+        Ok(())
+    }
+
+    fn bounds(&self, step: &Step) -> Bounds {
+        let mut columns = vec![None; self.spec.output.fields().len()];
+        let Some(horizon) = self.horizon(step) else {
+            return Bounds(columns);
+        };
+        let gap = self.spec.gap_micros;
+        let (start, end) = match horizon {
+            i64::MIN | i64::MAX => (horizon, horizon),
+            horizon => {
+                let next = horizon + 1;
+                let begin = match self.spec.judges {
+                    true => next.saturating_sub(gap),
+                    false => next,
+                };
+                let start = self.oldest.map_or(begin, |oldest| oldest.min(begin));
+                let parts = match (self.oldest, self.spec.is_append_only) {
+                    (Some(oldest), false) => next.min(oldest.saturating_add(gap)),
+                    _ => next,
+                };
+                (start, parts)
+            }
+        };
+        let width = self.spec.input.fields().len();
+        columns[self.spec.time_column] = Some(EventTime(start));
+        columns[width] = Some(EventTime(start));
+        columns[width + 1] = Some(EventTime(end));
+        Bounds(columns)
+    }
+
+    fn state_rows(&self) -> usize {
+        self.rows.rows()
+    }
+
+    fn state_bytes(&self) -> usize {
+        self.rows.bytes()
+            + self.keys.as_ref().map_or(0, KeyTable::bytes)
+            + self.sessions.bytes()
+            + self.members.bytes()
+            + self.out.capacity() * size_of::<Shown>()
+    }
+
+    fn freeze(&mut self, scope: Scope) -> Result<()> {
+        self.frozen = self.rows.changes(scope, ROWS_TABLE)?.into();
+        Ok(())
+    }
+
+    fn thaw(&mut self, _rows: usize) -> Result<Option<TableChange>> {
+        Ok(self.frozen.pop_front())
+    }
+
+    fn restore(&mut self, change: TableChange) -> Result<()> {
+        if change.table != ROWS_TABLE {
+            let table = change.table;
+            return Err(Error::internal(format!(
+                "sessions have no state table {table}"
+            )));
+        }
+        let replaced = self.rows.replaced(&change);
+        self.rows.release(&replaced);
+        self.rows.restore(&change)?;
+        self.is_restored = true;
+        Ok(())
+    }
+}
+
+fn number(row: usize) -> u32 {
+    let number = u32::try_from(row).expect("there are fewer than 2^32 rows");
+    assert!(number != NO_SLOT, "there are fewer than 2^32 - 1 rows");
+    number
+}

@@ -1,0 +1,154 @@
+//! Windows in a stream plan: which rows are judged, and what their bounds are worth.
+
+use datafusion::logical_expr::{Extension, UserDefinedLogicalNodeCore};
+
+use crate::catalog::Changelog;
+use crate::error::{Error, Result};
+use crate::operator::session::{SessionEmit, SessionSpec};
+use crate::operator::window::WindowSpec;
+use crate::plan::build::{Build, arrow_schema, column_expr, plain_column};
+use crate::plan::failure::from_datafusion;
+use crate::plan::session::SessionNode;
+use crate::plan::stream::{Node, Operation};
+use crate::plan::window::WindowNode;
+use crate::sql::statement::Emit;
+
+impl Build<'_> {
+    pub(super) fn extension(&mut self, extension: &Extension) -> Result<usize> {
+        let node = extension.node.as_any();
+        if let Some(window) = node.downcast_ref::<WindowNode>() {
+            return self.window(window);
+        }
+        if let Some(session) = node.downcast_ref::<SessionNode>() {
+            return self.session(session);
+        }
+        let name = extension.node.name();
+        Err(Error::internal(format!("unknown plan node {name}")))
+    }
+
+    fn window(&mut self, window: &WindowNode) -> Result<usize> {
+        let input = self.plan(&window.input)?;
+        let source = &self.nodes[input];
+        let time_column = window.time_index().map_err(from_datafusion)?;
+        let width = source.schema.fields().len();
+        let mut bounded = source.bounded.clone();
+        if self.is_timed(input, time_column) {
+            bounded.extend([width, width + 1]);
+        }
+        let source = &self.nodes[input];
+        let key = source.key.clone().map(|mut key| {
+            // What tells the windows of a row apart.
+            key.extend(window.kind.is_hopping().then_some(width));
+            key.extend(window.kind.is_cumulating().then_some(width + 1));
+            key
+        });
+        let output = arrow_schema(window.schema());
+        let node = Node {
+            operation: Operation::Window(WindowSpec {
+                input: source.schema.clone(),
+                time_column,
+                kind: window.kind,
+                output: output.clone(),
+                lateness_micros: self.options.allowed_lateness_micros,
+                judges: self.judges(input, time_column),
+            }),
+            inputs: vec![input],
+            changelog: source.changelog,
+            key,
+            bounded,
+            schema: output,
+        };
+        Ok(self.add(node))
+    }
+
+    /// Sessions of each key on one shard. A computed key is a column of theirs and leaves again.
+    fn session(&mut self, session: &SessionNode) -> Result<usize> {
+        let input = self.plan(&session.input)?;
+        let time_column = session.time_index().map_err(from_datafusion)?;
+        let judges = self.judges(input, time_column);
+        if judges && self.is_union(input) {
+            return Err(
+                Error::unsupported("SESSION over a UNION ALL of sources is not supported")
+                    .detail("which rows are late would depend on the order of the sources' rows")
+                    .hint("give each source its own SESSION"),
+            );
+        }
+        let is_timed = self.is_timed(input, time_column);
+        let schema = session.input.schema();
+        let (keyed, keys) = self.with_columns(input, schema, &session.keys)?;
+        let exchanged = self.exchange(keyed, keys.clone());
+        let source = &self.nodes[exchanged];
+        let (kept, width) = (schema.fields().len(), source.schema.fields().len());
+        let planned = arrow_schema(session.schema());
+        let mut fields: Vec<_> = source.schema.fields().iter().cloned().collect();
+        fields.extend(planned.fields()[kept..].iter().cloned());
+        let output = std::sync::Arc::new(arrow::datatypes::Schema::new(fields));
+        let lateness_micros = self.options.allowed_lateness_micros;
+        let is_final = lateness_micros == 0 && self.options.emit == Some(Emit::OnWindowClose);
+        let emit = match is_final {
+            true => SessionEmit::OnClose,
+            false => SessionEmit::OnUpdate,
+        };
+        let node = Node {
+            operation: Operation::Session(SessionSpec {
+                input: source.schema.clone(),
+                time_column,
+                keys,
+                gap_micros: session.gap_micros,
+                output: output.clone(),
+                lateness_micros,
+                judges,
+                is_append_only: source.changelog == Changelog::AppendOnly,
+                emit,
+            }),
+            inputs: vec![exchanged],
+            // A row's session changes with the rows around it.
+            changelog: match emit {
+                SessionEmit::OnClose => Changelog::AppendOnly,
+                SessionEmit::OnUpdate => Changelog::Retracting,
+            },
+            key: source.key.clone(),
+            bounded: match is_timed {
+                true => vec![width, width + 1],
+                false => Vec::new(),
+            },
+            schema: output,
+        };
+        let session = self.add(node);
+        let schema = self.nodes[session].schema.clone();
+        let columns = (0..kept).chain(width..width + 2);
+        let project = columns.map(|column| column_expr(&schema, column)).collect();
+        Ok(self.map_compiled(session, None, project, planned))
+    }
+
+    /// Whether the column is a time with a bound: the event time of a source or table, or a column
+    /// that an operator bounds.
+    fn is_timed(&self, node: usize, column: usize) -> bool {
+        self.nodes[node].bounded.contains(&column) || self.judges(node, column)
+    }
+
+    /// Whether the column is, through filters and projections only, the declared event time of a
+    /// source or table: the rows that are judged for lateness.
+    fn judges(&self, node: usize, column: usize) -> bool {
+        let node = &self.nodes[node];
+        match &node.operation {
+            Operation::Scan(scan) => scan.event_time == Some(column),
+            Operation::Map(map) => match plain_column(&map.project[column]) {
+                Some(pass) => self.judges(node.inputs[0], pass),
+                None => false,
+            },
+            Operation::Union => node.inputs.iter().all(|&input| self.judges(input, column)),
+            _ => false,
+        }
+    }
+
+    /// Whether the rows come, through filters and projections only, from several inputs.
+    fn is_union(&self, node: usize) -> bool {
+        let node = &self.nodes[node];
+        match &node.operation {
+            Operation::Map(_) => self.is_union(node.inputs[0]),
+            Operation::Union => true,
+            _ => false,
+        }
+    }
+}
