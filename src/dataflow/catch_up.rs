@@ -775,7 +775,9 @@ impl Stepper {
         wanted: &BTreeMap<ObjectId, Vec<usize>>,
     ) -> Result<()> {
         let waits = |input: &ObjectId| {
-            let is_built = self.catching_up.contains_key(input) && *input != start.id;
+            let is_built = self.catching_up.iter().any(|(view, pins)| {
+                *view != start.id && (view == input || pins.late == Some(*input))
+            });
             let is_first_read = self.sources.contains_key(input)
                 && !self.runs(*input)
                 && self
@@ -821,7 +823,8 @@ impl Stepper {
         let mut sources = BTreeMap::new();
         for id in ids {
             let Some(source) = self.sources.get_mut(&id) else {
-                if self.tables.contains_key(&id) || self.views.contains_key(&id) {
+                let is_view = self.views.contains_key(&id) || self.keeps_late_rows_in(id);
+                if is_view || self.tables.contains_key(&id) {
                     continue;
                 }
                 return Err(Error::new(

@@ -227,11 +227,13 @@ impl Stepper {
         }
         let mut missing: Vec<RecoveredView> = Vec::new();
         for view in objects.views {
-            let is_orphan = view
-                .plan
-                .depends_on
-                .iter()
-                .any(|id| missing.iter().any(|missing| missing.id == *id));
+            let is_missing = |id: &ObjectId| {
+                let late = |view: &RecoveredView| Some(view.plan.late.as_ref()?.object);
+                missing
+                    .iter()
+                    .any(|missing| missing.id == *id || late(missing) == Some(*id))
+            };
+            let is_orphan = view.plan.depends_on.iter().any(is_missing);
             match state.meta.views.get(&view.id) {
                 Some(meta) if meta.plan == fingerprint(&view.plan) && !is_orphan => {
                     self.restore_view(&view, meta, state)?;

@@ -266,6 +266,8 @@ pub(super) struct Pins {
     pub wanted: BTreeMap<ObjectId, Vec<usize>>,
     pub thread: Option<JoinHandle<()>>,
     pub progress: Option<Arc<Progress>>,
+    /// The relation of its late rows.
+    pub late: Option<ObjectId>,
 }
 
 /// Everything that a step works on, from the cut or from the journal.
@@ -435,6 +437,7 @@ impl Stepper {
             done,
         } = view;
         let pins = self.catching_up.entry(id).or_default();
+        pins.late = plan.late.as_ref().map(|late| late.object);
         progress.start(self.options.clock.now_micros());
         pins.progress = Some(progress.clone());
         let start = CatchUpStart::new((id, name), plan, &self.options, progress, checkpoints);
@@ -863,6 +866,12 @@ impl Stepper {
             })?;
         }
         Ok(())
+    }
+
+    /// Whether the object is the relation of a running view's late rows.
+    pub(super) fn keeps_late_rows_in(&self, id: ObjectId) -> bool {
+        let mut plans = self.views.values().map(Dataflow::plan);
+        plans.any(|plan| plan.late.as_ref().is_some_and(|late| late.object == id))
     }
 
     /// Takes a view out of the running ones; its relation and that of its late rows.
