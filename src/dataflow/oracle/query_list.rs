@@ -448,7 +448,8 @@ fn sessions() -> Vec<Case> {
             .closes(2),
         query("SELECT a, window_start, window_end, count(*) AS n FROM {0} GROUP BY 1, 2, 3")
             .session("s", "a", &[0], 4)
-            .then("SELECT n, count(*), max(window_end) FROM v0 GROUP BY n"),
+            .then("SELECT n, count(*), max(window_end) FROM v0 GROUP BY n")
+            .keeps(),
         query("SELECT b, window_start, window_end, count(*) AS n FROM {0} GROUP BY 1, 2, 3")
             .tumble("l", 5)
             .then(

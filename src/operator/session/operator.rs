@@ -1,6 +1,6 @@
 //! The operator: rows in, rows with the bounds of their session out.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, BooleanArray, PrimitiveArray, RecordBatch};
@@ -41,7 +41,7 @@ pub struct Session {
     frozen: VecDeque<TableChange>,
 
     /// Rows that have lost their last copy in this step.
-    removed: Vec<u32>,
+    removed: BTreeSet<u32>,
     /// What derived input has brought in this step, where it may take back.
     waiting: Vec<DeltaBatch>,
 }
@@ -115,7 +115,7 @@ impl Session {
             oldest: None,
             is_restored: false,
             frozen: VecDeque::new(),
-            removed: Vec::new(),
+            removed: BTreeSet::new(),
             waiting: Vec::new(),
             spec,
         })
@@ -264,7 +264,7 @@ impl Session {
             .members
             .remove(span, self.spec.gap_micros, (key, time, row));
         self.sessions.shrink(session, rest);
-        self.removed.push(row);
+        self.removed.insert(row);
         Ok(true)
     }
 
@@ -366,6 +366,8 @@ impl Session {
 
     fn release(&mut self, rows: &[u32]) {
         for &row in rows {
+            // It may have come back, and gone with its session.
+            self.removed.remove(&row);
             if let Some(shown) = self.out.get_mut(row as usize) {
                 *shown = Shown::default();
             }
@@ -486,10 +488,9 @@ impl Operator for Session {
             self.sessions.retire_all(horizon);
         }
         let mut changes = Changes::default();
-        let mut removed = std::mem::take(&mut self.removed);
-        removed.sort_unstable();
-        removed.dedup();
-        removed.retain(|&row| self.rows.weight(row) == 0);
+        let removed = std::mem::take(&mut self.removed).into_iter();
+        let removed = removed.filter(|&row| self.rows.weight(row) == 0);
+        let removed: Vec<u32> = removed.collect();
         self.show(&removed, (0, 0), &mut changes);
         let mut rows = Vec::new();
         for session in self.sessions.take_dirty() {
