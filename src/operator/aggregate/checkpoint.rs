@@ -2,7 +2,7 @@
 //!
 //! | table | slots | columns |
 //! | --- | --- | --- |
-//! | 0 | groups | key, rows, flags, absent rows, stores' columns, kept values of the row that is out |
+//! | 0 | groups | key, rows, flags, absent rows, stores' columns, kept values of what is out |
 //! | 1 | only 0 | since when windows are freed |
 //! | 2 + n | entries | what the n-th store keeps by entries of its own: group, values, weight |
 //!
