@@ -366,6 +366,7 @@ impl Stepper {
             Ok(collected) => collected,
             Err(error) => {
                 tracing::error!(%error, "the state for a checkpoint could not be collected");
+                self.unfreeze();
                 self.checkpointer.known.clear();
                 self.checkpointer.in_history.clear();
                 let requested = std::mem::take(&mut self.checkpointer.requested);

@@ -433,6 +433,12 @@ impl Dataflow {
         self.late.as_mut().map_or(Ok(()), |late| late.freeze(scope))
     }
 
+    /// Ends a checkpoint that will not be: see [`Operator::unfreeze`].
+    pub fn unfreeze(&mut self) {
+        let operators = self.shards.iter_mut().flat_map(|s| &mut s.operators);
+        operators.flatten().for_each(|operator| operator.unfreeze());
+    }
+
     /// The next piece of the state as it was when the checkpoint began, of about `rows` rows;
     /// `None` when everything has been given.
     pub fn thaw(&mut self, rows: usize) -> Result<Option<StateChange>> {

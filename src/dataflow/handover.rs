@@ -6,13 +6,14 @@
 //!            write ◄── entries ◄── thaw a piece ◄──┘
 //! ```
 //!
-//! A piece without entries is the last. A view that is dropped meanwhile gives all it still has
-//! before it goes; when one has failed, so has the checkpoint.
+//! A piece without entries is the last. Of a view that is dropped meanwhile the checkpoint has only
+//! a part: nobody will ask for it, because the catalog forgot it before. When a view has failed, so
+//! has the checkpoint.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Receiver, Sender, SyncSender, channel};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
 use crate::base::ObjectId;
 use crate::base::limits::CHECKPOINT_PIECE_ROWS;
@@ -58,8 +59,7 @@ pub(super) struct Giving {
     /// What has not been given completely.
     objects: VecDeque<(ObjectId, Scope)>,
     is_wanted: Arc<AtomicBool>,
-    // Holds what was asked for, and what views gave that were dropped.
-    pieces: Sender<Result<Vec<Entry>>>,
+    pieces: SyncSender<Result<Vec<Entry>>>,
 }
 
 /// The thread's end.
@@ -77,7 +77,8 @@ pub(super) fn handover(
     commands: SyncSender<Command>,
     held: Held,
 ) -> (Giving, Taking) {
-    let (sender, pieces) = channel();
+    // A piece that was asked for and, behind it, an error.
+    let (sender, pieces) = sync_channel(2);
     let is_wanted = Arc::new(AtomicBool::new(false));
     let giving = Giving {
         objects: objects.into(),
@@ -99,15 +100,14 @@ impl Giving {
         self.objects.iter().any(|(object, _)| *object == id)
     }
 
-    /// About so many rows.
+    /// A piece of it.
     fn collect(
         &mut self,
         views: &mut BTreeMap<ObjectId, Dataflow>,
         published: &Published,
-        rows: usize,
     ) -> Result<Vec<Entry>> {
         let mut entries = Vec::new();
-        let mut left = rows;
+        let mut left = CHECKPOINT_PIECE_ROWS;
         while left > 0
             && let Some(&(id, scope)) = self.objects.front()
         {
@@ -124,6 +124,11 @@ impl Giving {
             entries.push(Entry::new(id, place, scope, change));
         }
         Ok(entries)
+    }
+
+    /// A view or table is dropped: nothing more of it is wanted.
+    pub fn discard(&mut self, id: ObjectId) {
+        self.objects.retain(|(object, _)| *object != id);
     }
 
     /// Ends the checkpoint. A thread that has failed itself does not listen any more.
@@ -162,43 +167,43 @@ impl Stepper {
     pub(super) fn give_to_checkpoint(&mut self) {
         let giving = self.checkpointer.giving.as_ref();
         if giving.is_some_and(|giving| giving.is_wanted.swap(false, Ordering::AcqRel)) {
-            self.give_piece(CHECKPOINT_PIECE_ROWS);
+            self.give_piece();
         }
     }
 
-    /// Hands over everything that the checkpoint under way still wants.
+    /// Hands over everything that the checkpoint under way still wants, as fast as it is written.
     pub(super) fn give_rest_to_checkpoint(&mut self) {
         while self.checkpointer.giving.is_some() {
-            self.give_piece(usize::MAX);
+            self.give_piece();
         }
     }
 
-    /// A view or table is about to be dropped: hands over what the checkpoint under way wants of
-    /// it.
-    pub(super) fn give_before_drop(&mut self, id: ObjectId) {
-        let Some(mut giving) = self.checkpointer.giving.take_if(|giving| giving.is_of(id)) else {
-            return;
-        };
-        let (its, others) = giving.objects.iter().partition(|(object, _)| *object == id);
-        giving.objects = its;
-        let result = giving.collect(&mut self.views, &self.published, usize::MAX);
-        giving.objects = others;
-        match result {
-            Ok(entries) => {
-                if !entries.is_empty() {
-                    let _ = giving.pieces.send(Ok(entries));
+    /// The checkpoint under way has failed: nothing is saved for it any more. The next one is
+    /// whole, so what had changed need not be known.
+    pub(super) fn unfreeze(&mut self) {
+        self.views.values_mut().for_each(Dataflow::unfreeze);
+        let ids: Vec<ObjectId> = self
+            .views
+            .keys()
+            .chain(self.tables.keys())
+            .copied()
+            .collect();
+        let unfrozen = self.published.change(|change| {
+            for id in ids {
+                if let Some(store) = change.store(id) {
+                    store.unfreeze();
                 }
-                self.checkpointer.giving = Some(giving);
             }
-            Err(error) => giving.fail(error),
-        }
+            Ok(())
+        });
+        unfrozen.expect("nothing in it can fail");
     }
 
-    fn give_piece(&mut self, rows: usize) {
+    fn give_piece(&mut self) {
         let Some(mut giving) = self.checkpointer.giving.take() else {
             return;
         };
-        match giving.collect(&mut self.views, &self.published, rows) {
+        match giving.collect(&mut self.views, &self.published) {
             Ok(entries) => {
                 let is_last = entries.is_empty();
                 let is_heard = giving.pieces.send(Ok(entries)).is_ok();

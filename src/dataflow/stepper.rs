@@ -365,6 +365,9 @@ impl Stepper {
             Command::Join { catch_up, done } => self.join(*catch_up, done),
             Command::Abandon { view } => self.release(view),
             Command::CheckpointDone(result) => {
+                if result.is_err() {
+                    self.unfreeze();
+                }
                 let oldest = self.checkpointer.finished(result);
                 if let Some(oldest) = oldest {
                     if let Err(error) = self.journal.truncate_before(oldest) {
@@ -457,7 +460,9 @@ impl Stepper {
         {
             progress.cancel();
         }
-        self.give_before_drop(id);
+        if let Some(giving) = &mut self.checkpointer.giving {
+            giving.discard(id);
+        }
         self.views.remove(&id);
         self.tables.remove(&id);
         self.sources.remove(&id);

@@ -184,6 +184,10 @@ impl Operator for Gate {
         Ok(self.frozen.pop_front())
     }
 
+    fn unfreeze(&mut self) {
+        self.frozen = VecDeque::new();
+    }
+
     fn restore(&mut self, change: TableChange) -> Result<()> {
         if change.table != ROWS_TABLE {
             let table = change.table;

@@ -73,6 +73,9 @@ pub trait Operator: Send {
         Ok(None)
     }
 
+    /// Forgets what was frozen and not given: the checkpoint has failed.
+    fn unfreeze(&mut self) {}
+
     /// [`Operator::freeze`] and everything that [`Operator::thaw`] has.
     fn changes(&mut self, scope: Scope) -> Result<Vec<TableChange>> {
         self.freeze(scope)?;

@@ -63,6 +63,11 @@ impl Store {
         }
     }
 
+    /// Forgets what was frozen and not given: the checkpoint has failed.
+    pub fn unfreeze(&mut self) {
+        self.frozen = Frozen::default();
+    }
+
     /// [`Store::freeze`] and everything that [`Store::thaw`] has.
     pub fn changes(&mut self, scope: Scope) -> Result<Vec<TableChange>> {
         self.freeze(scope);

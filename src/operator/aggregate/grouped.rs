@@ -489,6 +489,10 @@ impl Operator for Aggregate {
         self.save_some(rows)
     }
 
+    fn unfreeze(&mut self) {
+        self.frozen = Frozen::default();
+    }
+
     fn restore(&mut self, change: TableChange) -> Result<()> {
         self.load(change)
     }

@@ -302,6 +302,10 @@ impl Operator for Join {
         Ok(self.frozen.pop_front())
     }
 
+    fn unfreeze(&mut self) {
+        self.frozen = VecDeque::new();
+    }
+
     fn restore(&mut self, change: TableChange) -> Result<()> {
         match change.table {
             LEFT_TABLE => self.left.restore(&change),

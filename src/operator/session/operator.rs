@@ -561,6 +561,10 @@ impl Operator for Session {
         Ok(self.frozen.pop_front())
     }
 
+    fn unfreeze(&mut self) {
+        self.frozen = VecDeque::new();
+    }
+
     fn restore(&mut self, change: TableChange) -> Result<()> {
         if change.table != ROWS_TABLE {
             let table = change.table;

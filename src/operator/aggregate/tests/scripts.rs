@@ -322,3 +322,16 @@ fn a_checkpoint_shows_nothing_of_the_steps_that_run_while_it_is_written() {
         assert_eq!(again, outputs, "{pieces} pieces before each step");
     }
 }
+
+#[test]
+fn a_checkpoint_that_failed_keeps_nothing() {
+    let mut runner = runner(&[0], &[(AggregateFunction::Sum, Some(1))]);
+    run(&mut runner, "+ 1 1 a true\n+ 2 2 b true");
+    runner.begin_checkpoint();
+    runner.aggregate.unfreeze();
+    run(&mut runner, "+ 1 5 a true\n- 2 2 b true");
+    assert!(!runner.take_piece(1), "nobody will take what is kept");
+    runner.blocks.clear();
+    runner.restart();
+    assert_eq!(run(&mut runner, "+ 1 1 a true"), "- 1 6\n+ 1 7\n");
+}
