@@ -382,12 +382,7 @@ impl Build<'_> {
             JoinType::Inner => JoinKind::Inner,
             JoinType::Left => JoinKind::Left,
             JoinType::Right => return self.right_join(join),
-            other => {
-                return Err(Error::unsupported(format!(
-                    "{other} joins are not supported in views"
-                ))
-                .hint("inner, left and right joins are; EXISTS and IN become such joins too"));
-            }
+            other => return Err(refused_join(other)),
         };
         if join.on.is_empty() {
             return Err(
@@ -879,6 +874,30 @@ fn refuse_volatile(plan: &LogicalPlan) -> Result<()> {
     }
 }
 
+/// What the user wrote that became a join which cannot be maintained.
+fn refused_join(kind: JoinType) -> Error {
+    let (what, hint) = match kind {
+        JoinType::Inner | JoinType::Left | JoinType::Right => ("this join", "use an inner join"),
+        JoinType::Full => (
+            "FULL JOIN",
+            "inner, left and right joins are: make two views and select from both",
+        ),
+        JoinType::LeftSemi | JoinType::RightSemi => (
+            "EXISTS or IN over a subquery",
+            "join with (SELECT DISTINCT …) instead",
+        ),
+        JoinType::LeftAnti | JoinType::RightAnti => (
+            "NOT EXISTS or NOT IN over a subquery",
+            "write a LEFT JOIN b ON … WHERE b.key IS NULL",
+        ),
+        JoinType::LeftMark | JoinType::RightMark => (
+            "EXISTS or IN over a subquery inside an expression",
+            "write it as a LEFT JOIN and test a column of the right side for NULL",
+        ),
+    };
+    Error::unsupported(format!("{what} is not supported in views")).hint(hint)
+}
+
 fn refusal(plan: &LogicalPlan) -> Error {
     match plan {
         LogicalPlan::Sort(_) => Error::unsupported("ORDER BY is not supported in views")
@@ -901,6 +920,7 @@ fn refusal(plan: &LogicalPlan) -> Error {
         LogicalPlan::Subquery(_) => {
             Error::unsupported("this subquery is not supported in views").hint("write it as a join")
         }
-        other => Error::unsupported(format!("{} is not supported in views", other.display())),
+        _ => Error::unsupported("this query cannot be kept up to date in a view")
+            .hint("SELECT it when you want to know"),
     }
 }

@@ -67,6 +67,14 @@ impl Rewriter<'_> {
                 Err(self.mark(name, error))
             }
             TableFactor::Table {
+                name,
+                sample: Some(_),
+                ..
+            } => Err(self.mark(name, sampled())),
+            TableFactor::Derived {
+                sample: Some(_), ..
+            } => Err(sampled()),
+            TableFactor::Table {
                 name, with_hints, ..
             } if !with_hints.is_empty() => {
                 let error = Error::new(SqlState::SYNTAX_ERROR, "a table in FROM takes no options")
@@ -133,6 +141,25 @@ impl Rewriter<'_> {
     }
 }
 
+fn sampled() -> Error {
+    Error::unsupported("TABLESAMPLE is not supported")
+        .hint("WHERE random() < 0.01 takes about a hundredth of the rows")
+}
+
+/// Refuses a row lock: nothing here waits for one.
+fn refuse_locks(query: &Query) -> Result<()> {
+    let Some(lock) = query.locks.first() else {
+        return Ok(());
+    };
+    let kind = &lock.lock_type;
+    Err(
+        Error::unsupported(format!("SELECT … FOR {kind} is not supported")).hint(
+            "read and write in BEGIN ISOLATION LEVEL REPEATABLE READ: a write of a row that has \
+             changed since is refused with 40001, and the transaction is to be tried again",
+        ),
+    )
+}
+
 fn flow(result: Result<()>) -> ControlFlow<Error> {
     match result {
         Ok(()) => ControlFlow::Continue(()),
@@ -144,6 +171,7 @@ impl VisitorMut for Rewriter<'_> {
     type Break = Error;
 
     fn pre_visit_query(&mut self, query: &mut Query) -> ControlFlow<Error> {
+        flow(refuse_locks(query))?;
         let Query { body, order_by, .. } = query;
         match body.as_mut() {
             SetExpr::Select(select) => flow(group_window::rewrite(

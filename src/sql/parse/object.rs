@@ -142,7 +142,7 @@ pub(super) fn alter(cursor: &mut Cursor<'_>) -> Result<Statement> {
         AlterAction::Resume
     } else {
         return other_alteration(cursor, kind).map(|what| {
-            let hint = Some("create the object anew; CREATE OR REPLACE swaps a materialized view");
+            let hint = Some("drop the object and create it again");
             let text = text.to_string();
             Statement::Unsupported(crate::sql::Unsupported {
                 what,
