@@ -398,6 +398,10 @@ pub const LOCK_WAIT_MAX: std::time::Duration = std::time::Duration::from_secs(5)
 /// through takes a few megabytes in a debug build.
 pub const PARSE_STACK_BYTES: usize = 32 << 20;
 
+/// Bytes of stack that have to be left for a statement to be parsed where it is: twice what the
+/// deepest one takes. Another stack costs more than parsing a short statement does.
+pub const PARSE_STACK_FREE_MIN: usize = 8 << 20;
+
 /// Bytes of stack of the threads that plan and run statements, whose trees are as deep as the text:
 /// only what is used of it becomes memory.
 pub const THREAD_STACK_BYTES: usize = 16 << 20;
@@ -417,6 +421,10 @@ pub const BENCH_LOOK_PAUSE: std::time::Duration = std::time::Duration::from_mill
 
 /// How often the bench's reader asks for the newest row.
 pub const BENCH_READ_PAUSE: std::time::Duration = std::time::Duration::from_millis(100);
+
+/// How often the bench's other reader asks for a row by its key: some thousand times in a run, so
+/// that the hundredth part of them is more than a few, and for a small part of a core.
+pub const BENCH_LOOKUP_PAUSE: std::time::Duration = std::time::Duration::from_millis(5);
 
 /// How long before the first row of a run its view has to be there: nothing is to be caught up.
 pub const BENCH_LEAD: std::time::Duration = std::time::Duration::from_secs(2);
@@ -463,6 +471,17 @@ pub const TABLE_COLUMNS_MAX: usize = 1_600;
 
 /// Characters of a value in an error's detail: Postgres' bound, enough to recognise the row.
 pub const DETAIL_VALUE_CHARACTERS_MAX: usize = 64;
+
+/// Statements of which is known that they read a row by its key, or that they do not: more than an
+/// application has, and some megabytes at the most.
+pub const POINT_READS_MAX: usize = 1_024;
+
+/// Bytes of the text of such a statement: a list of a hundred columns fits.
+pub const POINT_READ_BYTES_MAX: usize = 4 * 1024;
+
+/// Threads that serve connections, per core: a statement is planned on one of them, which takes
+/// some milliseconds for a large one, and a lookup by key must find another.
+pub const CONNECTION_THREADS_PER_CORE: usize = 2;
 
 /// Threads for ad-hoc queries per core: a query that computes holds up to one per partition, and
 /// short ones must find one beside several of them.

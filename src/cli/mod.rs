@@ -15,7 +15,7 @@ use clap::parser::ValueSource;
 use clap::{ArgMatches, CommandFactory, FromArgMatches, Parser, Subcommand};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use crate::base::limits::THREAD_STACK_BYTES;
+use crate::base::limits::{CONNECTION_THREADS_PER_CORE, THREAD_STACK_BYTES};
 use crate::config::ServeOptions;
 use crate::error::{Error, Result};
 use crate::server;
@@ -74,7 +74,9 @@ fn names_directory(matches: &ArgMatches) -> bool {
 pub fn main() -> ExitCode {
     let (arguments, matches) = arguments();
     log();
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let runtime = match tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(cores * CONNECTION_THREADS_PER_CORE)
         .enable_all()
         .thread_stack_size(THREAD_STACK_BYTES)
         .build()

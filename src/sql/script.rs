@@ -4,8 +4,8 @@ use datafusion::sql::sqlparser::parser::Parser;
 use datafusion::sql::sqlparser::tokenizer::{Location, Token, TokenWithSpan, Tokenizer};
 
 use crate::base::limits::{
-    PARSE_ATTEMPTS_PER_TOKEN_MAX, PARSE_STACK_BYTES, STATEMENT_BYTES_MAX, STATEMENT_NESTING_MAX,
-    STATEMENT_TOKENS_MAX,
+    PARSE_ATTEMPTS_PER_TOKEN_MAX, PARSE_STACK_BYTES, PARSE_STACK_FREE_MIN, STATEMENT_BYTES_MAX,
+    STATEMENT_NESTING_MAX, STATEMENT_TOKENS_MAX,
 };
 use crate::error::{Error, Result, SqlState};
 use crate::sql::cursor::Cursor;
@@ -62,7 +62,7 @@ impl Parsed {
 /// 42601 for what is no statement, 54001 for what is too large or too deep, 0A000 and others for
 /// what can be refused without knowing any object; with the position in `script`.
 pub fn parse_script(script: &str) -> Result<Vec<Parsed>> {
-    stacker::maybe_grow(PARSE_STACK_BYTES, PARSE_STACK_BYTES, || {
+    stacker::maybe_grow(PARSE_STACK_FREE_MIN, PARSE_STACK_BYTES, || {
         parse_on_stack(script)
     })
 }

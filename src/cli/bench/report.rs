@@ -136,7 +136,7 @@ fn lines(figures: &Figures) -> Vec<(&'static str, String)> {
     if let Some(paced) = &figures.paced {
         let both = |values: &[f64]| {
             format!(
-                "{:.1} ms, {:.1} ms",
+                "{:.2} ms, {:.2} ms",
                 percentile(values, 50),
                 percentile(values, 99)
             )
@@ -144,6 +144,7 @@ fn lines(figures: &Figures) -> Vec<(&'static str, String)> {
         lines.push(("freshness p50, p99", both(&paced.freshness)));
         if !paced.lookup.is_empty() {
             lines.push(("SELECT by key p50, p99", both(&paced.lookup)));
+            lines.push(("prepared, by key p50, p99", both(&paced.prepared)));
         }
     }
     lines
@@ -176,6 +177,8 @@ fn object(query: &Query, figures: &Figures, options: &BenchOptions) -> Value {
         "freshness_ms_p99": paced(&|paced| percentile(&paced.freshness, 99)),
         "lookup_ms_p50": paced(&|paced| percentile(&paced.lookup, 50)),
         "lookup_ms_p99": paced(&|paced| percentile(&paced.lookup, 99)),
+        "prepared_lookup_ms_p50": paced(&|paced| percentile(&paced.prepared, 50)),
+        "prepared_lookup_ms_p99": paced(&|paced| percentile(&paced.prepared, 99)),
     })
 }
 

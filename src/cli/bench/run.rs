@@ -3,11 +3,15 @@
 use std::sync::mpsc::sync_channel;
 use std::time::{Duration, Instant};
 
+use bytes::BytesMut;
 use tokio::time::sleep;
+use tokio_postgres::types::{Format, IsNull, ToSql, Type, to_sql_checked};
 use tokio_postgres::{Client, SimpleQueryMessage};
 
 use crate::base::Clock;
-use crate::base::limits::{BENCH_LEAD, BENCH_LOOK_PAUSE, BENCH_READ_PAUSE, BENCH_RUN_SECONDS_MAX};
+use crate::base::limits::{
+    BENCH_LEAD, BENCH_LOOK_PAUSE, BENCH_LOOKUP_PAUSE, BENCH_READ_PAUSE, BENCH_RUN_SECONDS_MAX,
+};
 use crate::cli::bench::BenchOptions;
 use crate::cli::bench::child::{Server, Usage, failed};
 use crate::cli::bench::input::{Ceiling, FLAT, Input, PACED, Pace};
@@ -38,8 +42,10 @@ pub(super) struct Figures {
 pub(super) struct Latencies {
     /// From a row's event time, at which it is produced, until a reader has seen it.
     pub freshness: Vec<f64>,
-    /// Of a SELECT of one key.
+    /// Of a SELECT of one key, sent as text.
     pub lookup: Vec<f64>,
+    /// Of a prepared SELECT of one key.
+    pub prepared: Vec<f64>,
 }
 
 impl Figures {
@@ -170,7 +176,7 @@ async fn check(query: &Query, client: &Client) -> Result<(u64, u64)> {
     Ok((rows, differences))
 }
 
-/// Rows as they happen, and a reader who asks for the newest one and for single keys.
+/// Rows as they happen, and readers who ask for the newest one and for single keys.
 async fn paced(query: &Query, input: &Input, options: &BenchOptions) -> Result<Latencies> {
     let clock = Clock::system();
     let server = Server::start(options.workers)?;
@@ -191,7 +197,14 @@ async fn paced(query: &Query, input: &Input, options: &BenchOptions) -> Result<L
         let rate = options.rate;
         let producing = scope.spawn(move || input.produce(from, rate, &stopped));
         let measured = tokio::task::block_in_place(|| {
-            tokio::runtime::Handle::current().block_on(read_along(query, &client, from, options))
+            tokio::runtime::Handle::current().block_on(async {
+                let reader = server.connect().await?;
+                let fresh = read_newest(&client, from, options);
+                let (freshness, found) =
+                    futures::future::try_join(fresh, look_up(query, &reader, from, options))
+                        .await?;
+                Ok(Latencies { freshness, ..found })
+            })
         });
         drop(stop);
         let produced = producing
@@ -201,8 +214,32 @@ async fn paced(query: &Query, input: &Input, options: &BenchOptions) -> Result<L
     })
 }
 
-/// Reads until the time is over.
-async fn read_along(
+/// Microseconds since 1970 at which a paced run is over.
+fn end_of(from: i64, options: &BenchOptions) -> i64 {
+    from + i64::try_from(options.seconds).unwrap_or(i64::MAX / 2_000_000) * 1_000_000
+}
+
+/// Asks for the newest row until the time is over.
+async fn read_newest(client: &Client, from: i64, options: &BenchOptions) -> Result<Vec<f64>> {
+    let clock = Clock::system();
+    let mut freshness = Vec::new();
+    let newest = "SELECT (extract(epoch FROM ts) * 1000000)::BIGINT FROM newest";
+    while clock.now_micros() < end_of(from, options) {
+        let seen = query_rows(client, newest).await?;
+        let now = clock.now_micros();
+        let value = seen.first().and_then(|row| row[0].parse::<i64>().ok());
+        // The first second is the start's.
+        if let Some(ts) = value.filter(|_| now > from + 1_000_000) {
+            freshness.push(millis(now - ts));
+        }
+        sleep(BENCH_READ_PAUSE).await;
+    }
+    freshness.sort_by(f64::total_cmp);
+    Ok(freshness)
+}
+
+/// Asks for single keys until the time is over, by text and prepared in turn.
+async fn look_up(
     query: &Query,
     client: &Client,
     from: i64,
@@ -210,46 +247,72 @@ async fn read_along(
 ) -> Result<Latencies> {
     let clock = Clock::system();
     let mut latencies = Latencies::default();
-    let micros = i64::try_from(options.seconds).unwrap_or(i64::MAX / 2_000_000) * 1_000_000;
-    let mut keys: Vec<String> = Vec::new();
-    let newest = "SELECT (extract(epoch FROM ts) * 1000000)::BIGINT FROM newest";
-    while clock.now_micros() < from + micros {
-        let seen = query_rows(client, newest).await?;
-        let now = clock.now_micros();
-        let value = seen.first().and_then(|row| row[0].parse::<i64>().ok());
-        // The first second is the start's.
-        if let Some(ts) = value.filter(|_| now > from + 1_000_000) {
-            latencies.freshness.push(millis(now - ts));
-        }
-        if keys.is_empty() && !query.key.is_empty() {
-            keys = some_keys(query, client).await?;
-        } else if !keys.is_empty() {
-            let one = &keys[fastrand::usize(..keys.len())];
-            let begun = Instant::now();
-            query_rows(client, one).await?;
-            latencies
-                .lookup
-                .push(begun.elapsed().as_secs_f64() * 1_000.0);
-        }
-        sleep(BENCH_READ_PAUSE).await;
+    if query.key.is_empty() {
+        return Ok(latencies);
     }
-    latencies.freshness.sort_by(f64::total_cmp);
+    let equal = |value: &dyn Fn(usize) -> String| {
+        let names = query.key.iter().enumerate();
+        let equal = names.map(|(at, name)| format!("{name} = {}", value(at)));
+        let equal: Vec<String> = equal.collect();
+        format!("SELECT * FROM answer WHERE {}", equal.join(" AND "))
+    };
+    let by_parameters = equal(&|at| format!("${}", at + 1));
+    let prepared = client.prepare(&by_parameters).await;
+    let prepared = prepared.map_err(|error| failed(&by_parameters, &error))?;
+    let some = format!("SELECT {} FROM answer LIMIT 100", query.key.join(", "));
+    let mut keys: Vec<Vec<String>> = Vec::new();
+    while clock.now_micros() < end_of(from, options) {
+        sleep(BENCH_LOOKUP_PAUSE).await;
+        if keys.is_empty() {
+            keys = query_rows(client, &some).await?;
+            continue;
+        }
+        let key = &keys[fastrand::usize(..keys.len())];
+        let text = equal(&|at| format!("'{}'", key[at]));
+        let begun = Instant::now();
+        query_rows(client, &text).await?;
+        latencies.lookup.push(elapsed(begun));
+        sleep(BENCH_LOOKUP_PAUSE).await;
+        let values: Vec<AsText<'_>> = key.iter().map(|value| AsText(value)).collect();
+        let values = values.iter().map(|value| value as &(dyn ToSql + Sync));
+        let values: Vec<_> = values.collect();
+        let begun = Instant::now();
+        let rows = client.query(&prepared, &values).await;
+        rows.map_err(|error| failed(&by_parameters, &error))?;
+        latencies.prepared.push(elapsed(begun));
+    }
     latencies.lookup.sort_by(f64::total_cmp);
+    latencies.prepared.sort_by(f64::total_cmp);
     Ok(latencies)
 }
 
-/// Statements that each read one row of the view by its key.
-async fn some_keys(query: &Query, client: &Client) -> Result<Vec<String>> {
-    let some = format!("SELECT {} FROM answer LIMIT 100", query.key.join(", "));
-    let statement = |row: Vec<String>| {
-        let both = query.key.iter().zip(row);
-        let equal: Vec<String> = both
-            .map(|(name, value)| format!("{name} = '{value}'"))
-            .collect();
-        format!("SELECT * FROM answer WHERE {}", equal.join(" AND "))
-    };
-    let rows = query_rows(client, &some).await?;
-    Ok(rows.into_iter().map(statement).collect())
+/// A parameter of whatever type, sent as text.
+#[derive(Debug)]
+struct AsText<'a>(&'a str);
+
+impl ToSql for AsText<'_> {
+    fn to_sql(
+        &self,
+        _: &Type,
+        out: &mut BytesMut,
+    ) -> std::result::Result<IsNull, Box<dyn std::error::Error + Sync + Send>> {
+        out.extend_from_slice(self.0.as_bytes());
+        Ok(IsNull::No)
+    }
+
+    fn accepts(_: &Type) -> bool {
+        true
+    }
+
+    fn encode_format(&self, _: &Type) -> Format {
+        Format::Text
+    }
+
+    to_sql_checked!();
+}
+
+fn elapsed(begun: Instant) -> f64 {
+    begun.elapsed().as_secs_f64() * 1_000.0
 }
 
 #[expect(clippy::cast_precision_loss, reason = "a latency has few digits")]
