@@ -12,6 +12,7 @@
 //! | `client` | tokio-postgres: parameters, binary values, cancelling, prepared statements |
 //! | `consistency` | readers and subscribers beside writers see whole transactions |
 //! | `transaction` | the statements of a text, COPY in one, topics and tables under SIGKILL |
+//! | `pipeline` | the extended protocol by its messages: what is before one Sync |
 //! | `copying` | COPY in both directions, and a live subscription by COPY |
 //! | `lifetime` | views that are cancelled, made in the background, dropped under a reader |
 //! | `input` | large, broken and hostile input |
@@ -34,6 +35,7 @@ mod crash;
 mod definition;
 mod input;
 mod lifetime;
+mod pipeline;
 mod printed;
 mod program;
 mod script;

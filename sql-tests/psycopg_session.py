@@ -88,9 +88,42 @@ def transactions(connection):
         pass
 
 
+def parameters(connection):
+    check(connection.execute("SELECT %s, %s", (1, "a")).fetchone(), (1, "a"))
+    check(connection.execute("SELECT %s + %s", (1, 2)).fetchone(), (3,))
+    check(connection.execute("SELECT %s", (None,)).fetchone(), (None,))
+    rows = connection.execute("SELECT id FROM c WHERE id = ANY(%s) ORDER BY id", ([401, 402, 7],))
+    check(rows.fetchall(), [(401,), (402,)])
+    rows = connection.execute("SELECT id FROM c WHERE x = ANY(%s)", (["text\t402", "none"],))
+    check(rows.fetchall(), [(402,)])
+    hour = datetime.timedelta(hours=1)
+    check(connection.execute("SELECT now() - %s < now()", (hour,)).fetchone(), (True,))
+    moment = datetime.datetime(2026, 1, 1, tzinfo=datetime.timezone.utc)
+    check(connection.execute("SELECT %s + %s", (moment, hour)).fetchone(), (moment + hour,))
+    with psycopg.connect(ADDRESS) as reader:
+        with reader.cursor("named") as cursor:
+            cursor.execute("SELECT id, x FROM c WHERE id > %s ORDER BY id", (996,))
+            check([column.name for column in cursor.description], ["id", "x"])
+            check(cursor.fetchmany(2), [(997, None), (998, "text\t998")])
+            check(cursor.fetchall(), [(999, None)])
+
+
+def pipeline(connection):
+    try:
+        with connection.pipeline():
+            connection.execute("INSERT INTO c VALUES (6000, 'x')")
+            connection.execute("INSERT INTO c VALUES (6000, 'again')")
+        raise AssertionError("a repeated key was taken")
+    except psycopg.errors.UniqueViolation:
+        pass
+    check(connection.execute("SELECT count(*) FROM c WHERE id = 6000").fetchone(), (0,))
+
+
 with psycopg.connect(ADDRESS, autocommit=True) as session:
     values(session)
     copies(session)
     subscription(session)
     transactions(session)
+    parameters(session)
+    pipeline(session)
 print("done")

@@ -12,6 +12,8 @@ use crate::error::{Error, Result, SqlState};
 pub struct Catalog {
     objects: BTreeMap<ObjectId, Arc<Object>>,
     names: BTreeMap<String, ObjectId>,
+    /// How many changes made it; see [`Catalog::version`].
+    version: u64,
 }
 
 impl Catalog {
@@ -32,9 +34,11 @@ impl Catalog {
         let taken = self.names.insert(object.name().to_string(), id);
         assert!(taken.is_none(), "a name is used once");
         self.objects.insert(id, Arc::new(object));
+        self.version += 1;
     }
 
     pub fn remove(&mut self, id: ObjectId) {
+        self.version += 1;
         if let Some(object) = self.objects.remove(&id) {
             self.names.remove(object.name());
         }
@@ -46,6 +50,12 @@ impl Catalog {
 
     pub fn find(&self, name: &str) -> Option<&Arc<Object>> {
         self.names.get(name).map(|id| &self.objects[id])
+    }
+
+    /// Tells states of one catalog apart: every change of it raises the number, so what was planned
+    /// at a version holds as long as the version does.
+    pub fn version(&self) -> u64 {
+        self.version
     }
 
     /// Every object, dependencies before dependents.

@@ -135,6 +135,14 @@ impl Published {
         Ok(piece)
     }
 
+    /// The row under a key, which is a value per column, at the newest epoch.
+    ///
+    /// # Errors
+    /// 55000 when the relation has failed or gone.
+    pub fn find(&self, id: ObjectId, key: &[ArrayRef]) -> Result<RecordBatch> {
+        self.read().store(id)?.lookup(key)
+    }
+
     /// Which of the keys are in the relation now.
     pub fn contains(&self, id: ObjectId, keys: &[ArrayRef]) -> Result<Vec<bool>> {
         self.read().store(id)?.contains(keys)
@@ -163,6 +171,14 @@ impl Published {
             ))
             .hint("subscribe anew with a snapshot")),
         }
+    }
+
+    /// The oldest epoch after which all changes of a relation are kept.
+    ///
+    /// # Errors
+    /// 55000 when the relation has failed.
+    pub fn oldest_epoch(&self, id: ObjectId) -> Result<Epoch> {
+        Ok(self.read().healthy(id)?.history.floor())
     }
 
     /// For each relation the epoch of its last change.

@@ -13,6 +13,7 @@ use arrow::datatypes::SchemaRef;
 use futures::StreamExt;
 
 use crate::base::limits::CURSORS_MAX;
+use crate::engine::query::{Parameters, Reading};
 use crate::engine::response::{BatchStream, Cancel, Response, RowsTag};
 use crate::engine::session::{Session, done};
 use crate::error::{Error, Result, SqlState};
@@ -51,6 +52,7 @@ impl Session {
     pub(super) async fn declare(
         &mut self,
         declare: &DeclareCursor,
+        parameters: Parameters,
         cancel: Cancel,
     ) -> Result<Response> {
         if self.cursors.0.contains_key(&declare.name) {
@@ -77,11 +79,12 @@ impl Session {
                     .hint("BEGIN first, or declare it WITH HOLD"));
                 }
                 self.pin_transaction()?;
-                let reading = self.reading().await?;
+                let reading = self.reading().for_parameters(&parameters);
                 let planned = reading.plan(query)?;
+                Reading::check_parameters(&planned.plan, parameters.values.len())?;
                 let schema = planned.schema.clone();
                 let batches = reading
-                    .run(planned.plan, planned.schema, Vec::new())
+                    .run(planned.plan, planned.schema, parameters.values)
                     .await?;
                 (schema, batches, false)
             }

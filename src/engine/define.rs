@@ -228,13 +228,22 @@ pub fn resolver<'a>(
     catalog: &'a Catalog,
 ) -> impl Fn(&TableReference) -> Result<Option<Arc<dyn TableSource>>> + Sync + 'a {
     move |reference| {
+        let is_public = reference.schema().is_none_or(|schema| schema == "public");
+        let is_object = is_public && catalog.find(reference.table()).is_some();
+        if !is_object && crate::system::is_relation(reference) {
+            return Err(Error::unsupported(format!(
+                "system relation \"{reference}\" cannot be used in a view or subscription"
+            ))
+            .detail("system relations change without a changelog, which is what views follow")
+            .hint("SELECT from it when you want to know"));
+        }
         if reference.schema().is_some_and(|schema| schema != "public") {
             return Ok(None);
         }
         let object = catalog.resolve(reference.table())?.clone();
         if object.kind() == ObjectKind::View {
             let resolve = resolver_dyn(template, catalog);
-            return expanded_view(template, &*resolve, &object).map(Some);
+            return expanded_view(&Planner::new(template, &*resolve), &object).map(Some);
         }
         Ok(Some(Arc::new(PlannedTable { object })))
     }
@@ -248,18 +257,13 @@ fn resolver_dyn<'a>(
 }
 
 /// A view without rows as the relation that its query is.
-pub fn expanded_view(
-    template: &SessionState,
-    resolve: &crate::plan::TableResolver<'_>,
-    object: &Object,
-) -> Result<Arc<dyn TableSource>> {
+pub fn expanded_view(planner: &Planner<'_>, object: &Object) -> Result<Arc<dyn TableSource>> {
     let parsed = parse_single(&object.definition.text)?
         .ok_or_else(|| Error::internal("a definition without a statement"))?;
     let Statement::CreateView(create) = parsed.statement else {
         return Err(Error::internal("a view's text is not CREATE VIEW"));
     };
-    let planner = Planner::new(template, resolve);
-    let (plan, names) = crate::plan::named_query(&planner, &create.query, &create.columns)?;
+    let (plan, names) = crate::plan::named_query(planner, &create.query, &create.columns)?;
     let exprs = plan
         .schema()
         .columns()

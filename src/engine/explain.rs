@@ -4,7 +4,9 @@
 //!   EXPLAIN v            the stream plan
 //!   EXPLAIN ANALYZE v    the stream plan of the running view, and below each operator
 //!                        its rows in and out, time, state, late and bad rows
-//!   EXPLAIN SELECT …     the batch plan; ANALYZE runs it and drops its rows
+//!   EXPLAIN SELECT …     the batch plan; ANALYZE runs it and drops its rows; a SELECT of a row by
+//!                        its key begins with KeyLookup: the plan then says what is answered, and
+//!                        not how
 //! ```
 
 use std::fmt::Write;
@@ -20,6 +22,7 @@ use crate::catalog::{Object, ObjectKind};
 use crate::dataflow::{CollectionStatus, DataflowMetrics, NodeMetrics};
 use crate::engine::define;
 use crate::engine::memory::query_failure;
+use crate::engine::point_read::PointRead;
 use crate::engine::response::Response;
 use crate::engine::session::Session;
 use crate::engine::show::{explain_schema, rows, time_text};
@@ -55,10 +58,15 @@ impl Session {
                     .hint("create the view, then EXPLAIN ANALYZE it by its name"));
                 }
                 (Statement::Query(query), false) => {
-                    let reading = self.reading().await?;
+                    let reading = self.reading();
                     let planned = reading.plan(query)?;
-                    let optimized = reading.planning(|planner| planner.optimize(&planned.plan))?;
-                    optimized.display_indent().to_string()
+                    let optimized = reading.state().optimize(&planned.plan);
+                    let optimized = optimized.map_err(from_datafusion)?;
+                    let plan = optimized.display_indent();
+                    match PointRead::compile(&reading, &planned, &[]) {
+                        Some(point) => format!("{}\n{plan}", point.describe()),
+                        None => plan.to_string(),
+                    }
                 }
                 (Statement::Query(query), true) => self.analyzed_query(query).await?,
                 _ => {
@@ -132,10 +140,10 @@ impl Session {
 
     /// Runs the query and tells what its operators did; its rows are dropped.
     async fn analyzed_query(&self, query: &ast::Query) -> Result<String> {
-        let reading = self.reading().await?;
+        let reading = self.reading();
         let planned = reading.plan(query)?;
         reading.reads.pin()?;
-        let (state, memory) = (reading.state.clone(), self.shared().memory.clone());
+        let (state, memory) = (reading.state().clone(), self.shared().memory.clone());
         let work = async move {
             let failure = |error| query_failure(&memory, error);
             let physical = state.create_physical_plan(&planned.plan).await;

@@ -1,7 +1,7 @@
 //! Ad-hoc SELECT: DataFusion over snapshots of one epoch.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock, OnceLock};
 
 use arrow::array::{ArrayRef, RecordBatch};
 use arrow::compute::{CastOptions, cast_with_options};
@@ -21,59 +21,96 @@ use crate::delta::DeltaBatch;
 use crate::engine::define::expanded_view;
 use crate::engine::response::BatchStream;
 use crate::engine::server::Shared;
-use crate::engine::system::SystemView;
+use crate::engine::session::Session;
 use crate::engine::tables::{Pin, Reads, RowsTable, SourceTable};
 use crate::error::{Error, Result, SqlState};
-use crate::plan::{Planner, TableResolver, from_datafusion, lower_windows, named_query};
+use crate::plan::{
+    Planner, StatementFunctions, TableResolver, from_datafusion, lower_windows, named_query,
+};
 use crate::sql::ast;
+use crate::system::SystemSnapshot;
 use crate::types::SqlType;
 use crate::view::Identity;
 
-/// Everything one statement needs to plan and read.
+/// The functions that a session answers.
+static SESSION_FUNCTIONS: LazyLock<Vec<&'static str>> =
+    LazyLock::new(|| crate::system::function_names().collect());
+
+/// Everything one statement needs to plan and read. What most statements do not need is made when
+/// it is first asked for.
 pub struct Reading<'a> {
+    session: &'a Session,
     pub shared: &'a Shared,
     pub catalog: Arc<Catalog>,
     pub reads: Arc<Reads>,
-    /// The state for this statement: `now()` is its start.
-    pub state: Arc<SessionState>,
-    /// System relations as of now.
-    pub system: SystemView,
+    /// What types parameters have, as far as that is known before planning.
+    parameters: Vec<Option<FieldRef>>,
+    state: OnceLock<Arc<SessionState>>,
+    system: OnceLock<Arc<SystemSnapshot>>,
+}
+
+/// The values of `$1`, `$2`, … and their types, which tell apart types with the same values.
+#[derive(Clone, Debug, Default)]
+pub struct Parameters {
+    pub values: Vec<ScalarValue>,
+    pub types: Vec<FieldRef>,
 }
 
 /// What a query's rows look like and how to get them.
 pub struct PlannedQuery {
     pub plan: LogicalPlan,
+    /// The plan with every type as the rows have it; `None` where that failed: it fails again, and
+    /// is told, when the query runs.
+    pub analyzed: Option<LogicalPlan>,
     pub schema: SchemaRef,
 }
 
 impl<'a> Reading<'a> {
     pub fn new(
-        shared: &'a Shared,
-        catalog: Arc<Catalog>,
+        session: &'a Session,
         pin: Option<Pin>,
         own: BTreeMap<ObjectId, DeltaBatch>,
-        system: SystemView,
     ) -> Reading<'a> {
-        let reads = Reads::new(shared.runtime.published().clone(), pin, own);
-        // A copy: a builder would register some hundred functions anew for every statement.
-        let mut state = shared.template.clone();
-        state.mark_start_execution();
-        for function in system.functions() {
-            let registered =
-                datafusion::execution::FunctionRegistry::register_udf(&mut state, function);
-            debug_assert!(registered.is_ok(), "session functions register");
-        }
+        let shared = session.shared();
         Reading {
+            session,
             shared,
-            catalog,
-            reads,
-            state: Arc::new(state),
-            system,
+            catalog: shared.catalog(),
+            reads: Reads::new(shared.runtime.published().clone(), pin, own),
+            parameters: Vec::new(),
+            state: OnceLock::new(),
+            system: OnceLock::new(),
         }
     }
 
+    /// Plans with parameters of these types.
+    pub fn with_parameters(self, parameters: Vec<Option<FieldRef>>) -> Self {
+        Reading { parameters, ..self }
+    }
+
+    /// Plans for these parameters.
+    pub fn for_parameters(self, parameters: &Parameters) -> Self {
+        let types = parameters.types.iter().cloned().map(Some);
+        self.with_parameters(types.collect())
+    }
+
+    /// The state in which this statement is optimized and run: `now()` is its start.
+    pub fn state(&self) -> &Arc<SessionState> {
+        self.state.get_or_init(|| {
+            let mut state = self.shared.template.clone();
+            state.mark_start_execution();
+            Arc::new(state)
+        })
+    }
+
+    /// What the system relations and the session's functions say to this statement.
+    fn system(&self) -> Arc<SystemSnapshot> {
+        let snapshot = || self.session.system_snapshot(&self.catalog);
+        self.system.get_or_init(snapshot).clone()
+    }
+
     fn table(&self, reference: &TableReference) -> Result<Option<Arc<dyn TableSource>>> {
-        if let Some(table) = self.system.table(reference)? {
+        if let Some(table) = crate::system::tables(|| self.system(), reference)? {
             return Ok(Some(provider_as_source(table)));
         }
         if reference.schema().is_some_and(|schema| schema != "public") {
@@ -85,10 +122,7 @@ impl<'a> Reading<'a> {
 
     fn provider(&self, object: Arc<Object>) -> Result<Arc<dyn TableSource>> {
         match object.kind() {
-            ObjectKind::View => {
-                let resolve = |reference: &TableReference| self.table(reference);
-                expanded_view(&self.state, &resolve, &object)
-            }
+            ObjectKind::View => self.planning(|planner| expanded_view(planner, &object)),
             ObjectKind::Source => {
                 let entry = self.shared.sources().get(&object.id()).cloned();
                 let entry = entry.ok_or_else(|| Error::internal("a source that is not there"))?;
@@ -112,29 +146,38 @@ impl<'a> Reading<'a> {
     pub fn planning<T>(&self, work: impl FnOnce(&Planner<'_>) -> Result<T>) -> Result<T> {
         let resolve = |reference: &TableReference| self.table(reference);
         let resolve: &TableResolver<'_> = &resolve;
-        work(&Planner::new(&self.state, resolve))
+        let find = |name: &str| crate::system::function(|| self.system(), name);
+        let functions = StatementFunctions {
+            find: &find,
+            names: &SESSION_FUNCTIONS,
+        };
+        let planner = Planner::new(&self.shared.template, resolve)
+            .with_functions(functions)
+            .with_parameters(self.parameters.clone());
+        work(&planner)
     }
 
     /// Plans a query: its plan with windows lowered, and the columns as the user sees them.
     pub fn plan(&self, query: &ast::Query) -> Result<PlannedQuery> {
         let mut query = query.clone();
-        self.system.rewrite(&mut query);
+        crate::plan::compatibility::rewrite(&mut query);
         self.planning(|planner| {
             let (plan, names) = named_query(planner, &query, &[])?;
             let plan = crate::system::flatten_subqueries(lower_windows(plan)?)?;
             // What is written is typed before types are made to fit; the rows come after.
-            let schema = match planner.analyze(&plan) {
-                Ok(analyzed) => named_schema(&analyzed, names),
-                // It fails again, and is told, when the query runs.
-                Err(_) => named_schema(&plan, names),
-            };
-            Ok(PlannedQuery { plan, schema })
+            let analyzed = planner.analyze(&plan).ok();
+            let schema = named_schema(analyzed.as_ref().unwrap_or(&plan), names);
+            Ok(PlannedQuery {
+                plan,
+                analyzed,
+                schema,
+            })
         })
     }
 
     /// The types of `$1`, `$2`, …: those declared, else those inferred; as fields, whose metadata
     /// tells apart types with the same values.
-    pub fn parameters(plan: &LogicalPlan, declared: &[Option<DataType>]) -> Result<Vec<FieldRef>> {
+    pub fn parameters(plan: &LogicalPlan, declared: &[Option<FieldRef>]) -> Result<Vec<FieldRef>> {
         let inferred = inferred_parameters(plan)?;
         let count = inferred.keys().max().map_or(0, |last| last + 1);
         let parameter = |index: usize| {
@@ -142,8 +185,8 @@ impl<'a> Reading<'a> {
             let given = declared.get(index).cloned().flatten();
             let found = inferred.get(&index).cloned().flatten();
             let field = match (given, found) {
-                (Some(given), Some(found)) if given == *found.data_type() => found,
-                (Some(given), _) => Arc::new(Field::new("", given, true)),
+                (Some(given), Some(found)) if given.data_type() == found.data_type() => found,
+                (Some(given), _) => given,
                 (None, Some(found)) if !found.data_type().is_null() => found,
                 // Postgres takes a parameter that nothing says the type of as text.
                 (None, _) => Arc::new(Field::new("", DataType::Utf8, true)),
@@ -151,6 +194,22 @@ impl<'a> Reading<'a> {
             Arc::new(field.as_ref().clone().with_name(name).with_nullable(true))
         };
         Ok((0..count.max(declared.len())).map(parameter).collect())
+    }
+
+    /// Refuses a plan with parameters beyond those that have a value.
+    ///
+    /// # Errors
+    /// 42P02.
+    pub fn check_parameters(plan: &LogicalPlan, given: usize) -> Result<()> {
+        let used = inferred_parameters(plan)?;
+        match used.keys().find(|index| **index >= given) {
+            None => Ok(()),
+            Some(index) => Err(Error::new(
+                SqlState::UNDEFINED_PARAMETER,
+                format!("there is no parameter ${}", index + 1),
+            )
+            .hint("parameters need the extended protocol: in psql, \\bind")),
+        }
     }
 
     /// Runs a plan and streams its rows with the given schema.
@@ -170,8 +229,11 @@ impl<'a> Reading<'a> {
         self.reads.pin()?;
         let memory = self.shared.memory.clone();
         let pool = &self.shared.queries;
-        let stream = pool.run(self.state.clone(), plan, memory).await?;
-        let renamed = stream.map(move |batch| rename(&batch?, &schema));
+        let stream = pool.run(self.state().clone(), plan, memory).await?;
+        let renamed = stream.map(move |batch| {
+            let batch = batch?;
+            rename(batch.columns(), batch.num_rows(), &schema)
+        });
         Ok(Box::pin(renamed))
     }
 
@@ -240,11 +302,10 @@ fn exactly(column: &ArrayRef, field: &Field) -> Result<ArrayRef> {
     })
 }
 
-/// The batch under the schema; where the physical plan chose a twin of a type (a view of strings),
-/// its values are converted.
-fn rename(batch: &RecordBatch, schema: &SchemaRef) -> Result<RecordBatch> {
-    let columns = batch
-        .columns()
+/// The columns under the schema; where the physical plan chose a twin of a type (a view of
+/// strings), its values are converted.
+pub fn rename(columns: &[ArrayRef], rows: usize, schema: &SchemaRef) -> Result<RecordBatch> {
+    let columns = columns
         .iter()
         .zip(schema.fields())
         .map(
@@ -254,7 +315,7 @@ fn rename(batch: &RecordBatch, schema: &SchemaRef) -> Result<RecordBatch> {
             },
         )
         .collect::<Result<Vec<_>>>()?;
-    let options = arrow::array::RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
+    let options = arrow::array::RecordBatchOptions::new().with_row_count(Some(rows));
     RecordBatch::try_new_with_options(schema.clone(), columns, &options)
         .map_err(crate::delta::arrow_error)
 }

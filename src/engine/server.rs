@@ -20,6 +20,7 @@ use crate::dataflow::{
 };
 use crate::engine::define;
 use crate::engine::memory::with_memory;
+use crate::engine::point_cache::PointCache;
 use crate::engine::query_pool::QueryPool;
 use crate::engine::response::Notice;
 use crate::engine::session::{Session, SessionParameters};
@@ -63,6 +64,8 @@ pub(super) struct Shared {
     /// How many transactions that hold a table wait for another one.
     pub waiting_holders: AtomicU32,
     pub template: SessionState,
+    /// SELECTs by key, compiled.
+    pub points: PointCache,
     pub memory: Arc<Memory>,
     pub clock: Clock,
     pub started_at: EventTime,
@@ -118,6 +121,7 @@ impl Engine {
             writers: Mutex::new(BTreeMap::new()),
             waiting_holders: AtomicU32::new(0),
             template,
+            points: PointCache::default(),
             memory: options.memory,
             started_at: EventTime(options.clock.now_micros()),
             clock: options.clock,

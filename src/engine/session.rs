@@ -3,22 +3,25 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use arrow::datatypes::{DataType, FieldRef, SchemaRef};
+use arrow::datatypes::{FieldRef, SchemaRef};
 use datafusion::scalar::ScalarValue;
 use tokio::sync::mpsc;
 
 use crate::base::memory::{Account, Held};
 use crate::catalog::{Catalog, ObjectKind};
 use crate::engine::cursor::Cursors;
-use crate::engine::query::Reading;
-use crate::engine::response::{Cancel, Notice, Response, RowsTag, Severity};
+use crate::engine::point_read::PointRead;
+use crate::engine::prepare::{Statements, declared_types};
+use crate::engine::query::{Parameters, Reading};
+use crate::engine::response::{Cancel, Notice, Response, Severity};
 use crate::engine::server::{Engine, Shared};
-use crate::engine::settings::Settings;
+use crate::engine::settings::{Settings, canonical};
 use crate::engine::tables::Pin;
 use crate::engine::transaction::Transaction;
 use crate::error::{Error, Result, SqlState};
 use crate::sql::session::{
-    IsolationLevel, Prepare, SetScope, SetValue, TransactionModes, Variable,
+    AccessMode, CursorInput, DeclareCursor, IsolationLevel, SetScope, SetTransaction, SetValue,
+    TransactionModes, TransactionScope, Variable,
 };
 use crate::sql::statement::Statement;
 use crate::sql::{Parsed, parse_script};
@@ -41,6 +44,28 @@ pub struct Prepared {
     pub parameters: Vec<FieldRef>,
     /// The result's columns; `None` for statements that return no rows.
     pub schema: Option<SchemaRef>,
+    /// The statement compiled, if it is a SELECT of a row by its key.
+    pub(super) point: Option<Arc<PointRead>>,
+}
+
+impl Prepared {
+    /// A statement that is run at once and has no parameters: nothing of it is known before.
+    pub fn at_once(parsed: Option<Parsed>) -> Prepared {
+        Prepared {
+            parsed: parsed.map(Arc::new),
+            parameters: Vec::new(),
+            schema: None,
+            point: None,
+        }
+    }
+}
+
+/// What is found out of a statement before it runs.
+#[derive(Default)]
+pub(super) struct Described {
+    pub(super) parameters: Vec<FieldRef>,
+    schema: Option<SchemaRef>,
+    point: Option<PointRead>,
 }
 
 /// Whether a session is inside a transaction.
@@ -60,7 +85,7 @@ pub struct Session {
     pub(super) notices: mpsc::Sender<Notice>,
     pub(super) transaction: Option<Transaction>,
     pub(super) cursors: Cursors,
-    pub(super) statements: BTreeMap<String, Arc<Prepare>>,
+    pub(super) statements: Statements,
     /// What `set_config` asked for in a query whose rows may still be on their way.
     pub(super) setting_changes: SettingChanges,
 }
@@ -77,6 +102,7 @@ impl Session {
         };
         let mut settings = parameters.settings;
         settings.insert("session_authorization".to_string(), parameters.user.clone());
+        let held = engine.memory().hold(Account::Sessions);
         Session {
             engine,
             user: parameters.user,
@@ -85,7 +111,7 @@ impl Session {
             notices,
             transaction: None,
             cursors: Cursors::default(),
-            statements: BTreeMap::new(),
+            statements: Statements::new(held),
             setting_changes: SettingChanges::new(Settings::check),
         }
     }
@@ -112,62 +138,90 @@ impl Session {
     pub async fn prepare(
         &self,
         parsed: Parsed,
-        parameter_types: &[Option<DataType>],
+        parameter_types: &[Option<FieldRef>],
     ) -> Result<Prepared> {
         self.refuse_failed(&parsed.statement)?;
-        let (parameters, schema) = self
+        let described = self
             .describe(&parsed.statement, parameter_types)
             .await
             .map_err(|error| parsed.locate(error))?;
         Ok(Prepared {
             parsed: Some(Arc::new(parsed)),
-            parameters,
-            schema,
+            parameters: described.parameters,
+            schema: described.schema,
+            point: described.point.map(Arc::new),
         })
     }
 
-    async fn describe(
+    pub(super) async fn describe(
         &self,
         statement: &Statement,
-        declared: &[Option<DataType>],
-    ) -> Result<(Vec<FieldRef>, Option<SchemaRef>)> {
-        match statement {
+        declared: &[Option<FieldRef>],
+    ) -> Result<Described> {
+        let schema = match statement {
             Statement::Query(query) => {
-                let reading = self.reading().await?;
-                let planned = reading.plan(query)?;
+                let reading = self.reading().with_parameters(declared.to_vec());
+                let mut planned = reading.plan(query)?;
                 let parameters = Reading::parameters(&planned.plan, declared)?;
-                Ok((parameters, Some(planned.schema)))
+                let types = parameters.iter().cloned().map(Some);
+                let reading = reading.with_parameters(types.collect());
+                if planned.analyzed.is_none() {
+                    // A parameter without a type has none of its own before it is text.
+                    planned = reading.plan(query)?;
+                }
+                return Ok(Described {
+                    point: PointRead::compile(&reading, &planned, &parameters),
+                    parameters,
+                    schema: Some(planned.schema),
+                });
+            }
+            Statement::DeclareCursor(DeclareCursor {
+                input: CursorInput::Query(query),
+                ..
+            }) => {
+                let reading = self.reading().with_parameters(declared.to_vec());
+                let planned = reading.plan(query)?;
+                return Ok(Described {
+                    parameters: Reading::parameters(&planned.plan, declared)?,
+                    ..Described::default()
+                });
             }
             Statement::Insert(_) | Statement::Update(_) | Statement::Delete(_) => {
-                Ok((self.write_parameters(statement, declared).await?, None))
+                return Ok(Described {
+                    parameters: self.write_parameters(statement, declared)?,
+                    ..Described::default()
+                });
             }
-            Statement::ShowVariable(variable) => Ok((
-                Vec::new(),
-                Some(crate::engine::show::variable_schema(variable)),
-            )),
-            Statement::ShowObjects(show) => Ok((
-                Vec::new(),
-                Some(crate::engine::show::objects_schema(show.what)),
-            )),
-            Statement::ShowCreate(_) => {
-                Ok((Vec::new(), Some(crate::engine::show::create_schema())))
-            }
-            Statement::Explain(_) => Ok((Vec::new(), Some(crate::engine::show::explain_schema()))),
-            Statement::Subscribe(subscribe) => {
-                Ok((Vec::new(), Some(self.subscription_schema(subscribe).await?)))
-            }
-            Statement::Fetch(fetch) => {
-                let schema = self.cursors.schema(&fetch.cursor)?;
-                Ok((Vec::new(), Some(schema)))
-            }
+            Statement::ShowVariable(variable) => crate::engine::show::variable_schema(variable),
+            Statement::ShowObjects(show) => crate::engine::show::objects_schema(show.what),
+            Statement::ShowCreate(_) => crate::engine::show::create_schema(),
+            Statement::Explain(_) => crate::engine::show::explain_schema(),
+            Statement::Subscribe(subscribe) => self.subscription_schema(subscribe).await?,
+            Statement::Fetch(fetch) => self.cursors.schema(&fetch.cursor)?,
             Statement::Execute(execute) => {
-                let prepared = self.statement_named(&execute.name)?;
-                let inner = Box::pin(self.describe(&prepared.statement, &[]));
+                let prepared = self.statements.named(&execute.name)?;
+                let declared = declared_types(&prepared)?;
+                let inner = Box::pin(self.describe(&prepared.statement, &declared));
                 let described = inner.await.map_err(Error::without_place)?;
-                Ok((Vec::new(), described.1))
+                return Ok(Described {
+                    schema: described.schema,
+                    ..Described::default()
+                });
             }
-            _ => Ok((Vec::new(), None)),
-        }
+            _ => return Ok(Described::default()),
+        };
+        Ok(Described {
+            schema: Some(schema),
+            ..Described::default()
+        })
+    }
+
+    /// The columns of a cursor that DECLARE has made.
+    ///
+    /// # Errors
+    /// 34000 when there is none.
+    pub fn cursor_schema(&self, name: &str) -> Result<SchemaRef> {
+        self.cursors.schema(name)
     }
 
     /// Runs a prepared statement with its parameters.
@@ -180,6 +234,17 @@ impl Session {
         self.apply_setting_changes();
         let Some(parsed) = prepared.parsed.clone() else {
             return Ok(Response::Empty);
+        };
+        if let (Some(point), Statement::Query(_)) = (&prepared.point, &parsed.statement) {
+            self.refuse_failed(&parsed.statement)?;
+            self.pin_transaction()?;
+            if let Some(response) = self.point_read(point, &parameters)? {
+                return Ok(response);
+            }
+        }
+        let parameters = Parameters {
+            values: parameters,
+            types: prepared.parameters.clone(),
         };
         self.run(&parsed, &parsed.statement, parameters, cancel)
             .await
@@ -203,7 +268,7 @@ impl Session {
         &mut self,
         parsed: &Parsed,
         statement: &Statement,
-        parameters: Vec<ScalarValue>,
+        parameters: Parameters,
         cancel: Cancel,
     ) -> Result<Response> {
         self.refuse_failed(statement)?;
@@ -226,19 +291,18 @@ impl Session {
             Statement::ShowVariable(variable) => self.show_variable(variable),
             Statement::ShowObjects(show) => self.show_objects(show),
             Statement::ShowCreate(show) => self.show_create(show),
-            Statement::DeclareCursor(declare) => self.declare(declare, cancel).await,
+            Statement::DeclareCursor(declare) => self.declare(declare, parameters, cancel).await,
             Statement::Fetch(fetch) => self.fetch(fetch, cancel).await,
             Statement::Close(close) => self.close(close),
             Statement::Prepare(prepare) => {
-                let prepare = Arc::new(prepare.clone());
-                self.statements.insert(prepare.name.clone(), prepare);
+                self.statements.keep(prepare, parsed.text.len())?;
                 Ok(done("PREPARE"))
             }
             Statement::Execute(execute) => {
-                let prepared = self.statement_named(&execute.name)?;
-                let values = self.constants(&execute.parameters).await?;
+                let prepared = self.statements.named(&execute.name)?;
+                let parameters = self.given(execute, &prepared).await?;
                 let statement = &prepared.statement;
-                Box::pin(self.run(parsed, statement, values, cancel))
+                Box::pin(self.run(parsed, statement, parameters, cancel))
                     .await
                     .map_err(Error::without_place)
             }
@@ -249,7 +313,7 @@ impl Session {
             Statement::Savepoint(_) => Err(Error::unsupported("savepoints are not supported")
                 .hint("use one transaction per unit of work")),
             Statement::Set(set) => self.set(set),
-            Statement::SetTransaction(set) => self.set_transaction(&set.modes),
+            Statement::SetTransaction(set) => self.set_transaction(set),
             Statement::Reset(variable) => self.reset(variable),
             Statement::Discard(_) => {
                 self.statements.clear();
@@ -274,14 +338,12 @@ impl Session {
     }
 
     /// What one statement reads.
-    pub(super) async fn reading(&self) -> Result<Reading<'_>> {
+    pub(super) fn reading(&self) -> Reading<'_> {
         let (pin, own) = match &self.transaction {
             Some(transaction) => (transaction.pin.clone(), transaction.writes.clone()),
             None => (None, BTreeMap::new()),
         };
-        let system = self.system_snapshot();
-        let catalog = self.catalog();
-        Ok(Reading::new(self.shared(), catalog, pin, own, system))
+        Reading::new(self, pin, own)
     }
 
     /// Under REPEATABLE READ the first statement fixes the epoch of all.
@@ -313,64 +375,6 @@ impl Session {
         Ok(())
     }
 
-    async fn query(
-        &mut self,
-        query: &crate::sql::ast::Query,
-        parameters: Vec<ScalarValue>,
-    ) -> Result<Response> {
-        self.pin_transaction()?;
-        let reading = self.reading().await?;
-        let planned = reading.plan(query)?;
-        let schema = planned.schema.clone();
-        let batches = reading
-            .run(planned.plan, planned.schema, parameters)
-            .await?;
-        Ok(Response::Rows {
-            schema,
-            batches,
-            tag: RowsTag("SELECT".to_string()),
-        })
-    }
-
-    fn statement_named(&self, name: &str) -> Result<Arc<Prepare>> {
-        self.statements.get(name).cloned().ok_or_else(|| {
-            Error::new(
-                SqlState::INVALID_STATEMENT_NAME,
-                format!("prepared statement \"{name}\" does not exist"),
-            )
-        })
-    }
-
-    /// The values of constant expressions.
-    async fn constants(&self, exprs: &[crate::sql::ast::Expr]) -> Result<Vec<ScalarValue>> {
-        let reading = self.reading().await?;
-        let schema = datafusion::common::DFSchema::empty();
-        exprs
-            .iter()
-            .map(|expr| {
-                reading.planning(|planner| {
-                    let expr = planner.expression(expr, &schema)?;
-                    let physical = planner
-                        .state()
-                        .create_physical_expr(expr, &schema)
-                        .map_err(crate::plan::from_datafusion)?;
-                    let empty = arrow::array::RecordBatch::new_empty(Arc::new(
-                        arrow::datatypes::Schema::empty(),
-                    ));
-                    let value = physical
-                        .evaluate(&empty)
-                        .map_err(crate::plan::from_datafusion)?;
-                    match value {
-                        datafusion::logical_expr::ColumnarValue::Scalar(value) => Ok(value),
-                        datafusion::logical_expr::ColumnarValue::Array(_) => {
-                            Err(Error::new(SqlState::SYNTAX_ERROR, "expected a constant"))
-                        }
-                    }
-                })
-            })
-            .collect()
-    }
-
     fn deallocate(&mut self, what: &crate::sql::session::Deallocate) -> Result<Response> {
         match what {
             crate::sql::session::Deallocate::All => {
@@ -378,8 +382,7 @@ impl Session {
                 Ok(done("DEALLOCATE ALL"))
             }
             crate::sql::session::Deallocate::Statement { name, .. } => {
-                self.statement_named(name)?;
-                self.statements.remove(name);
+                self.statements.remove(name)?;
                 Ok(done("DEALLOCATE"))
             }
         }
@@ -449,19 +452,16 @@ impl Session {
                 transaction.reads_one_epoch = is_repeatable(isolation);
             }
             if let Some(access) = modes.access {
-                transaction.is_read_only = access == crate::sql::session::AccessMode::ReadOnly;
+                transaction.is_read_only = access == AccessMode::ReadOnly;
             }
             return Ok(done("BEGIN"));
         }
         let isolation = match modes.isolation {
             Some(isolation) => is_repeatable(isolation),
-            None => {
-                let default = self.settings.get("default_transaction_isolation");
-                matches!(default, Some("repeatable read" | "serializable"))
-            }
+            None => self.reads_one_epoch_by_default(),
         };
         let is_read_only = match modes.access {
-            Some(access) => access == crate::sql::session::AccessMode::ReadOnly,
+            Some(access) => access == AccessMode::ReadOnly,
             None => self.settings.is_on("default_transaction_read_only"),
         };
         self.settings.begin();
@@ -530,6 +530,11 @@ impl Session {
             SetValue::Default => None,
             SetValue::Values(_) => set.value.text(),
         };
+        if self.of_transaction(&set.name).is_some() {
+            self.set_of_transaction(&set.name, value.as_deref())
+                .map_err(|error| set.position.mark(error))?;
+            return Ok(done("SET"));
+        }
         let result = match set.scope {
             SetScope::Session => self.settings.set(&set.name, value.as_deref()),
             SetScope::Local if self.transaction.is_some() => {
@@ -547,19 +552,94 @@ impl Session {
         Ok(done("SET"))
     }
 
-    fn set_transaction(&mut self, modes: &TransactionModes) -> Result<Response> {
-        if let (Some(transaction), Some(isolation)) = (&mut self.transaction, modes.isolation) {
-            transaction.reads_one_epoch = is_repeatable(isolation);
-        }
-        if let (None, Some(isolation)) = (&self.transaction, modes.isolation) {
-            let name = match is_repeatable(isolation) {
-                true => "repeatable read",
-                false => "read committed",
-            };
-            self.settings
-                .set("default_transaction_isolation", Some(name))?;
+    fn set_transaction(&mut self, set: &SetTransaction) -> Result<Response> {
+        let TransactionModes {
+            isolation, access, ..
+        } = set.modes;
+        let isolation = isolation.map(is_repeatable).map(isolation_name);
+        let read_only = access.map(|access| on_or_off(access == AccessMode::ReadOnly));
+        match set.scope {
+            TransactionScope::SessionDefault => {
+                for (name, value) in [
+                    ("default_transaction_isolation", isolation),
+                    ("default_transaction_read_only", read_only),
+                ] {
+                    if let Some(value) = value {
+                        self.settings.set(name, Some(value))?;
+                    }
+                }
+            }
+            TransactionScope::Current if self.transaction.is_none() => self.warn(
+                SqlState::NO_ACTIVE_SQL_TRANSACTION,
+                "SET TRANSACTION can only be used in transaction blocks",
+            ),
+            TransactionScope::Current => {
+                for (name, value) in [
+                    ("transaction_isolation", isolation),
+                    ("transaction_read_only", read_only),
+                ] {
+                    if let Some(value) = value {
+                        self.set_of_transaction(name, Some(value))?;
+                    }
+                }
+            }
         }
         Ok(done("SET"))
+    }
+
+    /// Sets what [`Session::of_transaction`] tells; without a transaction it is for none.
+    fn set_of_transaction(&mut self, name: &str, value: Option<&str>) -> Result<()> {
+        let checked = value.map(|value| Settings::check(name, value));
+        let checked = checked.transpose()?;
+        let default = self.reads_one_epoch_by_default();
+        let Some(transaction) = &mut self.transaction else {
+            return Ok(());
+        };
+        match (canonical(name).as_str(), checked.as_deref()) {
+            ("transaction_isolation", None) => transaction.reads_one_epoch = default,
+            ("transaction_isolation", Some(level)) => {
+                transaction.reads_one_epoch = is_repeatable_name(level);
+            }
+            (_, value) => transaction.is_read_only = value == Some("on"),
+        }
+        Ok(())
+    }
+
+    /// The settings that the transaction answers, as SHOW prints them: what it has, not what it
+    /// was asked for. Without one they are what the next will have.
+    pub(super) fn of_transaction(&self, name: &str) -> Option<&'static str> {
+        let transaction = self.transaction.as_ref();
+        match canonical(name).as_str() {
+            "transaction_isolation" => {
+                let default = || self.reads_one_epoch_by_default();
+                Some(isolation_name(
+                    transaction.map_or_else(default, |transaction| transaction.reads_one_epoch),
+                ))
+            }
+            "transaction_read_only" => {
+                let default = || self.settings.is_on("default_transaction_read_only");
+                Some(on_or_off(transaction.map_or_else(default, |transaction| {
+                    transaction.is_read_only
+                })))
+            }
+            _ => None,
+        }
+    }
+
+    /// Every setting with its value and description.
+    pub(super) fn all_settings(&self) -> impl Iterator<Item = (&str, &str, &str)> {
+        self.settings.all().map(|(name, value, description)| {
+            (
+                name,
+                self.of_transaction(name).unwrap_or(value),
+                description,
+            )
+        })
+    }
+
+    fn reads_one_epoch_by_default(&self) -> bool {
+        let level = self.settings.get("default_transaction_isolation");
+        level.is_some_and(is_repeatable_name)
     }
 
     fn reset(&mut self, variable: &Variable) -> Result<Response> {
@@ -640,7 +720,10 @@ impl Session {
 
     /// A setting's value (`statement_timeout`, `idle_session_timeout` …) as SHOW prints it.
     pub fn setting(&self, name: &str) -> Option<String> {
-        self.settings.get(name).map(str::to_string)
+        let value = self
+            .of_transaction(name)
+            .or_else(|| self.settings.get(name));
+        value.map(str::to_string)
     }
 
     /// Whether the object's rows are kept.
@@ -670,4 +753,22 @@ fn is_repeatable(isolation: IsolationLevel) -> bool {
         isolation,
         IsolationLevel::RepeatableRead | IsolationLevel::Serializable
     )
+}
+
+fn is_repeatable_name(level: &str) -> bool {
+    matches!(level, "repeatable read" | "serializable")
+}
+
+fn isolation_name(reads_one_epoch: bool) -> &'static str {
+    match reads_one_epoch {
+        true => "repeatable read",
+        false => "read committed",
+    }
+}
+
+fn on_or_off(is_on: bool) -> &'static str {
+    match is_on {
+        true => "on",
+        false => "off",
+    }
 }

@@ -304,7 +304,8 @@ pub fn milliseconds(value: &str) -> Option<u64> {
     u64::try_from(micros / 1000).ok()
 }
 
-fn canonical(name: &str) -> String {
+/// The name under which a variable is kept.
+pub fn canonical(name: &str) -> String {
     match name.to_lowercase().as_str() {
         "time zone" => "timezone".to_string(),
         "transaction isolation level" => "transaction_isolation".to_string(),

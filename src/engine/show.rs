@@ -19,7 +19,7 @@ impl Session {
         let schema = variable_schema(variable);
         let columns: Vec<ArrayRef> = match variable {
             Variable::All => {
-                let all: Vec<_> = self.settings.all().collect();
+                let all: Vec<_> = self.all_settings().collect();
                 let column = |pick: fn(&(&str, &str, &str)) -> String| -> ArrayRef {
                     Arc::new(StringArray::from_iter_values(all.iter().map(pick)))
                 };
@@ -30,7 +30,7 @@ impl Session {
                 ]
             }
             Variable::Named { name, position } => {
-                let value = self.settings.get(name).ok_or_else(|| {
+                let value = self.setting(name).ok_or_else(|| {
                     position.mark(
                         Error::new(
                             SqlState::UNDEFINED_OBJECT,

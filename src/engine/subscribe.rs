@@ -188,6 +188,23 @@ impl Follower {
         }
         // Refuses an epoch that is gone, with and without a snapshot.
         let (_, since) = self.published.changes_since(self.id, at)?;
+        if let Some(end) = self.up_to
+            && (end < at || as_of.is_none() && end == at)
+        {
+            let oldest = self.published.oldest_epoch(self.id)?;
+            let hint = match oldest < end {
+                true => format!("AS OF {oldest} UP TO {end} gives the changes in between"),
+                false => "leave out UP TO, or give an epoch that is still to come".to_string(),
+            };
+            return Err(Error::new(
+                SqlState::INVALID_PARAMETER_VALUE,
+                format!("UP TO {end} is not after epoch {at}, with which the subscription begins"),
+            )
+            .detail(format!(
+                "the oldest epoch that it can begin with is {oldest}"
+            ))
+            .hint(hint));
+        }
         if !snapshot {
             return Ok((None, at));
         }

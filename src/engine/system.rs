@@ -5,45 +5,20 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use datafusion::catalog::TableProvider;
-use datafusion::common::TableReference;
-use datafusion::logical_expr::ScalarUDF;
-
 use crate::base::memory::Account;
 use crate::base::{EventTime, Memory, ObjectId};
 use crate::catalog::{Catalog, Object, ObjectKind};
 use crate::dataflow::{CollectionStatus, Progress, Published, ReaderStatus, SourceStatus};
 use crate::engine::server::Engine;
 use crate::engine::session::Session;
-use crate::error::Result;
-use crate::sql::ast;
 use crate::system::{
     EngineRows, ErrorRow, Lazy, MemoryRow, OperatorRow, ProgressRow, SessionFacts, SessionRow,
     SettingRow, SourceRow, SystemSnapshot, ViewRow, WatermarkRow,
 };
 
-/// What the system relations say during one statement.
-#[derive(Clone)]
-pub struct SystemView(Arc<SystemSnapshot>);
-
-impl SystemView {
-    pub fn table(&self, reference: &TableReference) -> Result<Option<Arc<dyn TableProvider>>> {
-        crate::system::tables(&self.0, reference)
-    }
-
-    pub fn functions(&self) -> Vec<Arc<ScalarUDF>> {
-        crate::system::functions(&self.0)
-    }
-
-    pub fn rewrite(&self, query: &mut ast::Query) {
-        crate::plan::compatibility::rewrite(query);
-    }
-}
-
 impl Session {
-    /// What the system relations say now.
-    pub(super) fn system_snapshot(&self) -> SystemView {
-        let catalog = self.catalog();
+    /// What the system relations say now, of the objects in `catalog`.
+    pub(super) fn system_snapshot(&self, catalog: &Arc<Catalog>) -> Arc<SystemSnapshot> {
         let epoch = self.engine.published().epoch();
         let setting = |(name, value, description): (&str, &str, &str)| SettingRow {
             name: name.to_string(),
@@ -77,13 +52,13 @@ impl Session {
         };
         let (gathered, engine) = (catalog.clone(), self.engine.clone());
         let gather = move || engine.rows_of(gathered);
-        SystemView(Arc::new(SystemSnapshot {
-            catalog,
+        Arc::new(SystemSnapshot {
+            catalog: catalog.clone(),
             session: facts,
-            settings: self.settings.all().map(setting).collect(),
+            settings: self.all_settings().map(setting).collect(),
             sessions: vec![session],
             engine: Lazy::new(gather),
-        }))
+        })
     }
 }
 

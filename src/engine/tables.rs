@@ -138,6 +138,10 @@ impl RowsTable {
         }
     }
 
+    pub fn object(&self) -> &Arc<Object> {
+        &self.object
+    }
+
     /// The values of the whole key, if the filters give every column one.
     fn key_values(&self, filters: &[Expr]) -> Option<Vec<ArrayRef>> {
         let Identity::Key(key) = &self.identity else {

@@ -22,7 +22,7 @@ use crate::base::{Epoch, ObjectId};
 use crate::catalog::{Object, ObjectKind};
 use crate::dataflow::{Command, Write};
 use crate::delta::{DeltaBatch, Weights, concat};
-use crate::engine::query::Reading;
+use crate::engine::query::{Parameters, Reading};
 use crate::engine::response::{CopyFormat, CopyWriter, Response};
 use crate::engine::server::{Engine, stopped};
 use crate::engine::session::{Session, done};
@@ -54,12 +54,12 @@ impl Drop for Waiter<'_> {
 }
 
 impl Session {
-    pub(super) async fn write_parameters(
+    pub(super) fn write_parameters(
         &self,
         statement: &Statement,
-        declared: &[Option<DataType>],
+        declared: &[Option<FieldRef>],
     ) -> Result<Vec<FieldRef>> {
-        let reading = self.reading().await?;
+        let reading = self.reading().with_parameters(declared.to_vec());
         let plan = plan_write(&reading, statement)?;
         Reading::parameters(&plan, declared)
     }
@@ -67,16 +67,18 @@ impl Session {
     pub(super) async fn write(
         &mut self,
         statement: &Statement,
-        parameters: Vec<ScalarValue>,
+        parameters: Parameters,
     ) -> Result<Response> {
         self.refuse_read_only()?;
         let object = self.target(statement)?;
         self.pin_transaction()?;
         let guard = self.lock(&object).await?;
         let (delta, count) = {
-            let reading = self.reading().await?;
+            let reading = self.reading().for_parameters(&parameters);
             let plan = plan_write(&reading, statement)?;
-            change_of(&reading, plan, &object, parameters).await?
+            let values = parameters.values;
+            Reading::check_parameters(&plan, values.len())?;
+            change_of(&reading, plan, &object, values).await?
         };
         let tag = match statement {
             Statement::Insert(_) => format!("INSERT 0 {count}"),
@@ -360,7 +362,7 @@ impl Session {
 
     async fn copy_query(&mut self, query: &ast::Query, format: CopyFormat) -> Result<Response> {
         self.pin_transaction()?;
-        let reading = self.reading().await?;
+        let reading = self.reading();
         let planned = reading.plan(query)?;
         let schema = planned.schema.clone();
         let batches = reading
@@ -639,7 +641,10 @@ async fn change_of(
             Ok((DeltaBatch::insertions(old).negate(), count))
         }
         WriteOp::Update => update_of(reading, input, object, parameters).await,
-        other => Err(Error::unsupported(format!("{other:?} is not supported"))),
+        _ => {
+            Err(Error::unsupported("this write is not supported")
+                .hint("INSERT, UPDATE and DELETE are"))
+        }
     }
 }
 

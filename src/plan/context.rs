@@ -24,7 +24,7 @@ use datafusion::logical_expr::{
 };
 use datafusion::optimizer::OptimizerRule;
 use datafusion::prelude::SessionConfig;
-use datafusion::sql::planner::{ParserOptions, SqlToRel};
+use datafusion::sql::planner::{ParserOptions, PlannerContext, SqlToRel};
 use datafusion::sql::sqlparser::ast;
 
 use crate::catalog::Object;
@@ -48,6 +48,18 @@ const JOIN_RULE: &str = "eliminate_join";
 /// Finds a relation by name: `Ok(None)` where there is none.
 pub type TableResolver<'a> =
     dyn Fn(&TableReference) -> Result<Option<Arc<dyn TableSource>>> + Sync + 'a;
+
+/// Finds a function that only one statement has, such as `current_user`, before those that all
+/// have.
+pub type FunctionResolver<'a> = dyn Fn(&str) -> Option<Arc<ScalarUDF>> + Sync + 'a;
+
+/// The functions of one statement.
+#[derive(Clone, Copy)]
+pub struct StatementFunctions<'a> {
+    pub find: &'a FunctionResolver<'a>,
+    /// What `find` knows: near ones are named where a function is not found.
+    pub names: &'a [&'static str],
+}
 
 /// DataFusion's state with our functions, types and rules: a template that is made once.
 pub fn session_state() -> SessionState {
@@ -100,11 +112,31 @@ pub fn session_state() -> SessionState {
 pub struct Planner<'a> {
     state: &'a SessionState,
     tables: &'a TableResolver<'a>,
+    functions: Option<StatementFunctions<'a>>,
+    parameters: Vec<Option<FieldRef>>,
 }
 
 impl<'a> Planner<'a> {
     pub fn new(state: &'a SessionState, tables: &'a TableResolver<'a>) -> Self {
-        Planner { state, tables }
+        Planner {
+            state,
+            tables,
+            functions: None,
+            parameters: Vec::new(),
+        }
+    }
+
+    /// With types that the parameters are known to have; the others are inferred.
+    pub fn with_parameters(self, parameters: Vec<Option<FieldRef>>) -> Self {
+        Planner { parameters, ..self }
+    }
+
+    /// With functions of the statement's own.
+    pub fn with_functions(self, functions: StatementFunctions<'a>) -> Self {
+        Planner {
+            functions: Some(functions),
+            ..self
+        }
     }
 
     pub fn state(&self) -> &SessionState {
@@ -130,9 +162,10 @@ impl<'a> Planner<'a> {
         exact_constants(&mut statement);
         let options = self.parser_options();
         let planner = SqlToRel::new_with_options(self, options);
-        let statement = datafusion::sql::parser::Statement::Statement(Box::new(statement));
+        let context = PlannerContext::new();
+        let mut context = context.with_prepare_param_data_types(self.parameters.clone());
         planner
-            .statement_to_plan(statement)
+            .sql_statement_to_plan_with_context(statement, &mut context)
             .and_then(infer_types)
             .map_err(from_datafusion)
     }
@@ -144,7 +177,7 @@ impl<'a> Planner<'a> {
         schema: &datafusion::common::DFSchema,
     ) -> Result<datafusion::logical_expr::Expr> {
         let planner = SqlToRel::new_with_options(self, self.parser_options());
-        let mut context = datafusion::sql::planner::PlannerContext::new();
+        let mut context = PlannerContext::new();
         let mut exact = expr.clone();
         exact_constants(&mut exact);
         let planned = planner
@@ -193,7 +226,8 @@ impl ContextProvider for Planner<'_> {
     }
 
     fn get_function_meta(&self, name: &str) -> Option<Arc<ScalarUDF>> {
-        self.state.scalar_functions().get(name).cloned()
+        let own = self.functions.and_then(|functions| (functions.find)(name));
+        own.or_else(|| self.state.scalar_functions().get(name).cloned())
     }
 
     fn get_higher_order_meta(&self, name: &str) -> Option<Arc<HigherOrderUDF>> {
@@ -254,7 +288,9 @@ impl ContextProvider for Planner<'_> {
     }
 
     fn udf_names(&self) -> Vec<String> {
-        self.state.scalar_functions().keys().cloned().collect()
+        let own = self.functions.map_or(&[][..], |functions| functions.names);
+        let all = self.state.scalar_functions().keys().cloned();
+        all.chain(own.iter().map(ToString::to_string)).collect()
     }
 
     fn higher_order_function_names(&self) -> Vec<String> {

@@ -46,11 +46,12 @@ mod windowed;
 mod source_tests;
 
 pub use build::{ViewOptions, dependencies, named_query, plan_view};
-pub use context::{PlannedTable, Planner, TableResolver, session_state};
+pub use context::{PlannedTable, Planner, StatementFunctions, TableResolver, session_state};
 pub use failure::from_datafusion;
 pub use late::{LATE_SUFFIX, LateInput, LateOption, LatePlan};
 pub use literal::{literal_value, sql_type};
 pub use names::{display_names, relation_names, unique_names};
+pub use operators::takes_text;
 pub use source::{PlannedSource, plan_source, plan_table};
 pub use stream::{Node, Operation, StreamPlan};
 pub use window::lower_windows;

@@ -188,7 +188,7 @@ pub(super) fn beside_value(constant: Expr, other: &Expr, schema: &DFSchema) -> R
 }
 
 /// Whether a quoted constant beside such a value is one of its type.
-fn takes_text(field: &Field) -> bool {
+pub fn takes_text(field: &Field) -> bool {
     !matches!(
         SqlType::of(field),
         Err(_) | Ok(SqlType::Text | SqlType::Varchar(_) | SqlType::Struct(_))

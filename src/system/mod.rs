@@ -5,12 +5,13 @@
 //!     │                                        (pg_catalog.f(…) → f(…), 'x'::regclass → a call)
 //!     ▼
 //!   Planner ── tables(snapshot, name) ───────► SystemTable: rows made when it is scanned
-//!     │        functions(snapshot) ──────────► ScalarUDFs over the same snapshot
+//!     │        function(snapshot, name) ─────► ScalarUDF over the same snapshot
 //!     ▼
 //!   LogicalPlan ── flatten_subqueries ───────► correlated lookups over system relations as joins
 //! ```
 //!
-//! Everything is answered from one [`SystemSnapshot`], which the engine makes per statement.
+//! Everything is answered from one [`SystemSnapshot`], which the engine makes for a statement that
+//! names a relation or function of it.
 //!
 //! Invariants
 //! - Relations of `pg_catalog` and `information_schema` have the columns, order and oids of
@@ -45,7 +46,7 @@ use datafusion::common::TableReference;
 
 use crate::error::Result;
 
-pub use function::{functions, register};
+pub use function::{function, function_names, register};
 pub use snapshot::{
     EngineRows, ErrorRow, Lazy, MemoryRow, OperatorRow, POSTGRES_VERSION, ProgressRow,
     SessionFacts, SessionRow, SettingChange, SettingChanges, SettingRow, SourceRow, SystemSnapshot,
@@ -54,10 +55,15 @@ pub use snapshot::{
 pub use subquery::flatten_subqueries;
 pub use table::SystemTable;
 
+/// Whether a name is that of a system relation.
+pub fn is_relation(reference: &TableReference) -> bool {
+    SystemTable::shape_of(reference).is_some()
+}
+
 /// The system relation of a name: `pg_class` is found with and without its schema. `None` where
 /// there is none; the caller then looks among the objects.
 pub fn tables(
-    snapshot: &Arc<SystemSnapshot>,
+    snapshot: impl FnOnce() -> Arc<SystemSnapshot>,
     reference: &TableReference,
 ) -> Result<Option<Arc<dyn TableProvider>>> {
     Ok(SystemTable::find(snapshot, reference))

@@ -30,12 +30,17 @@ impl SystemTable {
     /// The relation of a name, if it is a system relation: `pg_class` and `pg_catalog.pg_class` are
     /// the same, the other schemas have to be named.
     pub fn find(
-        snapshot: &Arc<SystemSnapshot>,
+        snapshot: impl FnOnce() -> Arc<SystemSnapshot>,
         reference: &TableReference,
     ) -> Option<Arc<dyn TableProvider>> {
+        let shape = SystemTable::shape_of(reference)?;
+        Some(Arc::new(SystemTable::new(shape, &snapshot())))
+    }
+
+    /// The columns of the system relation of a name.
+    pub fn shape_of(reference: &TableReference) -> Option<&'static Shape> {
         let schema = reference.schema().unwrap_or("pg_catalog");
-        let shape = Shape::find(schema, reference.table())?;
-        Some(Arc::new(SystemTable::new(shape, snapshot)))
+        Shape::find(schema, reference.table())
     }
 
     pub fn new(shape: &'static Shape, snapshot: &Arc<SystemSnapshot>) -> SystemTable {

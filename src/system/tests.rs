@@ -27,7 +27,8 @@ use crate::sql::{Statement, parse_single};
 use crate::system::shape::Shape;
 use crate::system::{
     EngineRows, ErrorRow, SessionFacts, SessionRow, SettingChange, SettingRow, SystemSnapshot,
-    SystemTable, ViewRow, WatermarkRow, flatten_subqueries, functions, tables,
+    SystemTable, ViewRow, WatermarkRow, flatten_subqueries, function, function_names, register,
+    tables,
 };
 use crate::types::SqlType;
 
@@ -190,7 +191,9 @@ impl Server {
         // One partition: rows without ORDER BY come in one order.
         state.config_mut().options_mut().execution.target_partitions = 1;
         let snapshot = snapshot();
-        for function in functions(&snapshot) {
+        register(&mut state).unwrap();
+        for name in function_names() {
+            let function = function(|| snapshot.clone(), name).unwrap();
             state.register_udf(function).unwrap();
         }
         Server { state, snapshot }
@@ -203,8 +206,10 @@ impl Server {
         };
         compatibility::rewrite(&mut query);
         unique_names(&mut query);
-        let resolve =
-            |name: &TableReference| Ok(tables(&self.snapshot, name)?.map(provider_as_source));
+        let resolve = |name: &TableReference| {
+            let found = tables(|| self.snapshot.clone(), name)?;
+            Ok(found.map(provider_as_source))
+        };
         let planner = Planner::new(&self.state, &resolve);
         planner.optimize(&flatten_subqueries(planner.query(&query)?)?)
     }

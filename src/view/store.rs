@@ -424,11 +424,16 @@ impl Store {
             matches!(self.identity, Identity::Key(_)),
             "only a keyed store is looked up"
         );
-        let index = self.index.as_ref().expect("a keyed store has an index");
-        let batch = KeyBatch::new(index, keys)?;
         let mut slots = Vec::new();
-        index.lookup(&batch, &mut slots);
-        slots.retain(|&slot| slot != NO_SLOT);
+        if keys.is_empty() {
+            // The one row, if it is there.
+            slots.extend((self.rows > 0).then_some(0));
+        } else {
+            let index = self.index.as_ref().expect("a keyed store has an index");
+            let batch = KeyBatch::new(index, keys)?;
+            index.lookup(&batch, &mut slots);
+            slots.retain(|&slot| slot != NO_SLOT);
+        }
         let mut batches = Vec::with_capacity(slots.len());
         for slot in slots {
             let (chunk, place) = place(slot);

@@ -150,6 +150,11 @@ impl Client {
         Ok(())
     }
 
+    /// Whether what was sent ends with the message in hand: Sync is the next, and is here.
+    pub(super) fn is_at_sync(&self) -> bool {
+        self.inbound.is_at_sync()
+    }
+
     /// The client's next message, while no statement runs. `idle_max`: how long it may be silent.
     pub(super) async fn next(&mut self, idle_max: Option<Duration>) -> Result<Message, Stop> {
         let silent = async {

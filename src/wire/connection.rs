@@ -3,7 +3,7 @@
 //! ```text
 //!            ┌──────────────── Query ─► script ─► answers ─► ReadyForQuery
 //!   next ────┼─ Parse Bind Describe Execute Close ─► answers        (see extended)
-//!            ├──────────────── Sync ─► ReadyForQuery
+//!            ├──────────────── Sync ─► commit ─► ReadyForQuery
 //!            └ Terminate, gone, shutdown ─► end
 //!
 //!   An extended message that fails: ErrorResponse, then everything is passed over until Sync.
@@ -61,7 +61,7 @@ pub(super) struct Connection {
     held: Held,
     /// An extended message failed; what follows is passed over until Sync.
     is_skipping: bool,
-    /// The running statement is the last of its text.
+    /// The running statement is the last of its text, or of what is sent up to Sync.
     is_last_of_text: bool,
 }
 
@@ -113,11 +113,7 @@ impl Connection {
     /// Obeys one message. Failures that the client is to be told are told in here.
     async fn obey(&mut self, message: Message) -> Result<(), Stop> {
         match message {
-            Message::Sync => {
-                self.is_skipping = false;
-                self.ready();
-                return Ok(());
-            }
+            Message::Sync => self.is_skipping = false,
             // Behind a COPY that failed the client goes on sending until it has read so.
             Message::CopyData(_)
             | Message::CopyDone
@@ -130,7 +126,7 @@ impl Connection {
             _ => {}
         }
         let ends_in_ready = match &message {
-            Message::Query { .. } => true,
+            Message::Query { .. } | Message::Sync => true,
             Message::Refused { tag, .. } => matches!(tag, b'Q' | b'F' | b'S'),
             _ => false,
         };
@@ -172,9 +168,9 @@ impl Connection {
             Message::Refused { error, .. } => Err(error.into()),
             // Output goes out whenever the client is waited for.
             Message::Flush => Ok(()),
+            Message::Sync => self.end_pipeline().await,
             // Taken care of before.
-            Message::Sync
-            | Message::Terminate
+            Message::Terminate
             | Message::CopyData(_)
             | Message::CopyDone
             | Message::CopyFail { .. } => Ok(()),
@@ -198,15 +194,7 @@ impl Connection {
                 let entered = self.session.enter_text(&parsed.statement);
                 self.client.wait(&running, entered).await?;
             }
-            let planned = self.session.prepare(parsed, &[]);
-            let prepared = self.client.wait(&running, planned).await?;
-            if !prepared.parameters.is_empty() {
-                return Err(
-                    Error::new(SqlState::UNDEFINED_OBJECT, "there is no parameter $1")
-                        .hint("parameters need the extended protocol: in psql, \\bind")
-                        .into(),
-                );
-            }
+            let prepared = Prepared::at_once(Some(parsed));
             self.is_last_of_text = number + 1 == count;
             match self.execute(&prepared, Vec::new(), &running).await? {
                 Some(response) => self.answer(&prepared, response, &running).await?,
@@ -214,6 +202,38 @@ impl Connection {
             }
         }
         Ok(())
+    }
+
+    /// Ends the transaction that the statements since the last Sync are, if it is still open.
+    async fn end_pipeline(&mut self) -> Result<(), Stop> {
+        if self.session.transaction_status() == TransactionStatus::Idle {
+            return Ok(());
+        }
+        let running = self.begin(Cancel::new());
+        self.client.wait(&running, self.session.end_text()).await
+    }
+
+    /// Makes a statement of the extended protocol a part of the transaction that all of them up to
+    /// Sync are. One that stands alone is its own, which COPY can be without a bound.
+    pub(super) async fn enter_pipeline(
+        &mut self,
+        prepared: &Prepared,
+        running: &Running,
+    ) -> Result<(), Stop> {
+        let is_last = self.client.is_at_sync();
+        self.is_last_of_text = is_last;
+        let Some(statement) = statement(prepared) else {
+            return Ok(());
+        };
+        let is_first = self.session.transaction_status() == TransactionStatus::Idle;
+        let is_copy = matches!(statement, Statement::Copy(_));
+        match is_first && (is_last || is_copy) {
+            true => Ok(()),
+            false => {
+                let entered = self.session.enter_text(statement);
+                self.client.wait(running, entered).await
+            }
+        }
     }
 
     /// Makes the transaction of a text durable before its last statement is said to be done.

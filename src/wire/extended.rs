@@ -22,7 +22,7 @@ use pgwire::messages::extendedquery::{
 use crate::base::limits::{PORTALS_MAX, PREPARED_BYTES_MAX, PREPARED_STATEMENTS_MAX};
 use crate::engine::{Cancel, Prepared, Response, RowsTag};
 use crate::error::{Error, Result, SqlState};
-use crate::types::pg::{Format, PgType, data_type_of_oid, field_of_oid, parse_value_in};
+use crate::types::pg::{Format, PgType, field_of_oid, parse_value_in};
 use crate::wire::client::Stop;
 use crate::wire::connection::{Connection, row_tag};
 use crate::wire::frame::{Bind, Parse, Target};
@@ -186,18 +186,14 @@ impl Connection {
             .into());
         }
         let prepared = match script.pop() {
-            None => Prepared {
-                parsed: None,
-                parameters: Vec::new(),
-                schema: None,
-            },
+            None => Prepared::at_once(None),
             Some(parsed) => {
                 let declared: Vec<_> = oids
                     .iter()
                     .map(|oid| match UNSPECIFIED_OIDS.contains(oid) {
                         true => None,
                         // A type that we do not have is inferred, as if it were not said.
-                        false => data_type_of_oid(*oid),
+                        false => field_of_oid("", *oid).map(Arc::new),
                     })
                     .collect();
                 let running = self.begin(Cancel::new());
@@ -305,15 +301,22 @@ impl Connection {
                 let columns = schema.as_ref().map_or(0, |schema| schema.fields().len());
                 (schema, vec![Format::Text; columns])
             }
-            Target::Portal => {
-                let portal = self.extended.portal(name)?;
-                let schema = portal.statement.prepared.schema.clone();
-                let formats = match &schema {
-                    Some(schema) => formats(&portal.result_formats, schema.fields().len())?,
-                    None => Vec::new(),
-                };
-                (schema, formats)
-            }
+            Target::Portal => match self.extended.portal(name) {
+                Ok(portal) => {
+                    let schema = portal.statement.prepared.schema.clone();
+                    let formats = match &schema {
+                        Some(schema) => formats(&portal.result_formats, schema.fields().len())?,
+                        None => Vec::new(),
+                    };
+                    (schema, formats)
+                }
+                // A cursor of DECLARE is a portal, too: FETCH says in which format.
+                Err(missing) => {
+                    let schema = self.session.cursor_schema(name).map_err(|_| missing)?;
+                    let columns = schema.fields().len();
+                    (Some(schema), vec![Format::Text; columns])
+                }
+            },
         };
         let description = match schema {
             Some(schema) => row_description(&schema, &formats)?,
@@ -335,6 +338,7 @@ impl Connection {
                 let running = self.begin(Cancel::new());
                 let cancel = running.cancel().clone();
                 let prepared = &statement.prepared;
+                self.enter_pipeline(prepared, &running).await?;
                 match self.execute(prepared, parameters, &running).await? {
                     None => Progress::Done,
                     Some(Response::Rows {
@@ -489,11 +493,10 @@ mod tests {
         let fields = parameters
             .into_iter()
             .map(|data_type| Arc::new(Field::new("", data_type, true)));
-        Prepared {
-            parsed: None,
-            parameters: fields.collect(),
-            schema,
-        }
+        let mut prepared = Prepared::at_once(None);
+        prepared.parameters = fields.collect();
+        prepared.schema = schema;
+        prepared
     }
 
     fn statement(bytes: usize) -> Arc<PreparedStatement> {

@@ -149,6 +149,11 @@ impl Framing {
         }
     }
 
+    /// Whether the buffer begins with a message, and not with the rest of one that is passed over.
+    pub(super) fn is_between_messages(&self) -> bool {
+        self.skipped.is_none()
+    }
+
     fn skip(&mut self, buffer: &mut BytesMut) -> Option<Message> {
         let skipped = self.skipped.as_mut()?;
         let bytes = skipped.bytes_left.min(buffer.len());

@@ -37,6 +37,11 @@ impl Inbound {
         self.framing.next(&mut self.buffer)
     }
 
+    /// Whether the next message has come and is Sync.
+    pub(super) fn is_at_sync(&self) -> bool {
+        self.framing.is_between_messages() && self.buffer.first() == Some(&b'S')
+    }
+
     /// Reads some bytes. Nothing is lost when the future is dropped.
     ///
     /// # Errors

@@ -180,11 +180,29 @@ fn entries() -> impl Iterator<Item = &'static Entry> {
     tables.into_iter().flatten()
 }
 
-/// Every function of this module over one snapshot; some have names of DataFusion's own and are
-/// meant to take their place (`version`).
-pub fn functions(snapshot: &Arc<SystemSnapshot>) -> Vec<Arc<ScalarUDF>> {
-    let own = entries().map(|entry| udf(entry, snapshot));
-    own.chain(list::functions()).collect()
+/// The function of a name that answers from a snapshot, the session's among them; `None` where
+/// there is none, or one that depends on its arguments only, which [`register`] has registered.
+/// Some have names of DataFusion's own and are meant to take their place (`version`).
+///
+/// A statement asks for those that it names: making all of them costs more than a lookup by key.
+pub fn function(
+    snapshot: impl FnOnce() -> Arc<SystemSnapshot>,
+    name: &str,
+) -> Option<Arc<ScalarUDF>> {
+    let entry = of_snapshot().find(|entry| entry.name == name)?;
+    Some(udf(entry, &snapshot()))
+}
+
+/// The names that [`function`] knows.
+pub fn function_names() -> impl Iterator<Item = &'static str> {
+    of_snapshot().map(|entry| entry.name)
+}
+
+fn of_snapshot() -> impl Iterator<Item = &'static Entry> {
+    entries().filter(|entry| match entry.kind {
+        Kind::Stable | Kind::StableWithNulls | Kind::Volatile => true,
+        Kind::Pure | Kind::PureWithNulls => false,
+    })
 }
 
 /// Registers the functions that depend on their arguments only: they may be used in views.
