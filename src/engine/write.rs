@@ -27,7 +27,7 @@ use crate::engine::response::{CopyFormat, CopyWriter, Response};
 use crate::engine::server::{Engine, stopped};
 use crate::engine::session::{Session, done};
 use crate::error::{Error, Result, SqlState};
-use crate::plan::{from_datafusion, lower_windows};
+use crate::plan::{from_datafusion, lower_windows, unique_names};
 use crate::sql::ast;
 use crate::sql::statement::Statement;
 use crate::sql::watch::{self, CopyDirection, CopyRows, CopyTarget};
@@ -585,7 +585,12 @@ fn plan_write(reading: &Reading<'_>, statement: &Statement) -> Result<LogicalPla
     let statement = match statement {
         Statement::Insert(insert) => {
             refuse_clauses(insert.returning.is_some(), insert.on.is_some())?;
-            ast::Statement::Insert(insert.as_ref().clone())
+            let mut insert = insert.as_ref().clone();
+            if let Some(source) = &mut insert.source {
+                // Columns are taken in their order, whatever they are called.
+                unique_names(source);
+            }
+            ast::Statement::Insert(insert)
         }
         Statement::Update(update) => {
             refuse_clauses(update.returning.is_some(), false)?;
