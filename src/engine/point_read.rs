@@ -112,6 +112,8 @@ impl PointRead {
         planned: &PlannedQuery,
         parameters: &[FieldRef],
     ) -> Option<PointRead> {
+        // Most queries are none, and are not typed and analyzed once more to find that out.
+        let _ = chain(&planned.plan)?;
         let plan = match parameters.is_empty() {
             true => planned.analyzed.clone()?,
             false => {
