@@ -84,7 +84,9 @@ impl Build<'_> {
         fields.extend(planned.fields()[kept..].iter().cloned());
         let output = std::sync::Arc::new(arrow::datatypes::Schema::new(fields));
         let lateness_micros = self.options.allowed_lateness_micros;
-        let is_final = lateness_micros == 0 && self.options.emit == Some(Emit::OnWindowClose);
+        // Without a time that is bounded no session ever is final; then the view is refused.
+        let is_final =
+            is_timed && lateness_micros == 0 && self.options.emit == Some(Emit::OnWindowClose);
         let emit = match is_final {
             true => SessionEmit::OnClose,
             false => SessionEmit::OnUpdate,

@@ -85,7 +85,7 @@ impl Calendar {
         }
         let (least, _) = self.step.unwrap_or(self.every).limits();
         let (_, most) = self.size.limits();
-        1 + most / least
+        (most / least).saturating_add(1)
     }
 
     /// See [`Windows::cell`](crate::function::window::Windows::cell).

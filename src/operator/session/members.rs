@@ -119,7 +119,7 @@ impl Members {
             (None, None) => Rest::Nothing,
             (None, Some(first)) => Rest::One(first, last),
             (Some(end), None) => Rest::One(start, end),
-            (Some(left), Some(right)) if right - left > gap => Rest::Two(left, right),
+            (Some(left), Some(right)) if right.saturating_sub(left) > gap => Rest::Two(left, right),
             (Some(_), Some(_)) => Rest::One(start, last),
         }
     }

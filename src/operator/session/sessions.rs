@@ -5,7 +5,8 @@
 //!   key 1 ─► [7, 7]
 //! ```
 //!
-//! A key has few live sessions, so they are a chain. Ends move with nearly every row: a session is
+//! The sessions of a key are a chain. Rows mostly come in order, so the last one is looked at
+//! before the chain is walked from the oldest. Ends move with nearly every row: a session is
 //! noted once under an end that it had, and noted again only when that time has come and the end
 //! has moved on. Slots of sessions that are gone are used again from the next step on, so that a
 //! number means one session within a step.
@@ -15,11 +16,15 @@ use std::collections::BinaryHeap;
 
 use crate::delta::NO_SLOT;
 
+/// Starts and ends that may be past before the heaps are made anew.
+const NOTES_KEPT: usize = 1024;
+
 /// Live sessions by key.
 pub(super) struct Sessions {
     gap: i64,
-    /// By key, its first session.
+    /// By key, its first and its last session.
     heads: Vec<u32>,
+    tails: Vec<u32>,
     sessions: Vec<Entry>,
     free: Vec<u32>,
     live: usize,
@@ -76,6 +81,7 @@ impl Sessions {
         Sessions {
             gap,
             heads: Vec::new(),
+            tails: Vec::new(),
             sessions: Vec::new(),
             free: Vec::new(),
             live: 0,
@@ -92,6 +98,7 @@ impl Sessions {
     pub fn grow(&mut self, keys: usize, fresh: &[u32]) {
         if self.heads.len() < keys {
             self.heads.resize(keys, NO_SLOT);
+            self.tails.resize(keys, NO_SLOT);
         }
         self.emptied.extend_from_slice(fresh);
     }
@@ -134,10 +141,7 @@ impl Sessions {
     #[inline]
     pub fn place(&mut self, key: u32, time: i64, horizon: i64, merges: &mut Merges) -> Option<u32> {
         self.retire_key(key, horizon);
-        let (mut before, mut at) = (NO_SLOT, self.heads[key as usize]);
-        while at != NO_SLOT && self.sessions[at as usize].last + self.gap < time {
-            (before, at) = (at, self.sessions[at as usize].next);
-        }
+        let (before, at) = self.near(key, time);
         let is_over = time + self.gap <= horizon;
         let entry = (at != NO_SLOT).then(|| self.sessions[at as usize]);
         let near = entry.filter(|entry| entry.start.saturating_sub(self.gap) <= time);
@@ -173,6 +177,27 @@ impl Sessions {
         Some(at)
     }
 
+    /// The first session of a key that ends at or after a time, and the one before it, as far as
+    /// that is needed: not for a time that is in the last session.
+    fn near(&self, key: u32, time: i64) -> (u32, u32) {
+        let tail = self.tails[key as usize];
+        if tail != NO_SLOT {
+            let entry = &self.sessions[tail as usize];
+            if entry.last + self.gap < time {
+                return (tail, NO_SLOT);
+            }
+            // Those before it end before it begins.
+            if entry.start <= time {
+                return (NO_SLOT, tail);
+            }
+        }
+        let (mut before, mut at) = (NO_SLOT, self.heads[key as usize]);
+        while at != NO_SLOT && self.sessions[at as usize].last + self.gap < time {
+            (before, at) = (at, self.sessions[at as usize].next);
+        }
+        (before, at)
+    }
+
     /// Makes one of the session and those behind it that it has come near to.
     fn join_next(&mut self, session: u32, merges: &mut Merges) {
         loop {
@@ -189,6 +214,9 @@ impl Sessions {
             let entry = &mut self.sessions[session as usize];
             entry.next = behind;
             entry.last = entry.last.max(last);
+            if behind == NO_SLOT {
+                self.tails[entry.key as usize] = session;
+            }
             merges.push((session, next));
         }
     }
@@ -213,6 +241,11 @@ impl Sessions {
         match before {
             NO_SLOT => self.heads[key as usize] = session,
             before => self.sessions[before as usize].next = session,
+        }
+        if session == NO_SLOT {
+            self.tails[key as usize] = before;
+        } else if self.sessions[session as usize].next == NO_SLOT {
+            self.tails[key as usize] = session;
         }
     }
 
@@ -269,8 +302,9 @@ impl Sessions {
                 };
                 entry.last = left_last;
                 self.note(session);
+                let key = right.key;
                 let right = self.take(right);
-                self.sessions[session as usize].next = right;
+                self.link(key, session, right);
             }
         }
     }
@@ -293,14 +327,13 @@ impl Sessions {
 
     /// Retires the sessions of a key that end by `horizon`.
     pub fn retire_key(&mut self, key: u32, horizon: i64) {
-        let mut at = self.heads[key as usize];
-        while at != NO_SLOT {
-            let next = self.sessions[at as usize].next;
-            if self.bounds(at).1 <= horizon {
-                self.unlink(at);
-                self.retired.push(at);
-            }
-            at = next;
+        // They end in the order of their chain.
+        while let at = self.heads[key as usize]
+            && at != NO_SLOT
+            && self.bounds(at).1 <= horizon
+        {
+            self.unlink(at);
+            self.retired.push(at);
         }
     }
 
@@ -344,11 +377,35 @@ impl Sessions {
             self.sessions[session as usize].state = State::Gone;
             self.free.push(session);
         }
+        self.trim();
         let mut emptied = std::mem::take(&mut self.emptied);
         emptied.retain(|&key| self.heads[key as usize] == NO_SLOT);
         emptied.sort_unstable();
         emptied.dedup();
         emptied
+    }
+
+    /// Makes the heaps anew when most of what is in them is past: starts and ends that sessions
+    /// had, which nothing takes out as long as one session stays before them or no time comes.
+    fn trim(&mut self) {
+        let most = 2 * self.live + NOTES_KEPT;
+        let is_live = |entry: &Entry| entry.state == State::Live;
+        if self.starts.len() > most {
+            let live = (0..)
+                .zip(&self.sessions)
+                .filter(|(_, entry)| is_live(entry));
+            self.starts = live.map(|(at, entry)| Reverse((entry.start, at))).collect();
+        }
+        if self.ends.len() > most {
+            let gap = self.gap;
+            let live = (0..).zip(&mut self.sessions);
+            let live = live.filter(|(_, entry)| is_live(entry));
+            let note = |(at, entry): (u32, &mut Entry)| {
+                entry.noted = entry.last + gap;
+                Reverse((entry.noted, at))
+            };
+            self.ends = live.map(note).collect();
+        }
     }
 
     /// The start of the oldest live session.
