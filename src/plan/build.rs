@@ -299,7 +299,13 @@ impl Build<'_> {
         )?;
         let narrow = self.projected_schema(input, &project)?;
         let mapped = self.map_compiled(input, None, project, narrow);
-        Ok(self.grouped(mapped, group, calls, arrow_schema(&aggregate.schema)))
+        let output = arrow_schema(&aggregate.schema);
+        Ok(
+            match self.session_aggregate(mapped, &group, &calls, &output) {
+                Some(node) => node,
+                None => self.grouped(mapped, group, calls, output),
+            },
+        )
     }
 
     fn distinct(&mut self, plan: &LogicalPlan) -> Result<usize> {
@@ -646,6 +652,9 @@ impl Build<'_> {
                 Operation::Map(_) => at = self.nodes[at].inputs[0],
                 // Its rows are final when they come out.
                 Operation::Session(spec) if spec.emit == SessionEmit::OnClose => return Ok(root),
+                Operation::SessionAggregate(spec) if spec.session.emit == SessionEmit::OnClose => {
+                    return Ok(root);
+                }
                 Operation::Aggregate(spec) if spec.close.is_some() => {
                     let close = spec.close.as_mut().expect("just looked");
                     close.emit = crate::operator::aggregate::CloseEmit::OnClose;

@@ -5,7 +5,7 @@ use std::fmt;
 use arrow::datatypes::SchemaRef;
 
 use crate::function::window::Span;
-use crate::operator::aggregate::{AggregateSpec, CloseEmit};
+use crate::operator::aggregate::{AggregateCall, AggregateSpec, CloseEmit};
 use crate::operator::join::{JoinKind, JoinSpec};
 use crate::operator::map::MapSpec;
 use crate::operator::session::{SessionEmit, SessionSpec};
@@ -62,7 +62,16 @@ impl fmt::Display for Line<'_> {
                     ""
                 }
             )?,
-            Operation::Session(session) => write_session(f, session)?,
+            Operation::Session(session) => {
+                write!(f, "Session ")?;
+                write_session(f, session, "rows of open sessions")?;
+            }
+            Operation::SessionAggregate(aggregate) => {
+                write!(f, "Session aggregate")?;
+                write_calls(f, &aggregate.calls, &aggregate.session.input)?;
+                write!(f, " by session ")?;
+                write_session(f, &aggregate.session, "open sessions")?;
+            }
             Operation::Exchange(columns) if columns.is_empty() => write!(f, "Exchange to one")?,
             Operation::Exchange(columns) => {
                 write!(f, "Exchange by ({})", names(&node.schema, columns))?;
@@ -114,10 +123,28 @@ fn write_map(f: &mut fmt::Formatter<'_>, map: &MapSpec) -> fmt::Result {
     }
 }
 
-fn write_session(f: &mut fmt::Formatter<'_>, session: &SessionSpec) -> fmt::Result {
+fn write_calls(
+    f: &mut fmt::Formatter<'_>,
+    calls: &[AggregateCall],
+    input: &SchemaRef,
+) -> fmt::Result {
+    for (place, call) in calls.iter().enumerate() {
+        let separator = if place == 0 { " " } else { ", " };
+        write!(f, "{separator}{}", call.function)?;
+        if let Some(argument) = call.argument {
+            write!(f, "({})", input.field(argument).name())?;
+        }
+        if let Some(filter) = call.filter {
+            write!(f, " filter {}", input.field(filter).name())?;
+        }
+    }
+    Ok(())
+}
+
+fn write_session(f: &mut fmt::Formatter<'_>, session: &SessionSpec, state: &str) -> fmt::Result {
     let gap = Span::Micros(session.gap_micros);
     let time = session.input.field(session.time_column).name();
-    write!(f, "Session gap {gap} on {time}")?;
+    write!(f, "gap {gap} on {time}")?;
     if !session.keys.is_empty() {
         write!(f, " by ({})", names(&session.input, &session.keys))?;
     }
@@ -128,7 +155,7 @@ fn write_session(f: &mut fmt::Formatter<'_>, session: &SessionSpec) -> fmt::Resu
         SessionEmit::OnUpdate => "on update",
         SessionEmit::OnClose => "on close",
     };
-    write!(f, "; emits {when}; state: rows of open sessions")?;
+    write!(f, "; emits {when}; state: {state}")?;
     match session.lateness_micros {
         0 => Ok(()),
         micros => write!(f, ", {} s longer", micros / 1_000_000),
@@ -137,16 +164,7 @@ fn write_session(f: &mut fmt::Formatter<'_>, session: &SessionSpec) -> fmt::Resu
 
 fn write_aggregate(f: &mut fmt::Formatter<'_>, spec: &AggregateSpec) -> fmt::Result {
     write!(f, "Aggregate")?;
-    for (place, call) in spec.calls.iter().enumerate() {
-        let separator = if place == 0 { " " } else { ", " };
-        write!(f, "{separator}{}", call.function)?;
-        if let Some(argument) = call.argument {
-            write!(f, "({})", spec.input.field(argument).name())?;
-        }
-        if let Some(filter) = call.filter {
-            write!(f, " filter {}", spec.input.field(filter).name())?;
-        }
-    }
+    write_calls(f, &spec.calls, &spec.input)?;
     if !spec.group.is_empty() {
         write!(f, " by ({})", names(&spec.input, &spec.group))?;
     }

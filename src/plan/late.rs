@@ -62,6 +62,9 @@ impl LatePlan {
             let judged = match &planned.operation {
                 Operation::Window(window) if window.judges => &window.input,
                 Operation::Session(session) if session.judges => &session.input,
+                Operation::SessionAggregate(aggregate) if aggregate.session.judges => {
+                    &aggregate.session.input
+                }
                 _ => continue,
             };
             let place = |field: &Arc<Field>| {

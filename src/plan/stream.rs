@@ -15,7 +15,7 @@ use arrow::datatypes::SchemaRef;
 
 use crate::base::ObjectId;
 use crate::catalog::Changelog;
-use crate::operator::aggregate::AggregateSpec;
+use crate::operator::aggregate::{AggregateSpec, SessionAggregateSpec};
 use crate::operator::gate::GateSpec;
 use crate::operator::join::JoinSpec;
 use crate::operator::map::MapSpec;
@@ -54,8 +54,11 @@ impl StreamPlan {
     /// Whether rows must come to its operators in the order in which the step took them: a session
     /// that judges asks what came before a row.
     pub fn is_sequential(&self) -> bool {
-        let judges =
-            |node: &Node| matches!(&node.operation, Operation::Session(spec) if spec.judges);
+        let judges = |node: &Node| match &node.operation {
+            Operation::Session(session) => session.judges,
+            Operation::SessionAggregate(aggregate) => aggregate.session.judges,
+            _ => false,
+        };
         self.nodes.iter().any(judges)
     }
 
@@ -88,6 +91,7 @@ pub enum Operation {
     Map(MapSpec),
     Window(WindowSpec),
     Session(SessionSpec),
+    SessionAggregate(SessionAggregateSpec),
     /// Rows go to the shard that their key's hash names; with no columns, to the first shard.
     Exchange(Vec<usize>),
     Aggregate(AggregateSpec),

@@ -1,9 +1,14 @@
 //! Windows in a stream plan: which rows are judged, and what their bounds are worth.
 
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use arrow::datatypes::{Schema, SchemaRef};
 use datafusion::logical_expr::{Extension, UserDefinedLogicalNodeCore};
 
 use crate::catalog::Changelog;
 use crate::error::{Error, Result};
+use crate::operator::aggregate::{AggregateCall, SessionAggregateSpec};
 use crate::operator::session::{SessionEmit, SessionSpec};
 use crate::operator::window::WindowSpec;
 use crate::plan::build::{Build, arrow_schema, column_expr, plain_column};
@@ -82,7 +87,7 @@ impl Build<'_> {
         let planned = arrow_schema(session.schema());
         let mut fields: Vec<_> = source.schema.fields().iter().cloned().collect();
         fields.extend(planned.fields()[kept..].iter().cloned());
-        let output = std::sync::Arc::new(arrow::datatypes::Schema::new(fields));
+        let output = Arc::new(Schema::new(fields));
         let lateness_micros = self.options.allowed_lateness_micros;
         // Without a time that is bounded no session ever is final; then the view is refused.
         let is_final =
@@ -121,6 +126,84 @@ impl Build<'_> {
         let columns = (0..kept).chain(width..width + 2);
         let project = columns.map(|column| column_expr(&schema, column)).collect();
         Ok(self.map_compiled(session, None, project, planned))
+    }
+
+    /// The aggregate by session as one operator that keeps no rows, in place of the sessions of
+    /// rows below it: where rows only come, what is grouped by is the session and its keys, what
+    /// is aggregated are columns, and two groups can become one. `None` where that is not so.
+    pub(super) fn session_aggregate(
+        &mut self,
+        mapped: usize,
+        group: &[usize],
+        calls: &[AggregateCall],
+        output: &SchemaRef,
+    ) -> Option<usize> {
+        let mut places: Vec<usize> = (0..self.nodes[mapped].schema.fields().len()).collect();
+        let mut at = mapped;
+        while let Operation::Map(map) = &self.nodes[at].operation {
+            if map.filter.is_some() || self.nodes[at].inputs[0] + 1 != at {
+                return None;
+            }
+            let pass = |&place: &usize| plain_column(&map.project[place]);
+            places = places.iter().map(pass).collect::<Option<_>>()?;
+            at -= 1;
+        }
+        let Operation::Session(session) = &self.nodes[at].operation else {
+            return None;
+        };
+        let is_last = mapped + 1 == self.nodes.len();
+        let closes = self.options.emit == Some(Emit::OnWindowClose);
+        let shows = closes == (session.emit == SessionEmit::OnClose);
+        let width = session.input.fields().len();
+        let keys = session.keys.len();
+        // Where each column of the group is in the output.
+        let of_group = |place: usize| match place.checked_sub(width) {
+            Some(bound) => Some(keys + bound),
+            None => session.keys.iter().position(|&key| key == place),
+        };
+        let order = group.iter().map(|&column| of_group(places[column]));
+        let order: Vec<usize> = order.collect::<Option<_>>()?;
+        let is_whole = order.iter().copied().collect::<BTreeSet<_>>().len() == keys + 2;
+        let is_of_input = |column: &Option<usize>| column.is_none_or(|c| places[c] < width);
+        let is_fit = |call: &AggregateCall| {
+            call.function.is_mergeable() && is_of_input(&call.argument) && is_of_input(&call.filter)
+        };
+        let is_fit = calls.iter().all(is_fit) && order.len() == keys + 2;
+        if !(is_last && shows && session.is_append_only && is_whole && is_fit) {
+            return None;
+        }
+        let calls = calls.iter().map(|call| AggregateCall {
+            function: call.function.clone(),
+            argument: call.argument.map(|column| places[column]),
+            filter: call.filter.map(|column| places[column]),
+        });
+        let calls: Vec<AggregateCall> = calls.collect();
+        let key_fields = session.keys.iter().map(|&key| &session.input.fields()[key]);
+        let bounds = &session.output.fields()[width..];
+        let values = &output.fields()[group.len()..];
+        let fields = key_fields.chain(bounds).chain(values).cloned();
+        let schema: SchemaRef = Arc::new(Schema::new(fields.collect::<Vec<_>>()));
+        let session = session.clone();
+        let below = self.nodes[at].clone();
+        self.nodes.truncate(at);
+        let node = self.add(Node {
+            inputs: below.inputs,
+            changelog: below.changelog,
+            key: Some((0..keys + 2).collect()),
+            bounded: match below.bounded.is_empty() {
+                true => Vec::new(),
+                false => vec![keys, keys + 1],
+            },
+            schema: schema.clone(),
+            operation: Operation::SessionAggregate(SessionAggregateSpec {
+                session,
+                calls,
+                output: schema.clone(),
+            }),
+        });
+        let columns = order.into_iter().chain(keys + 2..schema.fields().len());
+        let project = columns.map(|column| column_expr(&schema, column)).collect();
+        Some(self.map_compiled(node, None, project, output.clone()))
     }
 
     /// Whether the column is a time with a bound: the event time of a source or table, or a column

@@ -204,6 +204,42 @@ impl Store for ExtremeStore {
         Ok(())
     }
 
+    fn merge(&mut self, from: u32, into: u32) -> Result<()> {
+        let is_least = self.end == End::Least;
+        let (a, b) = (from as usize, into as usize);
+        match &mut self.values {
+            Values::Words(values) => {
+                values[b] = match is_least {
+                    true => values[a].min(values[b]),
+                    false => values[a].max(values[b]),
+                };
+            }
+            Values::Wide(values) => {
+                values[b] = match is_least {
+                    true => values[a].min(values[b]),
+                    false => values[a].max(values[b]),
+                };
+            }
+            Values::Bytes(bytes) if bytes.is_set[a] => {
+                let (one, other) = (
+                    bytes.values.bytes_of(0, from),
+                    bytes.values.bytes_of(0, into),
+                );
+                let is_ahead = match is_least {
+                    true => one < other,
+                    false => one > other,
+                };
+                if !bytes.is_set[b] || is_ahead {
+                    let value = bytes.values.gather_column(0, &[from])?;
+                    bytes.values.write(&[into], &[value], &[0])?;
+                    bytes.is_set[b] = true;
+                }
+            }
+            Values::Bytes(_) => {}
+        }
+        self.clear(&[from])
+    }
+
     fn bytes(&self) -> usize {
         match &self.values {
             Values::Words(values) => values.capacity() * size_of::<u64>(),

@@ -45,6 +45,7 @@ mod layout;
 mod multiset;
 mod order;
 mod past;
+mod session;
 mod spec;
 mod stock;
 mod store;
@@ -52,6 +53,7 @@ mod totals;
 mod truths;
 
 pub use grouped::Aggregate;
+pub use session::{SessionAggregate, SessionAggregateSpec};
 pub use spec::{AggregateCall, AggregateFunction, AggregateSpec, Close, CloseEmit, StockAggregate};
 
 #[cfg(test)]

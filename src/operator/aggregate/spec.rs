@@ -98,6 +98,24 @@ impl AggregateFunction {
         })
     }
 
+    /// Whether two groups can become one without their rows, where rows only come.
+    pub fn is_mergeable(&self) -> bool {
+        match self {
+            AggregateFunction::CountAll
+            | AggregateFunction::Count
+            | AggregateFunction::Sum
+            | AggregateFunction::Avg
+            | AggregateFunction::Min
+            | AggregateFunction::Max
+            | AggregateFunction::BoolAnd
+            | AggregateFunction::BoolOr => true,
+            AggregateFunction::CountDistinct
+            | AggregateFunction::SumDistinct
+            | AggregateFunction::AvgDistinct
+            | AggregateFunction::Stock(_) => false,
+        }
+    }
+
     /// The same function over the distinct values of its argument.
     pub fn distinct(self) -> AggregateFunction {
         match self {

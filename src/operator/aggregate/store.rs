@@ -35,6 +35,12 @@ pub(super) trait Store: Send {
     /// Empties the groups.
     fn clear(&mut self, slots: &[u32]) -> Result<()>;
 
+    /// Adds what a group has to another one; the first is empty then.
+    fn merge(&mut self, _from: u32, _into: u32) -> Result<()> {
+        let message = "groups of this aggregate cannot become one";
+        Err(crate::error::Error::internal(message))
+    }
+
     fn bytes(&self) -> usize;
 
     /// The types of the columns that [`Store::save`] gives.

@@ -105,6 +105,13 @@ impl Store for TotalStore {
         Ok(())
     }
 
+    fn merge(&mut self, from: u32, into: u32) -> Result<()> {
+        let mut sum = Vec::new();
+        self.totals.write(from as usize, &mut sum);
+        self.totals.clear(from as usize);
+        self.totals.merge(into as usize, &sum)
+    }
+
     fn bytes(&self) -> usize {
         self.totals.bytes()
     }

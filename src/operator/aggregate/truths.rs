@@ -75,6 +75,11 @@ impl Store for TruthStore {
         Ok(())
     }
 
+    fn merge(&mut self, from: u32, into: u32) -> Result<()> {
+        self.truths[into as usize] += std::mem::take(&mut self.truths[from as usize]);
+        Ok(())
+    }
+
     fn bytes(&self) -> usize {
         self.truths.capacity() * size_of::<i64>()
     }

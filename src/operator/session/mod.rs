@@ -32,10 +32,11 @@
 
 mod members;
 mod operator;
-mod sessions;
+pub(in crate::operator) mod sessions;
 mod spec;
 
 pub use operator::Session;
+pub(in crate::operator) use operator::timed;
 pub use spec::{SessionEmit, SessionSpec};
 
 #[cfg(test)]

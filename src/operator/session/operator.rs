@@ -6,7 +6,6 @@ use std::sync::Arc;
 use arrow::array::{Array, ArrayRef, BooleanArray, PrimitiveArray, RecordBatch};
 use arrow::datatypes::{DataType, TimeUnit, TimestampMicrosecondType};
 
-use crate::base::EventTime;
 use crate::base::limits::WINDOW_ROWS_MAX;
 use crate::delta::{DeltaBatch, KeyBatch, KeyTable, NO_SLOT, arrow_error, concat, consolidate};
 use crate::error::{Error, Result, SqlState};
@@ -126,31 +125,6 @@ impl Session {
         self.sessions.live()
     }
 
-    /// The rows that have a time whose session fits the type; the others go to the errors.
-    fn timed(&self, batch: DeltaBatch, out: &mut Output) -> Result<DeltaBatch> {
-        let times = micros(batch.rows().column(self.spec.time_column));
-        let fits = |time: i64| time.checked_add(self.spec.gap_micros).is_some();
-        if times.null_count() == 0 && times.values().iter().all(|&time| fits(time)) {
-            return Ok(batch);
-        }
-        let mut failures = Vec::new();
-        let mut is_good = vec![true; batch.len()];
-        for (row, time) in times.iter().enumerate() {
-            let reason = match time {
-                Some(time) if fits(time) => continue,
-                Some(_) => "event time is out of the range of windows",
-                None => "event time is NULL",
-            };
-            is_good[row] = false;
-            failures.push(Failure {
-                row: number(row),
-                reason: reason.to_string(),
-            });
-        }
-        report(&batch, &failures, out)?;
-        batch.filter(&BooleanArray::from(is_good))
-    }
-
     /// The key of each row.
     fn keys_of(&mut self, columns: &[ArrayRef], rows: usize) -> Result<Vec<u32>> {
         let Some(table) = &mut self.keys else {
@@ -164,21 +138,13 @@ impl Session {
         Ok(slots)
     }
 
-    /// Up to which end sessions are final for each row; `None`: none is.
-    fn horizons(&self, batch: &DeltaBatch) -> Option<Vec<i64>> {
-        let watermarks = batch.watermarks().filter(|_| self.spec.judges)?;
-        let lateness = self.spec.lateness_micros;
-        let horizon = |watermark: &i64| watermark.saturating_sub(lateness);
-        Some(watermarks.iter().map(horizon).collect())
-    }
-
     /// Takes rows in, in their order.
     fn take(&mut self, batch: &DeltaBatch, out: &mut Output) -> Result<()> {
         let column = |column: &usize| batch.rows().column(*column).clone();
         let columns: Vec<ArrayRef> = self.spec.keys.iter().map(column).collect();
         let keys = self.keys_of(&columns, batch.len())?;
         let times = micros(batch.rows().column(self.spec.time_column));
-        let horizons = self.horizons(batch);
+        let horizons = self.spec.horizons(batch);
         let horizon = |row: usize| horizons.as_ref().map_or(i64::MIN, |each| each[row]);
         let mut is_late = vec![false; batch.len()];
         if self.spec.is_append_only {
@@ -396,17 +362,6 @@ impl Session {
         Ok(())
     }
 
-    /// Up to which end sessions are final when a step ends.
-    fn horizon(&self, step: &Step) -> Option<i64> {
-        let EventTime(bound) = step.bounds[0].0[self.spec.time_column]?;
-        Some(match (bound, self.spec.judges) {
-            (i64::MIN | i64::MAX, _) => bound,
-            (bound, true) => bound.saturating_sub(self.spec.lateness_micros),
-            // A later row can have this very time, and continue what ends there.
-            (bound, false) => bound - 1,
-        })
-    }
-
     /// Derives sessions and what is out from rows that have been put back.
     fn rebuild(&mut self) -> Result<()> {
         if !std::mem::take(&mut self.is_restored) {
@@ -466,7 +421,7 @@ impl Operator for Session {
             let message = "a retraction in an input that is append-only";
             return Err(Error::internal(message));
         }
-        let batch = self.timed(batch, out)?;
+        let batch = timed(&self.spec, batch, out)?;
         if batch.is_empty() {
             return Ok(());
         }
@@ -484,7 +439,7 @@ impl Operator for Session {
     fn finish(&mut self, step: &Step, out: &mut Output) -> Result<()> {
         self.rebuild()?;
         self.take_waiting(out)?;
-        if let Some(horizon) = self.horizon(step) {
+        if let Some(horizon) = self.spec.horizon(step) {
             self.sessions.retire_all(horizon);
         }
         let mut changes = Changes::default();
@@ -513,30 +468,12 @@ impl Operator for Session {
 
     fn bounds(&self, step: &Step) -> Bounds {
         let mut columns = vec![None; self.spec.output.fields().len()];
-        let Some(horizon) = self.horizon(step) else {
-            return Bounds(columns);
-        };
-        let gap = self.spec.gap_micros;
-        let (start, end) = match horizon {
-            i64::MIN | i64::MAX => (horizon, horizon),
-            horizon => {
-                let next = horizon + 1;
-                let begin = match self.spec.judges {
-                    true => next.saturating_sub(gap),
-                    false => next,
-                };
-                let start = self.oldest.map_or(begin, |oldest| oldest.min(begin));
-                let parts = match (self.oldest, self.spec.is_append_only) {
-                    (Some(oldest), false) => next.min(oldest.saturating_add(gap)),
-                    _ => next,
-                };
-                (start, parts)
-            }
-        };
-        let width = self.spec.input.fields().len();
-        columns[self.spec.time_column] = Some(EventTime(start));
-        columns[width] = Some(EventTime(start));
-        columns[width + 1] = Some(EventTime(end));
+        if let Some((start, end)) = self.spec.bounds(step, self.oldest) {
+            let width = self.spec.input.fields().len();
+            columns[self.spec.time_column] = Some(start);
+            columns[width] = Some(start);
+            columns[width + 1] = Some(end);
+        }
         Bounds(columns)
     }
 
@@ -578,6 +515,35 @@ impl Operator for Session {
         self.is_restored = true;
         Ok(())
     }
+}
+
+/// The rows that have a time whose session fits the type; the others go to the errors.
+pub(in crate::operator) fn timed(
+    spec: &SessionSpec,
+    batch: DeltaBatch,
+    out: &mut Output,
+) -> Result<DeltaBatch> {
+    let times = micros(batch.rows().column(spec.time_column));
+    let fits = |time: i64| time.checked_add(spec.gap_micros).is_some();
+    if times.null_count() == 0 && times.values().iter().all(|&time| fits(time)) {
+        return Ok(batch);
+    }
+    let mut failures = Vec::new();
+    let mut is_good = vec![true; batch.len()];
+    for (row, time) in times.iter().enumerate() {
+        let reason = match time {
+            Some(time) if fits(time) => continue,
+            Some(_) => "event time is out of the range of windows",
+            None => "event time is NULL",
+        };
+        is_good[row] = false;
+        failures.push(Failure {
+            row: number(row),
+            reason: reason.to_string(),
+        });
+    }
+    report(&batch, &failures, out)?;
+    batch.filter(&BooleanArray::from(is_good))
 }
 
 fn number(row: usize) -> u32 {

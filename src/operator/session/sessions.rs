@@ -20,7 +20,7 @@ use crate::delta::NO_SLOT;
 const NOTES_KEPT: usize = 1024;
 
 /// Live sessions by key.
-pub(super) struct Sessions {
+pub(in crate::operator) struct Sessions {
     gap: i64,
     /// By key, its first and its last session.
     heads: Vec<u32>,
@@ -64,11 +64,21 @@ enum State {
     Gone,
 }
 
+const FREE: Entry = Entry {
+    start: 0,
+    last: 0,
+    next: NO_SLOT,
+    key: 0,
+    noted: i64::MIN,
+    state: State::Gone,
+    is_dirty: false,
+};
+
 /// Sessions that became one while a row was placed: the first took the rows of the second.
-pub(super) type Merges = Vec<(u32, u32)>;
+pub(in crate::operator) type Merges = Vec<(u32, u32)>;
 
 /// What a removed row leaves of its session.
-pub(super) enum Rest {
+pub(in crate::operator) enum Rest {
     Nothing,
     /// Rows from the first to the last time.
     One(i64, i64),
@@ -356,6 +366,62 @@ impl Sessions {
                 self.note(session);
             }
         }
+    }
+
+    /// Puts a session of a checkpoint into its slot, to be linked by [`Sessions::relink`].
+    pub fn put(&mut self, session: u32, key: u32, start: i64, last: i64) {
+        self.clear(session);
+        self.sessions[session as usize] = Entry {
+            start,
+            last,
+            key,
+            state: State::Live,
+            ..FREE
+        };
+    }
+
+    /// Says that a slot of a checkpoint is free.
+    pub fn clear(&mut self, session: u32) {
+        let slots = session as usize + 1;
+        if self.sessions.len() < slots {
+            self.sessions.resize(slots, FREE);
+        }
+        self.sessions[session as usize] = FREE;
+    }
+
+    /// Derives everything from the sessions that have been put back, all of which are unchanged.
+    pub fn relink(&mut self) {
+        self.heads.fill(NO_SLOT);
+        (self.free, self.ends, self.starts) = Default::default();
+        let mut live = self.live_slots();
+        self.live = live.len();
+        let is_free = |slot: &u32| self.sessions[*slot as usize].state != State::Live;
+        self.free = (0..number(self.sessions.len()))
+            .rev()
+            .filter(is_free)
+            .collect();
+        live.sort_unstable_by_key(|&session| {
+            let entry = &self.sessions[session as usize];
+            std::cmp::Reverse((entry.key, entry.start))
+        });
+        for session in live {
+            let entry = &mut self.sessions[session as usize];
+            let (key, start) = (entry.key as usize, entry.start);
+            entry.next = std::mem::replace(&mut self.heads[key], session);
+            self.starts.push(Reverse((start, session)));
+            self.note(session);
+        }
+    }
+
+    /// The live sessions, by number.
+    pub fn live_slots(&self) -> Vec<u32> {
+        let slots = 0..number(self.sessions.len());
+        slots.filter(|&session| self.is_live(session)).collect()
+    }
+
+    /// Whether another session has taken its rows.
+    pub fn is_merged(&self, session: u32) -> bool {
+        self.sessions[session as usize].state == State::Merged
     }
 
     pub fn take_retired(&mut self) -> Vec<u32> {
