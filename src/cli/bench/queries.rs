@@ -141,6 +141,17 @@ ON p.id = a.seller AND p.window_start = a.window_start AND p.window_end = a.wind
         key: &["id", "window_start", "window_end"],
     },
     Query {
+        name: "q11",
+        about: "the bids of each bidder's sessions, 10 s apart (SESSION)",
+        feeds: &[Feed::Bids],
+        columns: &[&["bidder", "ts"]],
+        select: "\
+SELECT bidder, count(*) AS bids, window_start, window_end
+FROM SESSION(bids PARTITION BY bidder, ts, INTERVAL '10 seconds')
+GROUP BY bidder, window_start, window_end",
+        key: &["bidder", "window_start", "window_end"],
+    },
+    Query {
         name: "tumble",
         about: "bids per auction and 10 s: count, sum and max",
         feeds: &[Feed::Bids],
