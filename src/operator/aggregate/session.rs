@@ -408,8 +408,8 @@ impl SessionAggregate {
                 selection.set_absent(slot, 0);
             }
         }
-        let stores = self.stores.iter_mut();
-        stores.map(|selected| selected.store.clear(slots)).collect()
+        let mut stores = self.stores.iter_mut();
+        stores.try_for_each(|selected| selected.store.clear(slots))
     }
 
     fn free_keys(&mut self) {
