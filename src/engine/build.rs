@@ -19,7 +19,7 @@ use std::sync::Arc;
 use crate::base::ObjectId;
 use crate::catalog::{Catalog, Definition, Object, ObjectKind};
 use crate::dataflow::Progress;
-use crate::engine::ddl::{blocking, drop_all};
+use crate::engine::ddl::{blocking, drop_all, run_to_end};
 use crate::engine::response::Cancel;
 use crate::engine::server::{Engine, Shared};
 use crate::error::{Error, Result, SqlState};
@@ -56,18 +56,21 @@ impl Build {
     pub async fn finish(mut self) -> Result<()> {
         self.is_over = true;
         let (engine, id) = (self.engine.clone(), self.id);
-        // A task of its own: a client that goes now cannot leave it half done.
-        let saving = tokio::spawn(async move { save(&engine, id).await });
-        saving
-            .await
-            .map_err(|error| Error::internal(format!("saving a view: {error}")))?
+        run_to_end(async move { save(&engine, id).await }).await
     }
 
     /// Takes away what was not built; returns what the client is to be told.
     pub async fn give_up(mut self, cause: Error) -> Error {
         self.is_over = true;
         let is_dropped = self.engine.catalog().get(self.id).is_none();
-        remove(&self.engine, self.id).await;
+        let (engine, id) = (self.engine.clone(), self.id);
+        let removed = run_to_end(async move {
+            remove(&engine, id).await;
+            Ok(())
+        });
+        if let Err(error) = removed.await {
+            tracing::error!(view = id.0, %error, "a view that was not built could not be removed");
+        }
         match is_dropped {
             true => dropped(),
             false => cause,

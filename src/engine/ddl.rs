@@ -4,12 +4,16 @@
 //! it runs (a view catches up and its state is checkpointed). A crash before that leaves nothing
 //! that the next start would not sweep. The lock of definitions is held for moments only: a broker
 //! is asked before it is taken, and a view is built between two holds of it (see `build`).
+//!
+//! A statement can be dropped at any await, when its client cancels or goes. From the first byte
+//! that becomes durable on a change therefore runs to its end in a task of its own, which holds the
+//! lock: what is on disk and what the server shows are never two things.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::oneshot;
+use tokio::sync::{OwnedMutexGuard, oneshot};
 
 use crate::base::{Epoch, ObjectId};
 use crate::catalog::{Definition, LateIds, Object, ObjectKind};
@@ -17,7 +21,7 @@ use crate::dataflow::{Command, NewView, Progress, SourceSpec};
 use crate::engine::build::{Build, remove_saved};
 use crate::engine::define::{self, Runs, object_key};
 use crate::engine::response::{Cancel, Notice, Response, Severity};
-use crate::engine::server::{Engine, stopped};
+use crate::engine::server::{Engine, Shared, stopped};
 use crate::engine::session::{Session, done};
 use crate::error::{Error, Result, SqlState};
 use crate::sql::statement::{
@@ -97,20 +101,24 @@ impl Session {
         spec: SourceSpec,
         logs: Vec<LogWriter>,
     ) -> Result<bool> {
-        let shared = self.shared();
-        let _ddl = shared.ddl.lock().await;
+        let engine = self.engine.clone();
+        let ddl = engine.0.ddl.clone().lock_owned().await;
         if self.is_there(&create.name, create.if_not_exists)? {
             return Ok(false);
         }
-        self.persist(&object.definition).await?;
-        shared.sources().insert(object.id(), Arc::new(spec.clone()));
-        shared.runtime.send(Command::AddSource {
-            spec: Box::new(spec),
-            logs,
-        })?;
-        self.flush_step().await?;
-        shared.set_catalog(|catalog| catalog.put(object));
-        Ok(true)
+        run_to_end(async move {
+            let (shared, _ddl) = (&engine.0, ddl);
+            persist(&engine, &object.definition).await?;
+            shared.sources().insert(object.id(), Arc::new(spec.clone()));
+            shared.runtime.send(Command::AddSource {
+                spec: Box::new(spec),
+                logs,
+            })?;
+            flush_step(shared).await?;
+            shared.set_catalog(|catalog| catalog.put(object));
+            Ok(true)
+        })
+        .await
     }
 
     pub(super) async fn create_table(
@@ -120,7 +128,7 @@ impl Session {
     ) -> Result<Response> {
         let engine = self.engine.clone();
         let shared = &engine.0;
-        let _ddl = shared.ddl.lock().await;
+        let ddl = shared.ddl.clone().lock_owned().await;
         if self.is_there(&create.name, create.if_not_exists)? {
             return Ok(done("CREATE TABLE"));
         }
@@ -131,10 +139,15 @@ impl Session {
         let Runs::Table(table) = defined.runtime else {
             return Err(Error::internal("a table that is none"));
         };
-        self.persist(&definition).await?;
-        shared.runtime.send(Command::AddTable(table))?;
-        self.flush_step().await?;
-        shared.set_catalog(|catalog| catalog.put(defined.object));
+        run_to_end(async move {
+            let (shared, _ddl) = (&engine.0, ddl);
+            persist(&engine, &definition).await?;
+            shared.runtime.send(Command::AddTable(table))?;
+            flush_step(shared).await?;
+            shared.set_catalog(|catalog| catalog.put(defined.object));
+            Ok(())
+        })
+        .await?;
         Ok(done("CREATE TABLE"))
     }
 
@@ -145,7 +158,7 @@ impl Session {
     ) -> Result<Response> {
         let engine = self.engine.clone();
         let shared = &engine.0;
-        let _ddl = shared.ddl.lock().await;
+        let ddl = shared.ddl.clone().lock_owned().await;
         if create.or_replace && self.catalog().find(create.name.name()).is_some() {
             return Err(
                 Error::unsupported("CREATE OR REPLACE VIEW of a view that exists")
@@ -160,8 +173,7 @@ impl Session {
         let template = &shared.template;
         let defined = define::define(&shared.directory, template, &catalog, definition.clone())?;
         shared.check_saved(&defined.object.depends_on)?;
-        self.persist(&definition).await?;
-        shared.set_catalog(|catalog| catalog.put(defined.object));
+        put(&engine, ddl, defined.object).await?;
         Ok(done("CREATE VIEW"))
     }
 
@@ -174,7 +186,7 @@ impl Session {
         const TAG: &str = "CREATE MATERIALIZED VIEW";
         let engine = self.engine.clone();
         let shared = &engine.0;
-        let ddl = shared.ddl.lock().await;
+        let ddl = shared.ddl.clone().lock_owned().await;
         if create.or_replace {
             return Err(Error::unsupported("CREATE OR REPLACE MATERIALIZED VIEW")
                 .hint("drop the view and create it again"));
@@ -210,14 +222,19 @@ impl Session {
         if is_background {
             // On disk first: a restart goes on with it.
             shared.check_saved(&defined.object.depends_on)?;
-            self.persist(&definition).await?;
-            shared.progress().insert(definition.id, progress);
-            shared.runtime.send(Command::AddView(Box::new(view)))?;
-            shared.set_catalog(|catalog| {
-                catalog.put(defined.object);
-                defined.late.into_iter().for_each(|late| catalog.put(late));
-            });
-            tokio::spawn(build_in_background(engine.clone(), definition.id, answer));
+            run_to_end(async move {
+                let (shared, _ddl) = (&engine.0, ddl);
+                persist(&engine, &definition).await?;
+                shared.progress().insert(definition.id, progress);
+                shared.runtime.send(Command::AddView(Box::new(view)))?;
+                shared.set_catalog(|catalog| {
+                    catalog.put(defined.object);
+                    defined.late.into_iter().for_each(|late| catalog.put(late));
+                });
+                tokio::spawn(build_in_background(engine.clone(), definition.id, answer));
+                Ok(())
+            })
+            .await?;
             return Ok(done(TAG));
         }
         let objects = (defined.object, defined.late);
@@ -269,7 +286,7 @@ impl Session {
     pub(super) async fn drop_objects(&mut self, drop: &DropObjects) -> Result<Response> {
         let engine = self.engine.clone();
         let shared = &engine.0;
-        let _ddl = shared.ddl.lock().await;
+        let ddl = shared.ddl.clone().lock_owned().await;
         let tag = format!("DROP {}", drop.kind);
         self.refuse_in_transaction(&tag)?;
         let kind = kind_of(drop.kind)?;
@@ -322,7 +339,11 @@ impl Session {
             return Ok(done(&tag));
         }
         self.tell_of_cascade(drop, &ids);
-        drop_all(&engine, &ids).await?;
+        run_to_end(async move {
+            let _ddl = ddl;
+            drop_all(&engine, &ids).await
+        })
+        .await?;
         Ok(done(&tag))
     }
 
@@ -356,7 +377,7 @@ impl Session {
 
     pub(super) async fn comment(&mut self, comment: &Comment) -> Result<Response> {
         let engine = self.engine.clone();
-        let _ddl = engine.0.ddl.lock().await;
+        let ddl = engine.0.ddl.clone().lock_owned().await;
         let CommentTarget::Object { kind, name } = &comment.target else {
             return Err(Error::unsupported("COMMENT ON COLUMN is not supported")
                 .hint("comment on the relation"));
@@ -368,8 +389,7 @@ impl Session {
         engine.0.check_saved(&[object.id()])?;
         let mut changed = object.as_ref().clone();
         changed.definition.comment.clone_from(&comment.text);
-        self.persist(&changed.definition).await?;
-        engine.0.set_catalog(|catalog| catalog.put(changed));
+        put(&engine, ddl, changed).await?;
         Ok(done("COMMENT"))
     }
 
@@ -427,23 +447,9 @@ impl Session {
         }
     }
 
-    async fn persist(&self, definition: &Definition) -> Result<()> {
-        let (engine, definition) = (self.engine.clone(), definition.clone());
-        blocking(move || engine.0.persist(&[definition]), &Cancel::new()).await
-    }
-
-    /// Waits until the step engine has taken every command sent before.
-    async fn flush_step(&self) -> Result<()> {
-        let (sender, answer) = oneshot::channel();
-        self.shared()
-            .runtime
-            .send(Command::Flush { done: sender })?;
-        answer.await.map_err(|_| stopped())?.map(drop)
-    }
-
     /// Waits until everything acknowledged before, in any session, is in every view.
     pub(super) async fn flush(&mut self) -> Result<Response> {
-        self.flush_step().await?;
+        flush_step(self.shared()).await?;
         Ok(done("FLUSH"))
     }
 
@@ -463,6 +469,40 @@ impl Session {
         }
         Ok(done("CANCEL JOB"))
     }
+}
+
+/// Runs what must not be left half done in a task of its own. The statement waits for it; where
+/// that is dropped the task goes on.
+pub(super) async fn run_to_end<T: Send + 'static>(
+    work: impl Future<Output = Result<T>> + Send + 'static,
+) -> Result<T> {
+    let task = tokio::spawn(work);
+    task.await
+        .map_err(|error| Error::internal(format!("the end of a definition: {error}")))?
+}
+
+/// Makes an object, new or changed, durable and visible. Nothing of it runs.
+async fn put(engine: &Engine, ddl: OwnedMutexGuard<()>, object: Object) -> Result<()> {
+    let engine = engine.clone();
+    run_to_end(async move {
+        let _ddl = ddl;
+        persist(&engine, &object.definition).await?;
+        engine.0.set_catalog(|catalog| catalog.put(object));
+        Ok(())
+    })
+    .await
+}
+
+async fn persist(engine: &Engine, definition: &Definition) -> Result<()> {
+    let (engine, definition) = (engine.clone(), definition.clone());
+    blocking(move || engine.0.persist(&[definition]), &Cancel::new()).await
+}
+
+/// Waits until the step engine has taken every command sent before.
+async fn flush_step(shared: &Shared) -> Result<()> {
+    let (sender, answer) = oneshot::channel();
+    shared.runtime.send(Command::Flush { done: sender })?;
+    answer.await.map_err(|_| stopped())?.map(drop)
 }
 
 /// Takes objects away for good, dependents before what they depend on. The caller holds the lock of

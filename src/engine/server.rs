@@ -57,8 +57,9 @@ pub(super) struct Shared {
     progress: Mutex<BTreeMap<ObjectId, Arc<Progress>>>,
     /// Definitions that are in the catalog and not yet on disk.
     unsaved: Mutex<BTreeMap<ObjectId, Definition>>,
-    /// One change of the catalog at a time.
-    pub ddl: tokio::sync::Mutex<()>,
+    /// One change of the catalog at a time; shared, because it goes along with the end of a
+    /// definition that outlives its statement.
+    pub ddl: Arc<tokio::sync::Mutex<()>>,
     /// One writer of a table at a time: reading, checking keys and writing are one unit.
     writers: Mutex<BTreeMap<ObjectId, Arc<tokio::sync::Mutex<()>>>>,
     /// How many transactions that hold a table wait for another one.
@@ -80,13 +81,7 @@ impl Engine {
         let mut template = with_memory(crate::plan::session_state(), &options.memory)?;
         crate::system::register(&mut template)?;
         let mut loaded = Loaded::default();
-        for (_, value) in store.scan(define::OBJECT_PREFIX)? {
-            let definition: Definition = serde_json::from_slice(&value).map_err(|error| {
-                Error::new(
-                    SqlState::DATA_CORRUPTED,
-                    format!("a catalog entry: {error}"),
-                )
-            })?;
+        for definition in definitions(&store)? {
             let name = definition.name.clone();
             loaded
                 .add(&directory, &template, definition)
@@ -117,7 +112,7 @@ impl Engine {
             sources: Mutex::new(sources),
             progress: Mutex::new(progress),
             unsaved: Mutex::new(BTreeMap::new()),
-            ddl: tokio::sync::Mutex::new(()),
+            ddl: Arc::default(),
             writers: Mutex::new(BTreeMap::new()),
             waiting_holders: AtomicU32::new(0),
             template,
@@ -240,6 +235,45 @@ impl Shared {
         }
         ids.iter().for_each(|id| self.forget(*id));
     }
+}
+
+/// The definitions on disk, by id, each name once.
+///
+/// Two of one name are there if a CREATE became durable that never came to its end. Nobody has been
+/// told of its object or could use it, so the newer one is the one that was acknowledged.
+fn definitions(store: &CatalogStore) -> Result<Vec<Definition>> {
+    let mut newest: BTreeMap<String, Definition> = BTreeMap::new();
+    for (_, value) in store.scan(define::OBJECT_PREFIX)? {
+        let definition: Definition = serde_json::from_slice(&value).map_err(|error| {
+            Error::new(
+                SqlState::DATA_CORRUPTED,
+                format!("a catalog entry: {error}"),
+            )
+        })?;
+        let name = definition.name.clone();
+        let (older, newer) = match newest.remove(&name) {
+            None => (None, definition),
+            Some(other) if other.id > definition.id => (Some(definition), other),
+            Some(other) => (Some(other), definition),
+        };
+        newest.insert(name, newer.clone());
+        let Some(older) = older else {
+            continue;
+        };
+        tracing::error!(
+            "the catalog has two objects with the name \"{}\": {} {} and {} {}; the older one, whose \
+             CREATE was never answered, is removed",
+            older.name,
+            older.kind,
+            older.id,
+            newer.kind,
+            newer.id
+        );
+        store.commit(&[Change::remove(define::object_key(older.id))])?;
+    }
+    let mut definitions: Vec<Definition> = newest.into_values().collect();
+    definitions.sort_unstable_by_key(|definition| definition.id);
+    Ok(definitions)
 }
 
 /// What is read from the catalog's disk on start.
