@@ -22,6 +22,8 @@ pub enum Fault {
     Stop,
     /// As `Error`, but counting syncs of files only.
     SyncError,
+    /// As `Error`, because the disk is full.
+    Full,
 }
 
 /// The gate's answer.
@@ -30,6 +32,7 @@ pub enum Admission {
     Pass,
     Refuse,
     Half,
+    Full,
 }
 
 /// One planned fault, and what a loss of power would leave.
@@ -64,6 +67,11 @@ impl Faults {
         }))
     }
 
+    /// Plans `fault` at change `at`, counted from 0.
+    pub fn plan(&self, at: u64, fault: Fault) {
+        self.0.lock().unwrap().plan = Some((at, fault));
+    }
+
     /// Plans `fault` at the next change (or sync).
     pub fn plan_next(&self, fault: Fault) {
         let mut state = self.0.lock().unwrap();
@@ -85,6 +93,10 @@ impl Faults {
         self.0.lock().unwrap().syncs
     }
 
+    pub fn full() -> io::Error {
+        io::Error::from(io::ErrorKind::StorageFull)
+    }
+
     pub fn error() -> io::Error {
         io::Error::other("planned fault")
     }
@@ -103,6 +115,7 @@ impl Faults {
                 Admission::Refuse
             }
             Some((at, Fault::Error)) if at == change => Admission::Refuse,
+            Some((at, Fault::Full)) if at == change => Admission::Full,
             Some((at, Fault::ShortWrite)) if at == change && is_write => Admission::Half,
             Some((at, Fault::Stop)) if at == change => {
                 state.has_stopped = true;

@@ -212,9 +212,13 @@ impl Disk {
         aside.push(ASIDE_SUFFIX);
         let aside = PathBuf::from(aside);
         let mut file = self.create(&aside)?;
-        file.write_at(contents, 0)?;
-        file.sync()?;
+        let written = file.write_at(contents, 0).and_then(|()| file.sync());
         drop(file);
+        if let Err(error) = written {
+            // Where the disk is full it gives a little back; what stays goes at the next start.
+            let _ = self.remove(&aside);
+            return Err(error);
+        }
         self.rename(&aside, path)?;
         match path.parent() {
             Some(parent) => self.sync_directory(parent),
@@ -245,6 +249,7 @@ impl Disk {
             .map_or(Admission::Pass, |faults| faults.admit(operation))
         {
             Admission::Pass => Ok(()),
+            Admission::Full => Err(Faults::full()),
             Admission::Refuse | Admission::Half => Err(Faults::error()),
         }
     }
@@ -299,6 +304,7 @@ impl DiskFile {
         match faults.map_or(Admission::Pass, |faults| faults.admit(Operation::Write)) {
             Admission::Pass => self.file.write_all_at(bytes, position),
             Admission::Refuse => Err(Faults::error()),
+            Admission::Full => Err(Faults::full()),
             Admission::Half => {
                 self.file
                     .write_all_at(&bytes[..bytes.len() / 2], position)?;

@@ -16,7 +16,8 @@
 //! Bounds: a record is at most `LOG_RECORD_BYTES_MAX`; whoever appends also says from which epoch
 //! on changes are still wanted, and what is older goes in whole segments of
 //! `HISTORY_SEGMENT_BYTES`. Damage costs the history, never the relation: it is set aside with a
-//! warning, since every row of it is in the checkpoint too.
+//! warning, since every row of it is in the checkpoint too. A log that met a full disk is closed
+//! and opened anew when it is used again; any other error stops it ([`HistoryStore::check`]).
 //!
 //! [`batch`]: crate::storage::batch
 
@@ -81,7 +82,7 @@ impl HistoryStore {
         if !self.disk.exists(&self.path(id)) {
             return Ok(Vec::new());
         }
-        match self.log(id).and_then(|log| log.read()) {
+        match self.open(id).and_then(HistoryLog::read) {
             Err(error) if error.state() == SqlState::DATA_CORRUPTED => {
                 tracing::warn!(object = id.0, %error, "a change history is lost; it begins anew");
                 self.remove(id)?;
@@ -98,16 +99,34 @@ impl HistoryStore {
         if payload.len() > LOG_RECORD_BYTES_MAX {
             return Ok(false);
         }
-        let log = self.log(id)?;
-        let offset = log.log.append(&payload, 1)?;
         let last = changes.epochs.last().map_or(changes.after, |last| last.0);
-        log.records.push_back((last, Offset(offset.0 + 1)));
+        let appended = self.log(id)?.log.append(&payload, 1);
+        let offset = self.settled(id, appended)?;
+        let records = &mut self.log(id)?.records;
+        records.push_back((last, Offset(offset.0 + 1)));
         Ok(true)
     }
 
     /// Makes what was appended to a relation's log durable.
     pub fn sync(&mut self, id: ObjectId) -> Result<()> {
-        self.log(id)?.log.sync()
+        let synced = self.log(id)?.log.sync();
+        self.settled(id, synced)
+    }
+
+    /// # Errors
+    /// What has stopped a log, after which only a restart finds out what is on disk.
+    pub fn check(&self) -> Result<()> {
+        self.logs.values().try_for_each(|log| log.log.check())
+    }
+
+    /// Closes a log that the full disk has stopped: what it has is cut at its last whole record
+    /// when it is opened again, and the records that were lost come again.
+    fn settled<T>(&mut self, id: ObjectId, result: Result<T>) -> Result<T> {
+        result.inspect_err(|error| {
+            if error.state() == SqlState::DISK_FULL {
+                self.logs.remove(&id);
+            }
+        })
     }
 
     /// Deletes segments that hold nothing after `floor`.
@@ -155,6 +174,14 @@ impl HistoryStore {
     }
 
     fn log(&mut self, id: ObjectId) -> Result<&mut HistoryLog> {
+        if !self.logs.contains_key(&id) && self.disk.exists(&self.path(id)) {
+            // Which record is in which place is not known until it was read.
+            self.read(id)?;
+        }
+        self.open(id)
+    }
+
+    fn open(&mut self, id: ObjectId) -> Result<&mut HistoryLog> {
         let path = self.path(id);
         match self.logs.entry(id) {
             std::collections::btree_map::Entry::Occupied(log) => Ok(log.into_mut()),
@@ -243,6 +270,7 @@ mod tests {
     use arrow::array::Int64Array;
 
     use super::*;
+    use crate::storage::fault::{Fault, Faults};
 
     fn changes(after: u64, epochs: &[u64]) -> Changes {
         let values: Vec<i64> = epochs.iter().map(|epoch| epoch.cast_signed()).collect();
@@ -309,6 +337,57 @@ mod tests {
         let mut store = HistoryStore::new(temporary.path());
         let left: Vec<u64> = store.read(id).unwrap().iter().map(|c| c.after.0).collect();
         assert_eq!(left, [6, 7]);
+    }
+
+    #[test]
+    fn a_full_disk_stops_no_history() {
+        let id = ObjectId(1);
+        for at in 0..100 {
+            let temporary = tempfile::tempdir().unwrap();
+            let faults = Arc::new(Faults::none());
+            let mut store =
+                HistoryStore::new_on(&Disk::with_faults(Arc::clone(&faults)), temporary.path());
+            let write = |store: &mut HistoryStore, epoch| -> Result<()> {
+                store.append(id, &changes(epoch - 1, &[epoch]))?;
+                store.sync(id)
+            };
+            write(&mut store, 1).unwrap();
+            let planned = faults.changes() + at;
+            faults.plan(planned, Fault::Full);
+            let written = write(&mut store, 2);
+            let is_over = faults.changes() <= planned;
+            // There is room again.
+            faults.plan(u64::MAX, Fault::Full);
+            if let Err(error) = written {
+                assert_eq!(error.state(), SqlState::DISK_FULL, "{error}");
+                store.check().unwrap();
+                write(&mut store, 2).unwrap();
+            }
+            write(&mut store, 3).unwrap();
+            store.trim(id, Epoch(2)).unwrap();
+            drop(store);
+            let mut store = HistoryStore::new(temporary.path());
+            let last = read(&mut store, 1).last().cloned();
+            assert_eq!(last, Some((2, vec![3])));
+            if is_over {
+                assert!(at > 1, "it has met a full disk");
+                return;
+            }
+        }
+        panic!("a record is few changes of the disk");
+    }
+
+    #[test]
+    fn a_failed_sync_stops_the_history_and_says_so() {
+        let temporary = tempfile::tempdir().unwrap();
+        let faults = Arc::new(Faults::none());
+        let disk = Disk::with_faults(Arc::clone(&faults));
+        let mut store = HistoryStore::new_on(&disk, temporary.path());
+        store.append(ObjectId(1), &changes(0, &[1])).unwrap();
+        store.check().unwrap();
+        faults.plan_next(Fault::SyncError);
+        store.sync(ObjectId(1)).unwrap_err();
+        store.check().unwrap_err();
     }
 
     #[test]

@@ -49,9 +49,7 @@ pub use checkpoint::{
 };
 pub use directory::DataDirectory;
 pub use history::{Changes, HistoryStore};
-pub use journal::{
-    ControlRecord, Event, Journal, JournalRecord, Run, StepRecord, TableWrite, Watermark,
-};
+pub use journal::{Event, Journal, Run, StepRecord, Steps, TableWrite, Truncation};
 pub use log::{
     LogCursor, LogOptions, LogReader, LogRecord, LogWriter, Retention, SegmentLog, Ticket,
 };

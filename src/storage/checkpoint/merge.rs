@@ -29,7 +29,7 @@ use crate::base::limits::{
     CHECKPOINT_CHAIN_BLOCKS_MAX, CHECKPOINT_CHAIN_BYTES_MIN, CHECKPOINT_CHAIN_FACTOR,
     CHECKPOINT_GARBAGE_BYTES_MIN, CHECKPOINT_MERGED_BLOCK_BYTES, CHECKPOINT_MERGED_FILE_BYTES,
 };
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, SqlState};
 use crate::storage::checkpoint::block::{Address, Block, read_block, read_raw, read_slots};
 use crate::storage::checkpoint::data_file::DataFileWriter;
 use crate::storage::checkpoint::manifest::{BlockPlace, Chain, Manifest};
@@ -85,6 +85,8 @@ pub struct Merger {
     output: Option<DataFileWriter>,
     /// Results in `output`, which is not yet whole.
     done: Vec<Replacement>,
+    /// What cannot be read: it is left alone, so that the rest is merged.
+    damaged: Vec<BlockPlace>,
 }
 
 enum Task {
@@ -128,6 +130,17 @@ struct Moving {
     places: Vec<(Address, BlockPlace)>,
 }
 
+impl Task {
+    /// The block that it reads next.
+    fn place(&self) -> Option<BlockPlace> {
+        match self {
+            Task::Count(counting) => counting.source.next(),
+            Task::Rewrite(rewriting) => rewriting.source.next(),
+            Task::Move(moving) => moving.places.last().map(|(_, place)| *place),
+        }
+    }
+}
+
 impl Merger {
     /// Works until about `budget` bytes were read or written.
     pub fn step(&mut self, store: &Store, budget: u64) -> Result<Merging> {
@@ -137,11 +150,17 @@ impl Merger {
                 self.finish(store)?;
                 return Ok(Merging::Idle);
             };
-            let (bytes, task) = match task {
-                Task::Count(counting) => self.count(store, counting)?,
-                Task::Rewrite(rewriting) => self.rewrite(store, rewriting)?,
-                Task::Move(moving) => self.copy(store, moving)?,
+            let place = task.place();
+            let worked = match task {
+                Task::Count(counting) => self.count(store, counting),
+                Task::Rewrite(rewriting) => self.rewrite(store, rewriting),
+                Task::Move(moving) => self.copy(store, moving),
             };
+            let (bytes, task) = worked.inspect_err(|error| {
+                if error.state() == SqlState::DATA_CORRUPTED {
+                    self.damaged.extend(place);
+                }
+            })?;
             self.task = task;
             spent += bytes;
             let written = self.output.as_ref().map_or(0, DataFileWriter::bytes);
@@ -157,6 +176,7 @@ impl Merger {
     /// Forgets everything unfinished.
     pub fn abandon(&mut self, store: &Store) {
         let merger = std::mem::take(self);
+        self.damaged = merger.damaged;
         if let Some(output) = merger.output {
             store.lock().open.remove(&output.sequence());
         }
@@ -170,7 +190,12 @@ impl Merger {
         let is_done: BTreeSet<Address> = results.map(Replacement::address).collect();
         let mut chains = manifest.chains.iter();
         let found = chains.find(|(address, chain)| {
-            !is_done.contains(address) && is_excessive(chain, chain.live_min)
+            !is_done.contains(address)
+                && !chain
+                    .blocks
+                    .iter()
+                    .any(|place| self.damaged.contains(place))
+                && is_excessive(chain, chain.live_min)
         });
         if let Some((address, chain)) = found {
             let source = Source {
@@ -189,7 +214,8 @@ impl Merger {
             // Files are looked at when the chains are settled and published.
             return None;
         }
-        let places = places_to_move(manifest);
+        let mut places = places_to_move(manifest);
+        places.retain(|(_, place)| !self.damaged.contains(place));
         (!places.is_empty()).then(|| {
             Task::Move(Moving {
                 _manifest: Arc::clone(manifest),
@@ -325,7 +351,7 @@ impl Merger {
             output.finish().inspect_err(|e| {
                 let mut state = store.lock();
                 state.open.remove(&sequence);
-                state.fail(e);
+                state.note_failure(e);
             })
         });
         let entry = finished.transpose()?;
@@ -340,6 +366,11 @@ impl Merger {
 }
 
 impl Source {
+    fn next(&self) -> Option<BlockPlace> {
+        let next = self.left.checked_sub(1)?;
+        self.blocks.get(next).copied()
+    }
+
     fn take_newest(&mut self) -> Option<BlockPlace> {
         self.left = self.left.checked_sub(1)?;
         debug_assert!(

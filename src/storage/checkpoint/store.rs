@@ -152,9 +152,38 @@ impl CheckpointStore {
         Ok(CheckpointWriter::new(Arc::clone(&self.0), epoch, file))
     }
 
+    /// # Errors
+    /// What has stopped the store, after which only a restart finds out what is on disk.
+    pub fn check(&self) -> Result<()> {
+        self.0.lock().check()
+    }
+
     /// The newest checkpoint.
     pub fn newest(&self) -> Option<Arc<Manifest>> {
         self.0.lock().retained.back().cloned()
+    }
+
+    /// The checkpoint before the newest, if there is one.
+    pub fn before_newest(&self) -> Option<Arc<Manifest>> {
+        self.0.lock().retained.iter().rev().nth(1).cloned()
+    }
+
+    /// Sets the newest checkpoint aside because something of it cannot be read: the one before it
+    /// is the newest now, and what is written from now on follows that one.
+    ///
+    /// # Errors
+    /// XX000 when there is none before it.
+    pub fn set_newest_aside(&self) -> Result<()> {
+        let mut state = self.0.lock();
+        state.check()?;
+        let newest = match state.retained.len() {
+            0 | 1 => None,
+            _ => state.retained.pop_back(),
+        };
+        let newest =
+            newest.ok_or_else(|| Error::internal("the only checkpoint cannot be set aside"))?;
+        set_aside(&self.0.disk, &self.0.directory, newest.sequence)?;
+        self.0.disk.sync_directory(&self.0.directory)
     }
 
     /// The epoch of the oldest checkpoint that a restart may fall back to: the journal is kept from
@@ -236,9 +265,12 @@ impl State {
         }
     }
 
-    /// Stops the store for good: a sync failed, so nobody knows what is on disk.
-    pub fn fail(&mut self, cause: &Error) {
-        self.failure.get_or_insert_with(|| cause.clone());
+    /// Stops the store for good: nobody knows what is on disk. A full disk only means that what was
+    /// being written, which nothing names, is given up.
+    pub fn note_failure(&mut self, cause: &Error) {
+        if cause.state() != SqlState::DISK_FULL {
+            self.failure.get_or_insert_with(|| cause.clone());
+        }
     }
 
     pub fn take_sequence(&mut self) -> u64 {
@@ -380,14 +412,19 @@ fn read_manifests(disk: &Disk, directory: &Path, names: &[String]) -> Result<Fou
     found.has_damage =
         !broken.is_empty() || names.iter().any(|name| name.ends_with(DAMAGED_SUFFIX));
     for sequence in broken {
-        let path = manifest_path(directory, sequence);
-        if disk.exists(&path) {
-            let mut aside = path.as_os_str().to_owned();
-            aside.push(DAMAGED_SUFFIX);
-            disk.rename(&path, Path::new(&aside))?;
-        }
+        set_aside(disk, directory, sequence)?;
     }
     Ok(found)
+}
+
+fn set_aside(disk: &Disk, directory: &Path, sequence: u64) -> Result<()> {
+    let path = manifest_path(directory, sequence);
+    if !disk.exists(&path) {
+        return Ok(());
+    }
+    let mut aside = path.as_os_str().to_owned();
+    aside.push(DAMAGED_SUFFIX);
+    disk.rename(&path, Path::new(&aside))
 }
 
 fn read_whole(disk: &Disk, directory: &Path, sequence: u64) -> Result<Manifest> {

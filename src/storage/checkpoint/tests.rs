@@ -82,8 +82,8 @@ fn write_random(writer: &mut CheckpointWriter, model: &mut Model, rng: &mut Rng)
         let at = address(operator);
         match rng.u8(0..12) {
             0 => {
-                writer.remove(at);
-                model.remove(&at);
+                write_slots(writer, at, BlockKind::Full, &[], &[])?;
+                model.insert(at, BTreeMap::new());
             }
             1 => {
                 let range = 0..rng.u32(0..150);
@@ -534,6 +534,110 @@ fn after_a_failed_sync_nothing_is_published_any_more() {
     assert!(store.merge_step(1).is_err());
     let (_, found) = CheckpointStore::open(temporary.path()).unwrap();
     assert_eq!(found.unwrap().epoch(), Epoch(1));
+}
+
+#[test]
+fn a_full_disk_costs_one_checkpoint_and_no_more() {
+    for at in 0.. {
+        let temporary = tempfile::tempdir().unwrap();
+        let faults = Arc::new(Faults::none());
+        let disk = Disk::with_faults(Arc::clone(&faults));
+        let (store, _) = CheckpointStore::open_on(&disk, temporary.path()).unwrap();
+        let write = |epoch: u64| -> Result<Arc<Manifest>> {
+            let mut writer = store.begin(Epoch(epoch))?;
+            let slots = [(0, i64::try_from(epoch).unwrap())];
+            write_slots(&mut writer, address(0), BlockKind::Full, &slots, &[])?;
+            writer.publish(json!(null))
+        };
+        write(1).unwrap();
+        let planned = faults.changes() + at;
+        faults.plan(planned, Fault::Full);
+        let written = write(2);
+        let is_over = faults.changes() <= planned;
+        // There is room again.
+        faults.plan(u64::MAX, Fault::Full);
+        if let Err(error) = written {
+            assert_eq!(error.state(), SqlState::DISK_FULL, "change {at}: {error}");
+        }
+        store.check().unwrap();
+        write(3).unwrap();
+        drop(store);
+        let (store, found) = CheckpointStore::open(temporary.path()).unwrap();
+        let found = found.unwrap();
+        assert_eq!(found.epoch(), Epoch(3));
+        assert_eq!(load_slots(&store, &found, address(0)).unwrap()[&0], 3);
+        if is_over {
+            return;
+        }
+    }
+}
+
+#[test]
+fn a_checkpoint_that_is_set_aside_is_followed_by_none() {
+    let temporary = tempfile::tempdir().unwrap();
+    let (store, _) = CheckpointStore::open(temporary.path()).unwrap();
+    let write = |store: &CheckpointStore, epoch: u64, kind| {
+        let mut writer = store.begin(Epoch(epoch)).unwrap();
+        let slots = [(u32::try_from(epoch).unwrap(), 7)];
+        write_slots(&mut writer, address(0), kind, &slots, &[]).unwrap();
+        writer.publish(json!(null)).unwrap();
+    };
+    write(&store, 1, BlockKind::Full);
+    store.set_newest_aside().unwrap_err();
+    write(&store, 4, BlockKind::Delta);
+    assert_eq!(store.before_newest().unwrap().epoch(), Epoch(1));
+    store.set_newest_aside().unwrap();
+    drop(store);
+    let (store, found) = CheckpointStore::open(temporary.path()).unwrap();
+    assert_eq!(found.unwrap().epoch(), Epoch(1));
+    write(&store, 3, BlockKind::Delta);
+    drop(store);
+    let (store, found) = CheckpointStore::open(temporary.path()).unwrap();
+    let slots = load_slots(&store, &found.unwrap(), address(0)).unwrap();
+    assert_eq!(slots, Slots::from([(1, 7), (3, 7)]));
+}
+
+#[test]
+fn damage_keeps_nothing_else_from_being_merged() {
+    let temporary = tempfile::tempdir().unwrap();
+    let (store, _) = CheckpointStore::open(temporary.path()).unwrap();
+    let rows = u32::try_from(CHECKPOINT_CHAIN_BYTES_MIN / 16).unwrap();
+    let slots: Vec<(u32, i64)> = (0..rows).map(|slot| (slot, 1)).collect();
+    for epoch in 1..=4 {
+        let mut writer = store.begin(Epoch(epoch)).unwrap();
+        for operator in 0..2 {
+            write_slots(
+                &mut writer,
+                address(operator),
+                BlockKind::Delta,
+                &slots,
+                &[],
+            )
+            .unwrap();
+        }
+        writer.publish(json!(null)).unwrap();
+    }
+    // The first file's first block is damaged.
+    let first = data_files(temporary.path()).into_iter().min().unwrap();
+    let mut bytes = std::fs::read(&first).unwrap();
+    bytes[100] ^= 1;
+    std::fs::write(&first, bytes).unwrap();
+    let mut errors = 0;
+    loop {
+        match store.merge_step(1 << 30) {
+            Ok(Merging::Idle) => break,
+            Ok(Merging::Working) => {}
+            Err(error) => {
+                assert_eq!(error.state(), SqlState::DATA_CORRUPTED, "{error}");
+                errors += 1;
+                assert!(errors < 3, "it is met once or twice");
+            }
+        }
+    }
+    assert!(errors > 0, "it was met");
+    let manifest = store.begin(Epoch(5)).unwrap().publish(json!(null)).unwrap();
+    let blocks = |operator| store.load(&manifest, address(operator)).count();
+    assert!(blocks(1) < blocks(0), "the other chain was merged");
 }
 
 #[test]

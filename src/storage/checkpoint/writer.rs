@@ -6,7 +6,7 @@ use std::sync::Arc;
 use arrow::array::RecordBatch;
 
 use crate::base::{Epoch, ObjectId};
-use crate::error::{Error, Result, SqlState};
+use crate::error::{Error, Result};
 use crate::storage::checkpoint::block::{Address, BlockKind};
 use crate::storage::checkpoint::data_file::DataFileWriter;
 use crate::storage::checkpoint::manifest::{BlockPlace, Chain, Manifest, manifest_path};
@@ -22,7 +22,6 @@ pub struct CheckpointWriter {
     file: Option<DataFileWriter>,
     sequence: u64,
     changes: BTreeMap<Address, Change>,
-    removed: BTreeSet<Address>,
     removed_dataflows: BTreeSet<ObjectId>,
 }
 
@@ -44,7 +43,6 @@ impl CheckpointWriter {
             sequence: file.sequence(),
             file: Some(file),
             changes: BTreeMap::new(),
-            removed: BTreeSet::new(),
             removed_dataflows: BTreeSet::new(),
         }
     }
@@ -94,11 +92,6 @@ impl CheckpointWriter {
         Ok(())
     }
 
-    /// Forgets an address of earlier checkpoints.
-    pub fn remove(&mut self, address: Address) {
-        self.removed.insert(address);
-    }
-
     /// Forgets every address of a dataflow in earlier checkpoints.
     pub fn remove_dataflow(&mut self, dataflow: ObjectId) {
         self.removed_dataflows.insert(dataflow);
@@ -113,20 +106,17 @@ impl CheckpointWriter {
     /// Deletes what is superseded; a failure to do so is only logged, the next one tries again.
     ///
     /// # Errors
-    /// When writing or syncing fails. After a failed sync the store has stopped, and the server
-    /// must end.
+    /// When writing or syncing fails. On a full disk the checkpoint is given up and the next one
+    /// may succeed; after any other error the store has stopped ([`CheckpointStore::check`]).
+    ///
+    /// [`CheckpointStore::check`]: crate::storage::CheckpointStore::check
     pub fn publish(mut self, meta: serde_json::Value) -> Result<Arc<Manifest>> {
         let file = self.file.take().expect("a writer is published once");
         let finished = file.finish();
         let store = Arc::clone(&self.store);
         let mut state = store.lock();
         state.check()?;
-        let entry = finished.inspect_err(|e| {
-            // A full disk only means that this file, which nobody names, is given up.
-            if e.state() != SqlState::DISK_FULL {
-                state.fail(e);
-            }
-        })?;
+        let entry = finished.inspect_err(|e| state.note_failure(e))?;
         state.files.insert(entry.sequence, entry);
         let mut chains = state
             .retained
@@ -136,9 +126,7 @@ impl CheckpointWriter {
         for replacement in &state.merged {
             adopt(&mut chains, replacement);
         }
-        chains.retain(|address, _| {
-            !self.removed.contains(address) && !self.removed_dataflows.contains(&address.dataflow)
-        });
+        chains.retain(|address, _| !self.removed_dataflows.contains(&address.dataflow));
         for (address, change) in std::mem::take(&mut self.changes) {
             apply(chains.entry(address).or_default(), change);
         }
@@ -153,7 +141,7 @@ impl CheckpointWriter {
             .disk
             .sync_directory(&store.directory)
             .and_then(|()| store.disk.write_atomic(&path, &encoded))
-            .inspect_err(|e| state.fail(e))?;
+            .inspect_err(|e| state.note_failure(e))?;
         state.publish(&manifest);
         state.open.remove(&self.sequence);
         if let Err(error) = state.delete_superseded(&store) {

@@ -1,32 +1,24 @@
 //! What a journal record says, and its bytes.
 //!
 //! ```text
-//! version u8 | kind u8 (0 step, 1 control) | epoch | ...
-//! step:    clock | runs: n, (source partition from length rows checksum) each
-//!          | events: n, (kind u8, source partition, of new partitions from) each
-//!          | watermarks: n, (source partition time) each
-//!          | writes: n, (table, batch bytes) each
-//! control: JSON bytes
+//! version u8 | kind u8 (0 step) | epoch | clock
+//!   | runs: n, (source partition from length rows checksum) each
+//!   | events: n, (kind u8, source partition, of new partitions from) each
+//!   | 0
+//!   | writes: n, (table, batch bytes) each
 //! ```
-//! Numbers are of variable length (`codec.rs`): a step of one run takes about thirty bytes.
+//! Numbers are of variable length (`codec.rs`): a step of one run takes about thirty bytes. There
+//! is one kind of record; the 0 keeps the place of a list that no step has.
 
-use crate::base::{Epoch, EventTime, ObjectId, Offset, PartitionId};
+use crate::base::{Epoch, ObjectId, Offset, PartitionId};
 use crate::error::{Error, Result};
 use crate::storage::codec::{Decoder, put_bytes, put_number, put_signed};
 
 const VERSION: u8 = 1;
 const STEP: u8 = 0;
-const CONTROL: u8 = 1;
 const IDLE: u8 = 0;
 const ACTIVE: u8 = 1;
 const FOUND: u8 = 2;
-
-/// A record of the journal.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum JournalRecord {
-    Step(StepRecord),
-    Control(ControlRecord),
-}
 
 /// Everything that step `epoch` took in.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -37,7 +29,6 @@ pub struct StepRecord {
     /// In the order in which the step took them.
     pub runs: Vec<Run>,
     pub events: Vec<Event>,
-    pub watermarks: Vec<Watermark>,
     /// Committed changes of tables: the journal is their log, so that a transaction over several
     /// tables is one record.
     pub writes: Vec<TableWrite>,
@@ -85,30 +76,7 @@ pub enum Event {
     },
 }
 
-/// The watermark of a partition after the step.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Watermark {
-    pub source: ObjectId,
-    pub partition: PartitionId,
-    pub time: EventTime,
-}
-
-/// A change of what steps compute, from step `epoch` on: join, drop, pause, resume, swap, option.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ControlRecord {
-    pub epoch: Epoch,
-    /// Opaque to storage.
-    pub change: serde_json::Value,
-}
-
-impl JournalRecord {
-    pub fn epoch(&self) -> Epoch {
-        match self {
-            JournalRecord::Step(step) => step.epoch,
-            JournalRecord::Control(control) => control.epoch,
-        }
-    }
-
+impl StepRecord {
     /// The record as bytes.
     ///
     /// # Errors
@@ -116,43 +84,26 @@ impl JournalRecord {
     pub fn encode(&self) -> Result<Vec<u8>> {
         let mut out = Vec::with_capacity(64);
         out.push(VERSION);
-        match self {
-            JournalRecord::Step(step) => {
-                out.push(STEP);
-                step.encode(&mut out)?;
-            }
-            JournalRecord::Control(control) => {
-                out.push(CONTROL);
-                put_number(&mut out, control.epoch.0);
-                put_bytes(&mut out, control.change.to_string().as_bytes());
-            }
-        }
+        out.push(STEP);
+        self.put(&mut out)?;
         Ok(out)
     }
 
-    /// The record that [`JournalRecord::encode`] wrote.
-    pub fn decode(bytes: &[u8]) -> Result<JournalRecord> {
+    /// The record that [`StepRecord::encode`] wrote.
+    pub fn decode(bytes: &[u8]) -> Result<StepRecord> {
         let mut decoder = Decoder::new(bytes, "journal record");
         if decoder.byte()? != VERSION {
             return Err(decoder.wrong("was written by another version"));
         }
-        let record = match decoder.byte()? {
-            STEP => JournalRecord::Step(StepRecord::decode(&mut decoder)?),
-            CONTROL => {
-                let epoch = Epoch(decoder.number()?);
-                let change = serde_json::from_slice(decoder.bytes()?)
-                    .map_err(|e| decoder.wrong(&format!("is not JSON: {e}")))?;
-                JournalRecord::Control(ControlRecord { epoch, change })
-            }
-            _ => return Err(decoder.wrong("is of an unknown kind")),
-        };
+        if decoder.byte()? != STEP {
+            return Err(decoder.wrong("is of an unknown kind"));
+        }
+        let step = StepRecord::take(&mut decoder)?;
         decoder.finish()?;
-        Ok(record)
+        Ok(step)
     }
-}
 
-impl StepRecord {
-    fn encode(&self, out: &mut Vec<u8>) -> Result<()> {
+    fn put(&self, out: &mut Vec<u8>) -> Result<()> {
         put_number(out, self.epoch.0);
         put_signed(out, self.clock_micros);
         put_count(out, self.runs.len());
@@ -186,11 +137,7 @@ impl StepRecord {
                 put_number(out, from.0);
             }
         }
-        put_count(out, self.watermarks.len());
-        for watermark in &self.watermarks {
-            put_partition(out, watermark.source, watermark.partition);
-            put_signed(out, watermark.time.0);
-        }
+        put_count(out, 0);
         put_count(out, self.writes.len());
         for write in &self.writes {
             put_number(out, write.table.0);
@@ -199,7 +146,7 @@ impl StepRecord {
         Ok(())
     }
 
-    fn decode(decoder: &mut Decoder<'_>) -> Result<StepRecord> {
+    fn take(decoder: &mut Decoder<'_>) -> Result<StepRecord> {
         let epoch = Epoch(decoder.number()?);
         let clock_micros = decoder.signed()?;
         let mut step = StepRecord {
@@ -224,14 +171,8 @@ impl StepRecord {
                 _ => return Err(decoder.wrong("has an unknown event")),
             });
         }
-        for _ in 0..decoder.count()? {
-            let (source, partition) = partition(decoder)?;
-            let time = EventTime(decoder.signed()?);
-            step.watermarks.push(Watermark {
-                source,
-                partition,
-                time,
-            });
+        if decoder.count()? != 0 {
+            return Err(decoder.wrong("has a list that no step has"));
         }
         for _ in 0..decoder.count()? {
             let table = ObjectId(decoder.number()?);
@@ -318,18 +259,6 @@ mod tests {
                     from: Offset(u64::MAX),
                 },
             ],
-            watermarks: vec![
-                Watermark {
-                    source,
-                    partition,
-                    time: EventTime::MIN,
-                },
-                Watermark {
-                    source,
-                    partition,
-                    time: EventTime::MAX,
-                },
-            ],
             writes: vec![TableWrite {
                 table: ObjectId(9),
                 payload: vec![1, 2, 3],
@@ -339,19 +268,11 @@ mod tests {
 
     #[test]
     fn records_come_back() {
-        let change = serde_json::json!({"join": {"view": 12}, "n": [1, 2.5, null]});
-        for record in [
-            JournalRecord::Step(step()),
-            JournalRecord::Step(StepRecord::default()),
-            JournalRecord::Control(ControlRecord {
-                epoch: Epoch(3),
-                change,
-            }),
-        ] {
+        for record in [step(), StepRecord::default()] {
             let bytes = record.encode().unwrap();
-            assert_eq!(JournalRecord::decode(&bytes).unwrap(), record);
+            assert_eq!(StepRecord::decode(&bytes).unwrap(), record);
             for cut in 0..bytes.len() {
-                assert!(JournalRecord::decode(&bytes[..cut]).is_err());
+                assert!(StepRecord::decode(&bytes[..cut]).is_err());
             }
         }
     }
@@ -360,6 +281,6 @@ mod tests {
     fn a_run_that_ends_before_it_begins_is_refused() {
         let mut step = step();
         step.runs[0].to = Offset(1);
-        assert!(JournalRecord::Step(step).encode().is_err());
+        assert!(step.encode().is_err());
     }
 }

@@ -12,26 +12,24 @@ use crate::base::limits::{JOURNAL_INDEX_SPACING_RECORDS, JOURNAL_SEGMENT_BYTES};
 use crate::base::{Epoch, Offset};
 use crate::error::{Error, Result, SqlState};
 use crate::storage::file::Disk;
-use crate::storage::journal::JournalRecord;
-use crate::storage::log::{LogOptions, LogWriter, SegmentLog, Ticket};
+use crate::storage::journal::StepRecord;
+use crate::storage::log::{LogCursor, LogOptions, LogWriter, SegmentLog, Ticket};
 
 /// The open journal. One owner appends; tickets may be waited for anywhere.
 pub struct Journal {
     log: LogWriter,
-    order: Order,
+    /// The last step, or the checkpoint when that is later.
+    last: Epoch,
     index: EpochIndex,
 }
 
 impl Journal {
-    /// Opens the journal and returns the records that come after a checkpoint: steps of epochs
-    /// after `after`, and control records for those steps. `Epoch::ZERO` means no checkpoint.
+    /// Opens the journal, checking every record, to go on from a checkpoint of the state after
+    /// epoch `after`; `Epoch::ZERO` means no checkpoint.
     ///
     /// # Errors
     /// XX001 when a record is damaged, or when the record of a step after `after` is missing.
-    pub fn open(
-        directory: impl AsRef<Path>,
-        after: Epoch,
-    ) -> Result<(Journal, Vec<JournalRecord>)> {
+    pub fn open(directory: impl AsRef<Path>, after: Epoch) -> Result<Journal> {
         let options = LogOptions {
             segment_bytes: JOURNAL_SEGMENT_BYTES,
         };
@@ -43,38 +41,40 @@ impl Journal {
         directory: &Path,
         after: Epoch,
         options: LogOptions,
-    ) -> Result<(Journal, Vec<JournalRecord>)> {
+    ) -> Result<Journal> {
         let log = SegmentLog::open_on(disk, directory, options)?;
-        let mut order = Order::default();
+        let mut last: Option<Epoch> = None;
         let mut index = EpochIndex::default();
-        let mut replayed = Vec::new();
-        let mut steps = Order {
-            step: Some(after),
-            control: None,
-        };
         for stored in log.reader().read_from(log.start_offset())? {
             let stored = stored?;
-            let record = JournalRecord::decode(&stored.payload)
-                .map_err(|e| e.context(format_args!("journal record {}", stored.offset)))?;
-            order.rises(&record).map_err(|e| misplaced(&e))?;
-            index.offer(record.epoch(), stored.offset);
-            if record.epoch() > after {
-                steps.follows(&record).map_err(|e| misplaced(&e))?;
-                replayed.push(record);
+            let epoch = decode(&stored.payload, stored.offset)?.epoch;
+            // Only what comes after the checkpoint must be without a gap.
+            let follows = match last {
+                Some(last) if last < after => epoch > last && epoch <= after.next(),
+                Some(last) => epoch == last.next(),
+                None => epoch <= after.next(),
+            };
+            if !follows {
+                return Err(misplaced(epoch, last.unwrap_or(after)));
             }
+            last = Some(epoch);
+            index.offer(epoch, stored.offset);
         }
-        // The checkpoint may be ahead of a journal whose end was cut: epochs are never used again.
-        if order.step < Some(after) {
-            order.step = Some(after);
-        }
-        Ok((
-            Journal {
-                log: LogWriter::spawn("journal", log),
-                order,
-                index,
-            },
-            replayed,
-        ))
+        Ok(Journal {
+            log: LogWriter::spawn("journal", log),
+            // The checkpoint may be ahead of a journal whose end was cut: epochs are never used
+            // again.
+            last: last.unwrap_or(after).max(after),
+            index,
+        })
+    }
+
+    /// The steps after an epoch, read one by one: there is no bound to what they hold together.
+    pub fn steps(&self, after: Epoch) -> Result<Steps> {
+        let start = self.index.first_needed(after.next());
+        let start = start.unwrap_or_else(|| self.log.start_offset());
+        let records = self.log.reader().read_from(start)?;
+        Ok(Steps { records, after })
     }
 
     /// Queues a record for the next fsync. Step e may be published when its ticket was waited for;
@@ -83,12 +83,16 @@ impl Journal {
     /// # Errors
     /// XX000 when a step's epoch is not the next one; the journal's own error once it has stopped,
     /// and then the server must end.
-    pub fn append(&mut self, record: &JournalRecord) -> Result<Ticket> {
-        let mut order = self.order.clone();
-        order.follows(record)?;
-        let ticket = self.log.append(record.encode()?, 1)?;
-        self.order = order;
-        self.index.offer(record.epoch(), ticket.offset());
+    pub fn append(&mut self, step: &StepRecord) -> Result<Ticket> {
+        if step.epoch != self.last.next() {
+            return Err(Error::internal(format!(
+                "the journal has step {} after step {}",
+                step.epoch, self.last
+            )));
+        }
+        let ticket = self.log.append(step.encode()?, 1)?;
+        self.last = step.epoch;
+        self.index.offer(step.epoch, ticket.offset());
         Ok(ticket)
     }
 
@@ -97,18 +101,19 @@ impl Journal {
         self.log.sync()
     }
 
-    /// Deletes segments that hold no record of `epoch` or later.
-    pub fn truncate_before(&mut self, epoch: Epoch) -> Result<()> {
-        if let Some(offset) = self.index.first_needed(epoch) {
-            let start = self.log.truncate_before(offset)?;
-            self.index.forget_before(start);
-        }
-        Ok(())
+    /// What deletes the segments that hold no record of `epoch` or later; for another thread, since
+    /// each file is a sync.
+    pub fn truncation(&mut self, epoch: Epoch) -> Option<Truncation> {
+        let offset = self.index.first_needed(epoch)?;
+        // Entries before it are of no use, whether their segments go now or not.
+        self.index.forget_before(offset);
+        let log = self.log.clone();
+        Some(Truncation { log, offset })
     }
 
     /// The epoch of the last step in the journal, or of the checkpoint when that is later.
     pub fn last_epoch(&self) -> Epoch {
-        self.order.step.unwrap_or_default()
+        self.last
     }
 
     /// Bytes on disk.
@@ -117,46 +122,50 @@ impl Journal {
     }
 }
 
-/// The order that records keep: steps rise by one, control records come before their step.
-#[derive(Clone, Default)]
-struct Order {
-    step: Option<Epoch>,
-    control: Option<Epoch>,
+/// Segments that are not needed any more.
+pub struct Truncation {
+    log: LogWriter,
+    offset: Offset,
 }
 
-impl Order {
-    /// Takes the next record, which must follow the last one without a gap.
-    fn follows(&mut self, record: &JournalRecord) -> Result<()> {
-        if let (JournalRecord::Step(step), Some(last)) = (record, self.step)
-            && step.epoch != last.next()
-        {
-            return Err(Error::internal(format!(
-                "the journal has step {} after step {last}",
-                step.epoch
-            )));
-        }
-        self.rises(record)
-    }
-
-    /// Takes the next record, which must not go back.
-    fn rises(&mut self, record: &JournalRecord) -> Result<()> {
-        let epoch = record.epoch();
-        if Some(epoch) <= self.step || Some(epoch) < self.control {
-            return Err(Error::internal(format!(
-                "the journal goes back to epoch {epoch}"
-            )));
-        }
-        match record {
-            JournalRecord::Step(_) => self.step = Some(epoch),
-            JournalRecord::Control(_) => self.control = Some(epoch),
-        }
-        Ok(())
+impl Truncation {
+    /// Deletes them.
+    pub fn run(self) -> Result<()> {
+        self.log.truncate_before(self.offset).map(drop)
     }
 }
 
-fn misplaced(cause: &Error) -> Error {
-    Error::new(SqlState::DATA_CORRUPTED, cause.message())
-        .hint("steps cannot be repeated without every record since the checkpoint")
+/// The steps of the journal from some epoch on.
+pub struct Steps {
+    records: LogCursor,
+    after: Epoch,
+}
+
+impl Iterator for Steps {
+    type Item = Result<StepRecord>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        loop {
+            let step = self.records.next()?;
+            let step = step.and_then(|stored| decode(&stored.payload, stored.offset));
+            match step {
+                Ok(step) if step.epoch <= self.after => {}
+                step => return Some(step),
+            }
+        }
+    }
+}
+
+fn decode(payload: &[u8], offset: Offset) -> Result<StepRecord> {
+    StepRecord::decode(payload).map_err(|e| e.context(format_args!("journal record {offset}")))
+}
+
+fn misplaced(epoch: Epoch, last: Epoch) -> Error {
+    Error::new(
+        SqlState::DATA_CORRUPTED,
+        format!("the journal has step {epoch} after step {last}"),
+    )
+    .hint("steps cannot be repeated without every record since the checkpoint")
 }
 
 /// Which offset an epoch begins at, roughly.
@@ -191,21 +200,19 @@ mod tests {
 
     use super::*;
     use crate::storage::fault::{Fault, Faults};
-    use crate::storage::journal::{ControlRecord, StepRecord};
 
-    fn step(epoch: u64) -> JournalRecord {
-        JournalRecord::Step(StepRecord {
+    fn step(epoch: u64) -> StepRecord {
+        StepRecord {
             epoch: Epoch(epoch),
             ..StepRecord::default()
-        })
+        }
     }
 
-    fn control(epoch: u64) -> JournalRecord {
-        let change = serde_json::json!({"join": epoch});
-        JournalRecord::Control(ControlRecord {
-            epoch: Epoch(epoch),
-            change,
-        })
+    /// The journal, and what it has after an epoch.
+    fn open(directory: &Path, after: u64) -> Result<(Journal, Vec<StepRecord>)> {
+        let journal = Journal::open(directory, Epoch(after))?;
+        let steps = journal.steps(Epoch(after))?.collect::<Result<_>>()?;
+        Ok((journal, steps))
     }
 
     fn small() -> LogOptions {
@@ -215,47 +222,37 @@ mod tests {
     }
 
     #[test]
-    fn replay_begins_after_the_checkpoint_with_its_control_records() {
+    fn replay_begins_after_the_checkpoint() {
         let temporary = tempfile::tempdir().unwrap();
-        let (mut journal, replayed) = Journal::open(temporary.path(), Epoch::ZERO).unwrap();
+        let (mut journal, replayed) = open(temporary.path(), 0).unwrap();
         assert_eq!(replayed, []);
-        for record in [
-            step(1),
-            control(2),
-            control(2),
-            step(2),
-            step(3),
-            control(4),
-        ] {
-            journal.append(&record).unwrap().wait().unwrap();
+        for epoch in 1..=3 {
+            journal.append(&step(epoch)).unwrap().wait().unwrap();
         }
         assert!(journal.append(&step(5)).is_err(), "step 4 is missing");
-        assert!(journal.append(&control(3)).is_err(), "step 3 is over");
+        assert!(journal.append(&step(3)).is_err(), "step 3 is over");
         drop(journal);
-        let (_, replayed) = Journal::open(temporary.path(), Epoch(1)).unwrap();
-        assert_eq!(
-            replayed,
-            [control(2), control(2), step(2), step(3), control(4)]
-        );
-        let (mut journal, replayed) = Journal::open(temporary.path(), Epoch(2)).unwrap();
-        assert_eq!(replayed, [step(3), control(4)]);
+        let (_, replayed) = open(temporary.path(), 1).unwrap();
+        assert_eq!(replayed, [step(2), step(3)]);
+        let (mut journal, replayed) = open(temporary.path(), 2).unwrap();
+        assert_eq!(replayed, [step(3)]);
         journal.append(&step(4)).unwrap().wait().unwrap();
     }
 
     #[test]
     fn a_checkpoint_ahead_of_the_journal_goes_on_from_the_checkpoint() {
         let temporary = tempfile::tempdir().unwrap();
-        let (mut journal, _) = Journal::open(temporary.path(), Epoch::ZERO).unwrap();
+        let (mut journal, _) = open(temporary.path(), 0).unwrap();
         journal.append(&step(1)).unwrap().wait().unwrap();
         drop(journal);
-        let (mut journal, replayed) = Journal::open(temporary.path(), Epoch(5)).unwrap();
+        let (mut journal, replayed) = open(temporary.path(), 5).unwrap();
         assert_eq!((replayed, journal.last_epoch()), (vec![], Epoch(5)));
         journal.append(&step(6)).unwrap().wait().unwrap();
         drop(journal);
-        let (_, replayed) = Journal::open(temporary.path(), Epoch(5)).unwrap();
+        let (_, replayed) = open(temporary.path(), 5).unwrap();
         assert_eq!(replayed, [step(6)]);
         // The older checkpoint cannot be rolled forward any more, and that is said.
-        let error = Journal::open(temporary.path(), Epoch(1)).err().unwrap();
+        let error = open(temporary.path(), 1).err().unwrap();
         assert_eq!(error.state(), SqlState::DATA_CORRUPTED);
     }
 
@@ -263,25 +260,27 @@ mod tests {
     fn truncation_keeps_every_record_that_a_checkpoint_needs() {
         let temporary = tempfile::tempdir().unwrap();
         let disk = Disk::new();
-        let open = |after| Journal::open_on(&disk, temporary.path(), after, small()).unwrap();
-        let (mut journal, _) = open(Epoch::ZERO);
+        let reopen = |after| Journal::open_on(&disk, temporary.path(), after, small()).unwrap();
+        let mut journal = reopen(Epoch::ZERO);
         for epoch in 1..=2000 {
             let _ = journal.append(&step(epoch)).unwrap();
         }
         journal.sync().unwrap();
         let before = journal.bytes();
-        journal.truncate_before(Epoch(1500)).unwrap();
+        journal.truncation(Epoch(1500)).unwrap().run().unwrap();
         assert!(
             journal.bytes() < before / 2,
             "{} of {before}",
             journal.bytes()
         );
         drop(journal);
-        let (mut journal, replayed) = open(Epoch(1499));
+        let mut journal = reopen(Epoch(1499));
+        let replayed = journal.steps(Epoch(1499)).unwrap();
+        let replayed: Vec<_> = replayed.map(Result::unwrap).collect();
         let expected: Vec<_> = (1500..=2000).map(step).collect();
         assert_eq!(replayed, expected);
-        journal.truncate_before(Epoch(1800)).unwrap();
-        assert!(Journal::open(temporary.path(), Epoch(10)).is_err());
+        journal.truncation(Epoch(1800)).unwrap().run().unwrap();
+        assert!(open(temporary.path(), 10).is_err());
     }
 
     #[test]
@@ -289,8 +288,7 @@ mod tests {
         let temporary = tempfile::tempdir().unwrap();
         let faults = Arc::new(Faults::none());
         let disk = Disk::with_faults(Arc::clone(&faults));
-        let (mut journal, _) =
-            Journal::open_on(&disk, temporary.path(), Epoch::ZERO, small()).unwrap();
+        let mut journal = Journal::open_on(&disk, temporary.path(), Epoch::ZERO, small()).unwrap();
         journal.append(&step(1)).unwrap().wait().unwrap();
         faults.plan_next(Fault::SyncError);
         assert!(journal.append(&step(2)).unwrap().wait().is_err());
@@ -302,7 +300,7 @@ mod tests {
         );
         assert!(journal.sync().is_err());
         drop(journal);
-        let (_, replayed) = Journal::open(temporary.path(), Epoch::ZERO).unwrap();
+        let (_, replayed) = open(temporary.path(), 0).unwrap();
         assert_eq!(replayed[0], step(1), "what was acknowledged is there");
     }
 }

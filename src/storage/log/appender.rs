@@ -178,6 +178,12 @@ impl SegmentLog {
             .inspect_err(|e| self.segments.fail(e.clone()))
     }
 
+    /// # Errors
+    /// What has stopped the log.
+    pub fn check(&self) -> Result<()> {
+        self.segments.check()
+    }
+
     /// A handle for reading, for any number of threads.
     pub fn reader(&self) -> LogReader {
         LogReader::new(Arc::clone(&self.segments))
