@@ -56,6 +56,17 @@ pub trait SourceConnector: Send + Sync {
     /// full schema, in rising order) and no others.
     fn reader(&self, ranges: Vec<ReadRange>, columns: &[usize]) -> Result<Box<dyn Reader>>;
 
+    /// Whether positions are shown to the broker's own tools.
+    fn has_group(&self) -> bool {
+        false
+    }
+
+    /// Shows positions to the broker's own tools: for each partition the next offset to be read.
+    /// Best effort, and nothing is read back.
+    fn commit(&self, _positions: &[(PartitionId, Offset)]) -> Result<()> {
+        Ok(())
+    }
+
     /// What tells this topic from a later one of the same name; `None` where nothing does.
     fn identity(&self) -> Result<Option<String>> {
         Ok(None)
@@ -98,7 +109,8 @@ pub trait Reader: Send {
     /// The next thing that happened, waiting at most `timeout` for it.
     ///
     /// An error that is retryable (broker away) leaves the reader usable: call again after a
-    /// pause. Any other error ends it.
+    /// pause. Any other error ends it. After a retryable error, and after
+    /// [`Polled::Interrupted`], every end is confirmed and reported anew.
     fn poll(&mut self, timeout: Duration) -> Result<Polled>;
 
     /// The schema of the chunks' rows: the columns asked for.
@@ -116,6 +128,8 @@ pub enum Polled {
     Chunk(Chunk),
     /// A successful fetch confirmed that the reader stands at the partition's end (its position).
     AtEnd(PartitionId, Offset),
+    /// The connection was lost for a moment: what was reported of ends does not hold any more.
+    Interrupted,
     /// The partition's `until` is reached.
     Finished(PartitionId),
     /// Nothing came within the timeout.

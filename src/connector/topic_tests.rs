@@ -347,7 +347,7 @@ fn a_waiting_reader_sees_what_is_appended_and_misses_nothing() {
                 let index = usize::try_from(partition.0).unwrap();
                 assert_eq!(at.0, u64::try_from(seen[index].len()).unwrap());
             }
-            Polled::Nothing => panic!("nothing came"),
+            Polled::Interrupted | Polled::Nothing => panic!("nothing came"),
         }
     }
     let expected: Vec<i64> = (0..300).collect();

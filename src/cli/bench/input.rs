@@ -418,7 +418,7 @@ fn read(connector: &dyn SourceConnector, columns: &[usize]) -> Result<u64> {
         match reader.poll(READER_POLL)? {
             Polled::Chunk(chunk) => rows += chunk.rows.num_rows() as u64,
             Polled::Finished(_) => open -= 1,
-            Polled::AtEnd(..) | Polled::Nothing => {}
+            Polled::AtEnd(..) | Polled::Interrupted | Polled::Nothing => {}
         }
     }
     Ok(rows)

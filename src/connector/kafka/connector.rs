@@ -59,44 +59,6 @@ impl KafkaConnector {
     pub fn config(&self) -> &KafkaConfig {
         &self.config
     }
-
-    /// Makes our positions visible to Kafka's tools as those of the configured group; does nothing
-    /// without a group. Best effort: nothing is ever read back. Blocks for up to
-    /// `KAFKA_COMMIT_SECONDS_MAX`.
-    ///
-    /// # Errors
-    /// 55006 where the group has members, who commit for themselves; retryable ones where the
-    /// group's coordinator is away.
-    pub fn commit(&self, positions: &[(PartitionId, Offset)]) -> Result<()> {
-        let Some(group) = &self.config.group else {
-            return Ok(());
-        };
-        if positions.is_empty() {
-            return Ok(());
-        }
-        let mut list = TopicPartitionList::with_capacity(positions.len());
-        for (partition, offset) in positions {
-            let partition = native_partition(*partition)?;
-            let offset = i64::try_from(offset.0)
-                .map_err(|_| Error::internal(format!("Kafka has no offset {offset}")))?;
-            list.add_partition_offset(
-                &self.config.topic,
-                partition,
-                rdkafka::Offset::Offset(offset),
-            )
-            .map_err(|error| Error::internal(format!("an offset to commit: {error}")))?;
-        }
-        let timeout = Duration::from_secs(KAFKA_COMMIT_SECONDS_MAX);
-        admin::set_group_offsets(&self.client, group, &list, timeout).map_err(|code| match code {
-            rdkafka::types::RDKafkaErrorCode::UnknownMemberId
-            | rdkafka::types::RDKafkaErrorCode::NonEmptyGroup => Error::new(
-                SqlState::OBJECT_IN_USE,
-                format!("consumer group \"{group}\" has members of its own"),
-            )
-            .hint("give the source a group of its own with properties.group.id"),
-            _ => failure::describe(code, "commit the positions in", &self.config, None),
-        })
-    }
 }
 
 impl SourceConnector for KafkaConnector {
@@ -132,6 +94,48 @@ impl SourceConnector for KafkaConnector {
         let clock = self.clock.clone();
         let reader = KafkaReader::open(config, &self.layout, ranges, columns, clock)?;
         Ok(Box::new(reader))
+    }
+
+    fn has_group(&self) -> bool {
+        self.config.group.is_some()
+    }
+
+    /// Makes our positions visible to Kafka's tools as those of the configured group; does nothing
+    /// without a group. Best effort: nothing is ever read back. Blocks for up to
+    /// `KAFKA_COMMIT_SECONDS_MAX`.
+    ///
+    /// # Errors
+    /// 55006 where the group has members, who commit for themselves; retryable ones where the
+    /// group's coordinator is away.
+    fn commit(&self, positions: &[(PartitionId, Offset)]) -> Result<()> {
+        let Some(group) = &self.config.group else {
+            return Ok(());
+        };
+        if positions.is_empty() {
+            return Ok(());
+        }
+        let mut list = TopicPartitionList::with_capacity(positions.len());
+        for (partition, offset) in positions {
+            let partition = native_partition(*partition)?;
+            let offset = i64::try_from(offset.0)
+                .map_err(|_| Error::internal(format!("Kafka has no offset {offset}")))?;
+            list.add_partition_offset(
+                &self.config.topic,
+                partition,
+                rdkafka::Offset::Offset(offset),
+            )
+            .map_err(|error| Error::internal(format!("an offset to commit: {error}")))?;
+        }
+        let timeout = Duration::from_secs(KAFKA_COMMIT_SECONDS_MAX);
+        admin::set_group_offsets(&self.client, group, &list, timeout).map_err(|code| match code {
+            rdkafka::types::RDKafkaErrorCode::UnknownMemberId
+            | rdkafka::types::RDKafkaErrorCode::NonEmptyGroup => Error::new(
+                SqlState::OBJECT_IN_USE,
+                format!("consumer group \"{group}\" has members of its own"),
+            )
+            .hint("give the source a group of its own with properties.group.id"),
+            _ => failure::describe(code, "commit the positions in", &self.config, None),
+        })
     }
 
     fn identity(&self) -> Result<Option<String>> {

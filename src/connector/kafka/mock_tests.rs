@@ -1,5 +1,6 @@
 //! The connector against librdkafka's own mock cluster: everything that needs no real broker.
 
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use arrow::array::AsArray;
@@ -384,7 +385,7 @@ fn an_absent_broker_is_a_retryable_error_within_seconds() {
     let mut reader = connector.reader(vec![tail], &[1]).unwrap();
     let error = loop {
         match reader.poll(Duration::from_secs(1)) {
-            Ok(Polled::Nothing) => assert!(begun.elapsed() < PATIENCE),
+            Ok(Polled::Nothing | Polled::Interrupted) => assert!(begun.elapsed() < PATIENCE),
             Ok(polled) => panic!("{polled:?}"),
             Err(error) => break error,
         }
@@ -395,8 +396,36 @@ fn an_absent_broker_is_a_retryable_error_within_seconds() {
     );
     // Told once, not with every poll.
     for _ in 0..20 {
-        assert!(matches!(reader.poll(Duration::ZERO), Ok(Polled::Nothing)));
+        let polled = reader.poll(Duration::ZERO);
+        assert!(matches!(polled, Ok(Polled::Nothing | Polled::Interrupted)));
     }
+}
+
+#[test]
+fn ends_are_confirmed_anew_after_an_outage() {
+    let mock = Mock::new(2);
+    mock.send_numbers(0, 0..5);
+    let connector = connector(mock.config());
+    let tails = [0, 1].map(|id| ReadRange::tail(PartitionId(id), Offset(0)));
+    let mut reader = connector.reader(tails.to_vec(), &[1]).unwrap();
+    let seen = Seen::read(&mut *reader, 2);
+    let ends = BTreeMap::from([(PartitionId(0), Offset(5)), (PartitionId(1), Offset(0))]);
+    assert_eq!(seen.at_end, ends);
+    mock.cluster.broker_down(-1).unwrap();
+    let begun = Instant::now();
+    while !matches!(
+        reader.poll(Duration::from_secs(1)),
+        Ok(Polled::Interrupted) | Err(_)
+    ) {
+        assert!(begun.elapsed() < PATIENCE, "nobody noticed");
+    }
+    mock.cluster.broker_up(-1).unwrap();
+    // Nothing new has come, and every end is told again.
+    let mut again = Seen::default();
+    while again.at_end != ends {
+        again.take(next(&mut *reader));
+    }
+    assert_eq!(again.rows(), 0, "nothing is read twice");
 }
 
 #[test]

@@ -2,11 +2,14 @@
 //!
 //! Rule: whatever is queued is taken at once and reported before the next wait, so a record is
 //! never held back for others to come. librdkafka reconnects by itself and goes on where it was;
-//! the loop only says, now and then, that no broker can be reached.
+//! the loop only says, now and then, that no broker can be reached. librdkafka tells of an end
+//! once: after any trouble the partitions that stood at theirs are started anew, so that the next
+//! fetch that succeeds tells again, and nobody takes an end of before for one of now.
 //!
 //! Bounds: librdkafka fetches `KAFKA_QUEUE_KBYTES_MAX` ahead (and at most one response more); one
 //! batch is at most `CHUNK_ROWS_MAX` messages of that. A reader that is not polled fetches no more.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -36,6 +39,10 @@ pub(super) struct KafkaReader {
     /// Before the feed, so that its messages go back first.
     batch: Batch,
     feed: Feed,
+    /// Where partitions ended when that was last told.
+    ends: BTreeMap<i32, i64>,
+    /// There was trouble since: the ends are to be told anew.
+    is_shaken: bool,
     /// The error that ended the reading.
     end: Option<Error>,
 }
@@ -76,6 +83,8 @@ impl KafkaReader {
             intake,
             batch,
             feed,
+            ends: BTreeMap::new(),
+            is_shaken: false,
             end: None,
         })
     }
@@ -90,14 +99,17 @@ impl KafkaReader {
             };
             match event(code, &message, &self.config) {
                 Event::EndOfPartition => {
-                    self.intake
-                        .end_of_partition(message.partition(), message.offset())?;
+                    let (partition, at) = (message.partition(), message.offset());
+                    self.intake.end_of_partition(partition, at)?;
+                    self.ends.insert(partition, at);
                 }
                 Event::Gap => gap(&mut self.feed, &self.config, &message)?,
                 Event::Ignore => {
+                    self.is_shaken = true;
                     tracing::debug!(partition = message.partition(), "{}", explanation(&message));
                 }
                 Event::Trouble(error) => {
+                    self.is_shaken = true;
                     if self.feed.consumer().context().take_turn() {
                         self.intake.report(Err(error));
                     }
@@ -113,8 +125,22 @@ impl KafkaReader {
         Ok(())
     }
 
+    /// Starts the partitions anew that stand at their ends, so that these are told again.
+    fn confirm_ends(&mut self) -> Result<()> {
+        for (partition, position) in self.intake.unfinished() {
+            let position = native_offset(position)?;
+            if self.ends.remove(&partition) == Some(position) {
+                self.feed.stop(partition);
+                self.feed
+                    .start(partition, position)
+                    .map_err(|code| failure::describe(code, "read", &self.config, None))?;
+            }
+        }
+        Ok(())
+    }
+
     /// The client's errors that belong to no partition, such as brokers that cannot be reached.
-    fn trouble(&self) -> Option<Error> {
+    fn trouble(&mut self) -> Option<Error> {
         let consumer = self.feed.consumer();
         for _ in 0..CLIENT_EVENTS_MAX {
             // Nothing but log lines and errors comes this way: records flow into the feed's queue.
@@ -125,6 +151,7 @@ impl KafkaReader {
                 continue;
             };
             let context = consumer.context();
+            self.is_shaken |= failure::kind(code) != Kind::Broken;
             let is_worth_it = match failure::kind(code) {
                 Kind::Away => code == RDKafkaErrorCode::AllBrokersDown || context.is_down(),
                 Kind::Stranger | Kind::Denied => true,
@@ -149,8 +176,13 @@ impl Reader for KafkaReader {
             if let Some(error) = &self.end {
                 return Err(error.clone());
             }
-            if let Some(error) = self.trouble() {
-                return Err(error);
+            let trouble = self.trouble();
+            if std::mem::take(&mut self.is_shaken) && !self.intake.is_done() {
+                if let Err(error) = self.confirm_ends() {
+                    self.end = Some(error.clone());
+                    return Err(error);
+                }
+                return trouble.map_or(Ok(Polled::Interrupted), Err);
             }
             let left = timeout.saturating_sub(begun.elapsed());
             let wait = left.min(Duration::from_millis(KAFKA_WAIT_MS_MAX));

@@ -185,7 +185,7 @@ impl Seen {
                 self.at_end.insert(partition, offset);
             }
             Polled::Finished(partition) => self.finished.push(partition),
-            Polled::Nothing => {}
+            Polled::Interrupted | Polled::Nothing => {}
         }
     }
 
