@@ -236,6 +236,26 @@ pub const READER_POLL: std::time::Duration = std::time::Duration::from_millis(10
 /// asked a thousand times a second.
 pub const READER_RETRY: std::time::Duration = std::time::Duration::from_millis(500);
 
+/// Rows taken since a checkpoint at which the next one is due early: a restart takes as many again,
+/// which should be a matter of a second or two.
+pub const CHECKPOINT_REPLAY_ROWS: u64 = 4_000_000;
+
+/// Bytes of table writes in the journal since a checkpoint at which the next one is due early: a
+/// restart reads and applies them all.
+pub const CHECKPOINT_REPLAY_BYTES: u64 = 256 << 20;
+
+/// The least part of the checkpoint interval between two checkpoints: what is due early, after much
+/// input or after a replay, still leaves the disk to others most of the time.
+pub const CHECKPOINT_INTERVAL_PART: i64 = 10;
+
+/// Steps of a catch-up between two looks at what has changed in the views and tables that it reads:
+/// some seconds, so that their histories stay near their own bound however long the reading takes.
+pub const CATCH_UP_FOLLOW_STEPS: usize = 16;
+
+/// Readers that wait to be closed: more than end at once when a broker's sources are dropped
+/// together. Beyond it whoever ends one waits for it.
+pub const READERS_CLOSING_MAX: usize = 256;
+
 /// Seconds a request to a Kafka cluster (metadata, offsets) may take: a TLS handshake over a slow
 /// line needs a few, and a CREATE that waits longer looks hung.
 pub const KAFKA_REQUEST_SECONDS_MAX: u64 = 10;

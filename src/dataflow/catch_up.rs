@@ -15,142 +15,52 @@
 //! running source is faster than the catch-up) the thread reads on to a newer T by itself.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::Arc;
 use std::sync::mpsc::SyncSender;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::oneshot;
 
 use crate::base::limits::{
-    CATCH_UP_JOIN_ROWS_MAX, CATCH_UP_STEP_ROWS, ERROR_ROWS_MAX, HISTORY_BYTES_MAX, MEMORY_VIEW_MIN,
-    READER_POLL, STEP_BYTES_MAX,
+    CATCH_UP_FOLLOW_STEPS, CATCH_UP_JOIN_ROWS_MAX, CATCH_UP_STEP_ROWS, ERROR_ROWS_MAX,
+    MEMORY_VIEW_MIN, READER_POLL, STEP_BYTES_MAX,
 };
 use crate::base::memory::{Account, Held};
-use crate::base::metrics::Counter;
 use crate::base::{Clock, Epoch, EventTime, Memory, ObjectId, Offset, PartitionId};
 use crate::connector::{Chunk, ReadRange};
 use crate::dataflow::checkpoint::SourceMeta;
 use crate::dataflow::errors::ErrorRow;
 use crate::dataflow::graph::{CollectionDelta, Dataflow};
-use crate::dataflow::late::late_store;
-use crate::dataflow::metrics::DataflowMetrics;
 use crate::dataflow::news::News;
+use crate::dataflow::panic::contained;
+use crate::dataflow::progress::{Progress, stopped};
 use crate::dataflow::published::Published;
-use crate::dataflow::source::{PartitionState, ReaderThread, SourceSpec, SourceState, error_row};
-use crate::dataflow::stepper::{Command, RuntimeOptions, Stepper};
-use crate::dataflow::tee::Tee;
+use crate::dataflow::reader::ReaderThread;
+use crate::dataflow::source::{PartitionState, SourceSpec, SourceState, error_row};
+use crate::dataflow::stepper::{Command, RuntimeOptions};
 use crate::dataflow::unfinished::{Keeping, Reached, Resumed, Unfinished};
 use crate::dataflow::watch::{another_topic, patiently};
 use crate::delta::DeltaBatch;
 use crate::error::{Error, Result, SqlState};
 use crate::operator::{Bounds, Counts};
 use crate::plan::StreamPlan;
-use crate::view::{History, Snapshot, Store};
-
-/// How far a view that is being built has come; read by whoever waits for it.
-#[derive(Debug, Default)]
-pub struct Progress {
-    pub rows_done: Counter,
-    /// Records between the start and where the running system stood; 0 until known.
-    pub records_total: Counter,
-    pub records_done: Counter,
-    started: AtomicI64,
-    is_cancelled: AtomicBool,
-    is_stopped: AtomicBool,
-    is_finished: AtomicBool,
-    failure: OnceLock<Error>,
-    // A mutex, because whoever waits reads what the catch-up writes, each of them once.
-    gaps: Mutex<Vec<String>>,
-    metrics: OnceLock<Arc<DataflowMetrics>>,
-}
-
-impl Progress {
-    /// What the view's operators have done so far; `None` before they are there.
-    pub fn metrics(&self) -> Option<&Arc<DataflowMetrics>> {
-        self.metrics.get()
-    }
-
-    /// Says when the work began, microseconds since 1970.
-    pub fn start(&self, micros: i64) {
-        self.started.store(micros, Ordering::Relaxed);
-    }
-
-    /// When the work began.
-    pub fn started_micros(&self) -> i64 {
-        self.started.load(Ordering::Relaxed)
-    }
-
-    /// What was missing where the view should have begun, in words.
-    pub fn gaps(&self) -> Vec<String> {
-        let gaps = self.gaps.lock();
-        gaps.unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    fn tell_gap(&self, gap: String) {
-        let mut gaps = self.gaps.lock().unwrap_or_else(PoisonError::into_inner);
-        gaps.push(gap);
-    }
-
-    /// Asks the catch-up to end; it answers with 57014.
-    pub fn cancel(&self) {
-        self.is_cancelled.store(true, Ordering::Release);
-    }
-
-    /// Ends the catch-up because the server ends: the next start goes on with it.
-    pub(super) fn stop(&self) {
-        self.is_stopped.store(true, Ordering::Release);
-    }
-
-    /// The view is one of the running, and its state is on disk.
-    pub(super) fn finish(&self) {
-        self.is_finished.store(true, Ordering::Release);
-    }
-
-    pub fn is_finished(&self) -> bool {
-        self.is_finished.load(Ordering::Acquire)
-    }
-
-    pub(super) fn fail(&self, cause: Error) {
-        // The first cause is the one to tell.
-        let _ = self.failure.set(cause);
-    }
-
-    /// Why the view is not built and never will be.
-    pub fn failure(&self) -> Option<&Error> {
-        self.failure.get()
-    }
-
-    pub(super) fn check(&self) -> Result<()> {
-        if self.is_stopped.load(Ordering::Acquire) {
-            return Err(stopped());
-        }
-        match self.is_cancelled.load(Ordering::Acquire) {
-            false => Ok(()),
-            true => Err(Error::new(
-                SqlState::QUERY_CANCELED,
-                "building the view was cancelled",
-            )),
-        }
-    }
-}
+use crate::view::{Snapshot, Store};
 
 /// What a catch-up begins with.
 #[derive(Clone)]
 pub struct CatchUpStart {
-    id: ObjectId,
+    pub(super) id: ObjectId,
     name: String,
     plan: StreamPlan,
     workers: usize,
     clock: Clock,
-    memory: Arc<Memory>,
-    progress: Arc<Progress>,
+    pub(super) memory: Arc<Memory>,
+    pub(super) progress: Arc<Progress>,
     /// Present if a restart is to go on with it.
-    keeping: Option<Keeping>,
+    pub(super) keeping: Option<Keeping>,
     /// The relations whose rows are in, with the epoch they are of.
-    since: BTreeMap<ObjectId, Epoch>,
+    pub(super) since: BTreeMap<ObjectId, Epoch>,
 }
 
 impl CatchUpStart {
@@ -191,7 +101,7 @@ impl CatchUpStart {
     }
 
     /// For each object that is read, the columns, rising.
-    fn wanted(&self) -> BTreeMap<ObjectId, Vec<usize>> {
+    pub(super) fn wanted(&self) -> BTreeMap<ObjectId, Vec<usize>> {
         let mut wanted: BTreeMap<ObjectId, Vec<usize>> = BTreeMap::new();
         for scan in self.plan.scans() {
             wanted.entry(scan.object).or_default().extend(&scan.columns);
@@ -206,44 +116,50 @@ impl CatchUpStart {
 
 /// What the stepper says a catch-up has to read.
 pub struct Inputs {
-    epoch: Epoch,
-    snapshots: BTreeMap<ObjectId, Snapshot>,
-    sources: BTreeMap<ObjectId, SourceInput>,
+    pub(super) epoch: Epoch,
+    pub(super) snapshots: BTreeMap<ObjectId, Snapshot>,
+    pub(super) sources: BTreeMap<ObjectId, SourceInput>,
 }
 
-struct SourceInput {
-    spec: SourceSpec,
+pub(super) struct SourceInput {
+    pub spec: SourceSpec,
     /// Where the running source stands; `None` = nobody reads it yet.
-    running: Option<BTreeMap<PartitionId, PartitionState>>,
-    watermark: EventTime,
+    pub running: Option<BTreeMap<PartitionId, PartitionState>>,
+    pub watermark: EventTime,
     /// The columns whose bad values the running source has counted.
-    counted: BTreeSet<usize>,
+    pub counted: BTreeSet<usize>,
     /// Chunks that follow what was handed out before.
-    chunks: Vec<Chunk>,
+    pub chunks: Vec<Chunk>,
     /// The chunks were too many to keep: read to `running` instead.
-    has_overflowed: bool,
+    pub has_overflowed: bool,
 }
 
 /// A view on its way.
 pub struct CatchUp {
-    start: CatchUpStart,
-    dataflow: Dataflow,
-    store: Store,
-    sources: BTreeMap<ObjectId, SourceState>,
+    pub(super) start: CatchUpStart,
+    pub(super) dataflow: Dataflow,
+    pub(super) store: Store,
+    pub(super) sources: BTreeMap<ObjectId, SourceState>,
     /// Whether the running system read the source when this began.
-    is_running: BTreeMap<ObjectId, bool>,
+    pub(super) is_running: BTreeMap<ObjectId, bool>,
     /// Relations (views, tables) with the epoch up to which their changes are in.
     relations: BTreeMap<ObjectId, Epoch>,
-    counts: Counts,
+    pub(super) counts: Counts,
     steps: u64,
     /// Chunks drained and not yet fed.
     pending: Vec<(ObjectId, Chunk)>,
     /// Records and rows that were left out, by the source or view that shows them.
-    errors: BTreeMap<ObjectId, VecDeque<ErrorRow>>,
-    news: BTreeMap<ObjectId, News>,
+    pub(super) errors: BTreeMap<ObjectId, VecDeque<ErrorRow>>,
+    pub(super) news: BTreeMap<ObjectId, News>,
     /// The memory of the above.
     held: Held,
-    unfinished: Option<Unfinished>,
+    pub(super) unfinished: Option<Unfinished>,
+}
+
+/// How a catch-up reaches the running system.
+struct Way<'a> {
+    commands: &'a SyncSender<Command>,
+    published: &'a Published,
 }
 
 /// The thread's work: to the join, or to the reason why not.
@@ -254,9 +170,7 @@ pub(super) fn run(
     done: oneshot::Sender<Result<Epoch>>,
 ) {
     let (id, name, progress) = (start.id, start.name.clone(), start.progress.clone());
-    let work = AssertUnwindSafe(|| approach(start, commands, published));
-    let approached =
-        catch_unwind(work).unwrap_or_else(|_| Err(Error::internal("building the view panicked")));
+    let approached = contained(|| approach(start, commands, published));
     let sent = match approached {
         Ok(catch_up) => commands.send(Command::Join {
             catch_up: Box::new(catch_up),
@@ -298,7 +212,7 @@ fn approach(
             reply,
         });
         match inputs {
-            // Another view is first: this one follows it.
+            // Another view, or a deletion, is first: this one follows it.
             Err(error) if error.is_retryable() => {
                 start.progress.check()?;
                 std::thread::park_timeout(READER_POLL);
@@ -328,13 +242,17 @@ fn approach(
     } else {
         catch_up.take_snapshots(&inputs)?;
     }
-    catch_up.read_sources(&inputs)?;
+    let way = Way {
+        commands,
+        published,
+    };
+    catch_up.read_sources(&inputs, &way)?;
     loop {
         catch_up.start.progress.check()?;
         let view = catch_up.start.id;
         let inputs = ask(commands, |reply| Command::Drain { view, reply })?;
         if inputs.sources.values().any(|source| source.has_overflowed) {
-            catch_up.read_sources(&inputs)?;
+            catch_up.read_sources(&inputs, &way)?;
             continue;
         }
         let rows = catch_up.queue(inputs) + catch_up.follow_relations(published, None)?;
@@ -354,10 +272,6 @@ fn ask<T>(
     answer.blocking_recv().map_err(|_| stopped())?
 }
 
-fn stopped() -> Error {
-    Error::new(SqlState::ADMIN_SHUTDOWN, "the server is shutting down")
-}
-
 impl CatchUp {
     fn new(start: CatchUpStart, inputs: &Inputs, resumed: Option<Resumed>) -> Result<CatchUp> {
         let held = start.memory.hold(Account::CatchUps);
@@ -369,8 +283,7 @@ impl CatchUp {
                 (dataflow, store, None)
             }
         };
-        // A view that begins anew has had operators before: the first ones are shown.
-        let _ = start.progress.metrics.set(dataflow.metrics().clone());
+        start.progress.watch(dataflow.metrics().clone());
         let wanted = start.wanted();
         let mut sources = BTreeMap::new();
         let mut is_running = BTreeMap::new();
@@ -518,7 +431,7 @@ impl CatchUp {
 
     /// Reads every source from where it stands here to where the running one stands, or to the ends
     /// that the broker has now where nobody runs it.
-    fn read_sources(&mut self, inputs: &Inputs) -> Result<()> {
+    fn read_sources(&mut self, inputs: &Inputs, way: &Way<'_>) -> Result<()> {
         for (id, input) in &inputs.sources {
             let patience = self.start.keeping.as_ref().map(|_| &*self.start.progress);
             let another = patiently(patience, || another_topic(&input.spec))?;
@@ -538,21 +451,23 @@ impl CatchUp {
                 range.until = ends.get(&range.partition).copied();
             }
             ranges.retain(|range| range.until.is_some_and(|until| range.from < until));
-            // A partition that has nothing at its first fetch does not hold time back.
+            // A partition that has nothing at its first fetch does not hold time back; one that was
+            // empty before and is not now does.
             for (partition, end) in &ends {
-                let is_empty = state
-                    .partitions
-                    .get(partition)
-                    .is_some_and(|partition| partition.rows == 0 && partition.position >= *end);
-                if is_empty {
-                    state.set_idle(*partition, true);
+                let Some(known) = state.partitions.get(partition) else {
+                    continue;
+                };
+                match known.position >= *end {
+                    true if known.rows == 0 => state.set_idle(*partition, true),
+                    true => {}
+                    false => state.set_idle(*partition, false),
                 }
             }
             let records = |range: &ReadRange| range.until.map_or(0, |until| until.0 - range.from.0);
             let total: u64 = ranges.iter().map(records).sum();
             self.start.progress.records_total.add(total);
             if !ranges.is_empty() {
-                self.read(*id, ranges)?;
+                self.read(*id, ranges, way)?;
             }
         }
         Ok(())
@@ -580,7 +495,7 @@ impl CatchUp {
         Ok(())
     }
 
-    fn read(&mut self, id: ObjectId, ranges: Vec<ReadRange>) -> Result<()> {
+    fn read(&mut self, id: ObjectId, ranges: Vec<ReadRange>, way: &Way<'_>) -> Result<()> {
         let expected = ranges.len();
         let state = &self.sources[&id];
         let (wake, woken) = std::sync::mpsc::sync_channel::<()>(1);
@@ -588,15 +503,20 @@ impl CatchUp {
             let _ = wake.try_send(());
         });
         let memory = self.held.memory().clone();
-        let reader = ReaderThread::start(state.spec(), ranges, &state.decoded(), &memory, wake)?;
+        let reader = ReaderThread::start(state.spec(), ranges, &state.decoded(), &memory, wake);
+        let mut steps = 0;
         loop {
             self.start.progress.check()?;
+            if steps % CATCH_UP_FOLLOW_STEPS == 0 {
+                self.follow(way)?;
+            }
             // Asked before the chunks are taken: what is finished then has left its chunks.
             let finished = reader.finished().len();
             let chunks = reader.take(CATCH_UP_STEP_ROWS, STEP_BYTES_MAX);
             if !chunks.is_empty() {
                 self.feed(chunks.into_iter().map(|chunk| (id, chunk)).collect())?;
                 self.keep();
+                steps += 1;
                 continue;
             }
             if finished == expected {
@@ -608,6 +528,8 @@ impl CatchUp {
                 return Err(error.context(format!("reading for view \"{}\"", self.start.name)));
             }
             let _ = woken.recv_timeout(READER_POLL.max(Duration::from_millis(10)));
+            // A source that has nothing at the moment is no reason to stop following.
+            steps = 0;
         }
     }
 
@@ -641,7 +563,7 @@ impl CatchUp {
     }
 
     /// Takes over what the running sources took since; returns how many rows that are.
-    fn queue(&mut self, inputs: Inputs) -> usize {
+    pub(super) fn queue(&mut self, inputs: Inputs) -> usize {
         let mut rows = 0;
         for (id, input) in inputs.sources {
             let state = self.sources.get_mut(&id).expect("a source of this view");
@@ -656,7 +578,7 @@ impl CatchUp {
         rows
     }
 
-    fn feed_pending(&mut self) -> Result<()> {
+    pub(super) fn feed_pending(&mut self) -> Result<()> {
         let pending = std::mem::take(&mut self.pending);
         match pending.is_empty() {
             true => Ok(()),
@@ -664,8 +586,28 @@ impl CatchUp {
         }
     }
 
+    /// Feeds what has changed in views and tables while sources are read, and tells the stepper, so
+    /// that their histories need not grow with the time that the reading takes.
+    fn follow(&mut self, way: &Way<'_>) -> Result<()> {
+        if self.relations.is_empty() {
+            return Ok(());
+        }
+        let before = self.relations.clone();
+        self.follow_relations(way.published, None)?;
+        if self.relations == before {
+            return Ok(());
+        }
+        let (view, reached) = (self.start.id, self.relations.clone());
+        let sent = way.commands.send(Command::Followed { view, reached });
+        sent.map_err(|_| stopped())
+    }
+
     /// Feeds the changes of views and tables, up to an epoch or to the newest.
-    fn follow_relations(&mut self, published: &Published, until: Option<Epoch>) -> Result<usize> {
+    pub(super) fn follow_relations(
+        &mut self,
+        published: &Published,
+        until: Option<Epoch>,
+    ) -> Result<usize> {
         let mut rows = 0;
         let relations: Vec<(ObjectId, Epoch)> = self
             .relations
@@ -711,267 +653,4 @@ fn ends(input: &SourceInput) -> Result<BTreeMap<PartitionId, Offset>> {
         .zip(bounds)
         .map(|(id, bounds)| (id, bounds.end))
         .collect())
-}
-
-/// The stepper's side.
-impl Stepper {
-    /// The first answer to a catch-up: from here on nothing of its inputs is lost to it.
-    pub(super) fn inputs(&mut self, start: &CatchUpStart) -> Result<Inputs> {
-        let wanted = start.wanted();
-        self.check_turn(start, &wanted)?;
-        // What is being deleted of a topic is gone before the view looks where it begins.
-        self.trimmer.join();
-        let relations: Vec<ObjectId> = wanted
-            .keys()
-            .copied()
-            .filter(|id| !self.sources.contains_key(id))
-            .collect();
-        let is_new = |id: &ObjectId| !start.since.contains_key(id);
-        let new: Vec<ObjectId> = relations.iter().copied().filter(is_new).collect();
-        let (_, snapshots) = self.published.snapshots(&new)?;
-        for (id, since) in &start.since {
-            self.published.changes_since(*id, *since)?;
-        }
-        let pins = self.catching_up.entry(start.id).or_default();
-        pins.wanted = wanted.clone();
-        let epoch = self.epoch;
-        let since = |id: &ObjectId| start.since.get(id).copied().unwrap_or(epoch);
-        let histories: Vec<_> = relations.iter().map(|id| (*id, since(id))).collect();
-        pins.histories.clone_from(&histories);
-        self.published.change(|change| {
-            for (id, epoch) in histories {
-                if let Some(history) = change.history(id) {
-                    history.pin(epoch);
-                }
-            }
-            Ok(())
-        })?;
-        let memory = self.options.memory.clone();
-        let mut sources = BTreeMap::new();
-        for id in wanted.keys().copied() {
-            if !self.sources.contains_key(&id) {
-                continue;
-            }
-            if self.runs(id) {
-                self.start_reader(id)?;
-                let source = self.sources.get_mut(&id).expect("just looked");
-                source.tees.insert(start.id, Tee::new(&memory));
-            }
-            sources.insert(id, self.source_input(id, Vec::new(), false));
-        }
-        let snapshots = new.into_iter().zip(snapshots).collect();
-        Ok(Inputs {
-            epoch,
-            snapshots,
-            sources,
-        })
-    }
-
-    /// Whether the view can begin now. It waits for an input that is being built itself, and for
-    /// another view that is the first to read the same source.
-    fn check_turn(
-        &self,
-        start: &CatchUpStart,
-        wanted: &BTreeMap<ObjectId, Vec<usize>>,
-    ) -> Result<()> {
-        let waits = |input: &ObjectId| {
-            let is_built = self.catching_up.iter().any(|(view, pins)| {
-                *view != start.id && (view == input || pins.late == Some(*input))
-            });
-            let is_first_read = self.sources.contains_key(input)
-                && !self.runs(*input)
-                && self
-                    .catching_up
-                    .iter()
-                    .any(|(view, pins)| *view != start.id && pins.wanted.contains_key(input));
-            is_built || is_first_read
-        };
-        match wanted.keys().any(waits) {
-            false => Ok(()),
-            true => Err(
-                Error::new(SqlState::OBJECT_IN_USE, "an input of the view is not ready")
-                    .retryable(),
-            ),
-        }
-    }
-
-    /// Whether the running system has a position in the source.
-    fn runs(&self, id: ObjectId) -> bool {
-        self.sources
-            .get(&id)
-            .is_some_and(|source| source.is_running)
-    }
-
-    fn source_input(&self, id: ObjectId, chunks: Vec<Chunk>, has_overflowed: bool) -> SourceInput {
-        let state = &self.sources[&id].state;
-        SourceInput {
-            spec: state.spec().clone(),
-            running: self.runs(id).then(|| state.partitions.clone()),
-            watermark: state.watermark(),
-            counted: state.counted().clone(),
-            chunks,
-            has_overflowed,
-        }
-    }
-
-    /// Hands over what the view's sources took since the last call.
-    pub(super) fn drain(&mut self, view: ObjectId) -> Result<Inputs> {
-        let ids: Vec<ObjectId> = match self.catching_up.get(&view) {
-            Some(pins) => pins.wanted.keys().copied().collect(),
-            None => return Err(Error::internal("a view drains that is not catching up")),
-        };
-        let mut sources = BTreeMap::new();
-        for id in ids {
-            let Some(source) = self.sources.get_mut(&id) else {
-                let is_view = self.views.contains_key(&id) || self.keeps_late_rows_in(id);
-                if is_view || self.tables.contains_key(&id) {
-                    continue;
-                }
-                return Err(Error::new(
-                    SqlState::UNDEFINED_TABLE,
-                    "an input of the view was dropped or has failed while it was built",
-                ));
-            };
-            let tee = source.tees.get_mut(&view).map(Tee::take);
-            let (chunks, has_overflowed) =
-                tee.map_or_else(Default::default, |tee| (tee.chunks, tee.has_overflowed));
-            sources.insert(id, self.source_input(id, chunks, has_overflowed));
-        }
-        Ok(Inputs {
-            epoch: self.epoch,
-            snapshots: BTreeMap::new(),
-            sources,
-        })
-    }
-
-    /// Lets go of what was kept for a catch-up.
-    pub(super) fn release(&mut self, view: ObjectId) {
-        let Some(pins) = self.catching_up.remove(&view) else {
-            return;
-        };
-        let _ = self.published.change(|change| {
-            for (id, epoch) in pins.histories {
-                if let Some(history) = change.history(id) {
-                    history.unpin(epoch);
-                }
-            }
-            Ok(())
-        });
-        for source in self.sources.values_mut() {
-            source.tees.remove(&view);
-        }
-        self.stop_unread_sources();
-        // Its thread has sent its last message; joining it is a matter of microseconds.
-        if let Some(thread) = pins.thread
-            && thread.join().is_err()
-        {
-            tracing::error!("a catch-up panicked");
-        }
-    }
-
-    /// Brings a view over the last rows and makes it one of the running; the answer waits for the
-    /// checkpoint that holds its state.
-    pub(super) fn join(&mut self, mut catch_up: CatchUp, done: oneshot::Sender<Result<Epoch>>) {
-        let (id, progress) = (catch_up.start.id, catch_up.start.progress.clone());
-        // Closed here; deleted when a checkpoint of the running dataflows has the view.
-        catch_up.unfinished = None;
-        let keeping = catch_up.start.keeping.take();
-        let unfinished = keeping.map(|keeping| keeping.directory);
-        let joined = self
-            .finish(&mut catch_up)
-            .and_then(|()| self.adopt(catch_up));
-        self.release(id);
-        match joined {
-            Ok(()) => self.checkpointer.request_for(progress, unfinished, done),
-            Err(error) => {
-                progress.fail(error.clone());
-                let gone = self.take_view(id);
-                let _ = self.published.change(|change| {
-                    gone.into_iter().for_each(|id| change.remove(id));
-                    Ok(())
-                });
-                let _ = done.send(Err(error));
-            }
-        }
-    }
-
-    fn finish(&mut self, catch_up: &mut CatchUp) -> Result<()> {
-        catch_up.start.progress.check()?;
-        let inputs = self.drain(catch_up.start.id)?;
-        if inputs.sources.values().any(|source| source.has_overflowed) {
-            return Err(Error::internal("the last rows of a catch-up did not fit"));
-        }
-        catch_up.queue(inputs);
-        catch_up.feed_pending()?;
-        let published = self.published.clone();
-        catch_up.follow_relations(&published, Some(self.epoch))?;
-        for (id, source) in &catch_up.sources {
-            // It ran when this began and stopped since: then nothing was kept for this view.
-            if catch_up.is_running[id] && !self.runs(*id) {
-                return Err(Error::internal(
-                    "a source stopped while a view was built on it",
-                ));
-            }
-            let is_running = catch_up.is_running[id];
-            if !is_running && self.runs(*id) {
-                return Err(Error::new(
-                    SqlState::OBJECT_IN_USE,
-                    "another view began to read the same source at the same time",
-                )
-                .hint("create the view again"));
-            }
-            if !is_running {
-                let source_state = &mut self.sources.get_mut(id).expect("drained").state;
-                source_state.restore(source.partitions.clone(), source.watermark());
-            }
-        }
-        Ok(())
-    }
-
-    fn adopt(&mut self, catch_up: CatchUp) -> Result<()> {
-        let id = catch_up.start.id;
-        let epoch = self.epoch;
-        let scanned: Vec<ObjectId> = catch_up.sources.keys().copied().collect();
-        for (id, state) in &catch_up.sources {
-            let Some(source) = self.sources.get_mut(id) else {
-                continue;
-            };
-            source.state.add_counted(state.counted());
-            for (partition, bad) in catch_up.news.get(id).into_iter().flat_map(|news| &news.bad) {
-                if let Some(partition) = source.state.partitions.get_mut(partition) {
-                    partition.bad += bad;
-                }
-            }
-        }
-        let CatchUp {
-            dataflow,
-            store,
-            counts,
-            errors,
-            start,
-            ..
-        } = catch_up;
-        let bytes = dataflow.state_bytes();
-        let metrics = dataflow.metrics().clone();
-        let late = late_store(&dataflow)?;
-        self.views.insert(id, dataflow);
-        self.published.change(|change| {
-            if let Some((id, store)) = late {
-                change.add(id, Some(store), History::new(epoch, HISTORY_BYTES_MAX));
-            }
-            change.add(id, Some(store), History::new(epoch, HISTORY_BYTES_MAX));
-            change.watch(id, metrics);
-            change.set_gaps(id, start.progress.gaps());
-            change.count(id, &counts, bytes);
-            for (object, rows) in errors {
-                change.record_errors(object, rows);
-            }
-            change.account(&start.memory);
-            Ok(())
-        })?;
-        self.is_step_due = true;
-        scanned
-            .into_iter()
-            .try_for_each(|source| self.start_reader(source))
-    }
 }

@@ -27,14 +27,17 @@ use std::time::Instant;
 use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 
-use crate::base::limits::{CHECKPOINT_BLOCK_ROWS, CHECKPOINT_MERGE_BYTES};
+use crate::base::limits::{
+    CHECKPOINT_BLOCK_ROWS, CHECKPOINT_INTERVAL_PART, CHECKPOINT_MERGE_BYTES,
+    CHECKPOINT_REPLAY_BYTES, CHECKPOINT_REPLAY_ROWS,
+};
 use crate::base::memory::Account;
 use crate::base::metrics::PROCESS;
 use crate::base::{Epoch, EventTime, Memory, ObjectId, Offset, PartitionId, task};
-use crate::dataflow::catch_up::Progress;
 use crate::dataflow::graph::{Dataflow, StateChange};
 use crate::dataflow::handover::{Entry, Giving, handover};
 use crate::dataflow::history::HistoryEntry;
+use crate::dataflow::progress::Progress;
 use crate::dataflow::published::Statistics;
 use crate::dataflow::source::PartitionState;
 use crate::dataflow::stepper::{Command, Stepper};
@@ -146,6 +149,11 @@ pub(super) struct Checkpointer {
     commands: SyncSender<Command>,
     interval_micros: i64,
     due_micros: i64,
+    /// When one is due at the earliest, however much there is to replay.
+    early_micros: i64,
+    /// What a restart would replay: the rows and the bytes of writes since the last one.
+    rows_since: u64,
+    bytes_since: u64,
     writing: Option<JoinHandle<()>>,
     /// Who waits for the checkpoint being written, and for the one after it.
     waiting: Vec<Waiting>,
@@ -213,6 +221,9 @@ impl Checkpointer {
             commands,
             interval_micros,
             due_micros: now_micros.saturating_add(interval_micros),
+            early_micros: now_micros.saturating_add(interval_micros / CHECKPOINT_INTERVAL_PART),
+            rows_since: 0,
+            bytes_since: 0,
             writing: None,
             waiting: Vec::new(),
             requested: Vec::new(),
@@ -297,7 +308,32 @@ impl Checkpointer {
     /// not be again. A server that is killed again and again before its next checkpoint would
     /// replay more each time.
     pub fn hasten(&mut self, now_micros: i64) {
-        self.due_micros = now_micros.saturating_add(self.interval_micros / 10);
+        let part = self.interval_micros / CHECKPOINT_INTERVAL_PART;
+        self.due_micros = now_micros.saturating_add(part);
+    }
+
+    /// A step was journaled that took so many rows, and writes of so many bytes.
+    pub fn note_step(&mut self, rows: u64, bytes: u64) {
+        self.rows_since += rows;
+        self.bytes_since += bytes;
+        if self.rows_since >= CHECKPOINT_REPLAY_ROWS || self.bytes_since >= CHECKPOINT_REPLAY_BYTES
+        {
+            self.due_micros = self.due_micros.min(self.early_micros);
+        }
+    }
+
+    /// There is nothing to write, or one is still being written.
+    fn put_off(&mut self, now_micros: i64) {
+        self.due_micros = now_micros.saturating_add(self.interval_micros);
+    }
+
+    /// A checkpoint begins.
+    fn begin(&mut self, now_micros: i64) {
+        let part = self.interval_micros / CHECKPOINT_INTERVAL_PART;
+        self.due_micros = now_micros.saturating_add(self.interval_micros);
+        self.early_micros = now_micros.saturating_add(part);
+        self.rows_since = 0;
+        self.bytes_since = 0;
     }
 
     /// When the next checkpoint is due by itself.
@@ -315,7 +351,10 @@ impl Checkpointer {
     }
 
     /// The thread has ended. Returns the epoch before which the journal is not needed any more.
-    pub fn finished(&mut self, result: Result<Epoch>) -> Option<Epoch> {
+    ///
+    /// # Errors
+    /// When nobody knows any more what is on disk: no checkpoint will ever succeed in this process.
+    pub fn finished(&mut self, result: Result<Epoch>) -> Result<Option<Epoch>> {
         self.giving = None;
         if let Some(thread) = self.writing.take()
             && thread.join().is_err()
@@ -330,14 +369,16 @@ impl Checkpointer {
                 self.last = Some(epoch);
                 let removed = std::mem::take(&mut self.removing);
                 self.dropped.retain(|id| !removed.contains(id));
-                self.store.oldest_epoch()
+                Ok(self.store.oldest_epoch())
             }
             Err(error) => {
                 tracing::error!(%error, "a checkpoint failed; the next one is whole");
                 PROCESS.checkpoints_failed.add(1);
                 self.known.clear();
                 self.in_history.clear();
-                None
+                self.store.check()?;
+                self.histories().check()?;
+                Ok(None)
             }
         }
     }
@@ -354,14 +395,13 @@ impl Stepper {
         let now = self.options.clock.now_micros();
         if !self.checkpointer.is_due(now, self.epoch) {
             if now >= self.checkpointer.due_micros {
-                self.checkpointer.due_micros =
-                    now.saturating_add(self.checkpointer.interval_micros);
+                self.checkpointer.put_off(now);
                 // Nothing has changed, but rows grow old.
                 self.trim_topics();
             }
             return;
         }
-        self.checkpointer.due_micros = now.saturating_add(self.checkpointer.interval_micros);
+        self.checkpointer.begin(now);
         let collected = match self.collect() {
             Ok(collected) => collected,
             Err(error) => {
@@ -378,6 +418,7 @@ impl Stepper {
         };
         let meta = self.meta();
         self.trimmer.note(self.epoch, self.topic_positions());
+        self.note_group_positions();
         let checkpointer = &mut self.checkpointer;
         checkpointer.waiting = std::mem::take(&mut checkpointer.requested);
         // Kept until the checkpoint is there: a failed one has removed nothing.
@@ -444,7 +485,9 @@ impl Stepper {
         let mut given = Vec::new();
         let mut scopes = BTreeMap::new();
         let ids = self.views.keys().chain(self.tables.keys());
-        for id in ids.chain(self.sources.keys()) {
+        // What is left on disk of a table that cannot be read stays as it is.
+        let whole = |id: &&ObjectId| !self.published.has_failed(**id);
+        for id in ids.chain(self.sources.keys()).filter(whole) {
             let is_known = self.checkpointer.known.contains(id);
             let scope = if is_known { Scope::Changed } else { Scope::All };
             scopes.insert(*id, scope);
@@ -619,7 +662,17 @@ where
 {
     // A bounded share of the work of keeping old files small goes before each checkpoint; its
     // results are published with it.
-    while let Merging::Working = store.merge_step(CHECKPOINT_MERGE_BYTES)? {}
+    loop {
+        match store.merge_step(CHECKPOINT_MERGE_BYTES) {
+            Ok(Merging::Working) => {}
+            Ok(Merging::Idle) => break,
+            // Files stay larger than they need be; what is being written now is not in doubt.
+            Err(error) => {
+                tracing::warn!(%error, "old checkpoint files are not merged");
+                break;
+            }
+        }
+    }
     let mut writer: CheckpointWriter = store.begin(epoch)?;
     for id in contents.dropped.iter().chain(&contents.whole) {
         writer.remove_dataflow(*id);
@@ -655,5 +708,29 @@ fn write_change(
         if begin == change.slots.len() {
             return Ok(());
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn much_to_replay_makes_a_checkpoint_due_early() {
+        let temporary = tempfile::tempdir().unwrap();
+        let (store, _) = CheckpointStore::open(temporary.path().join("c")).unwrap();
+        let histories = HistoryStore::new(temporary.path());
+        let (commands, _) = std::sync::mpsc::sync_channel(1);
+        let mut checkpointer = Checkpointer::new((store, histories), commands, 1_000, 0);
+        let is_due = |checkpointer: &Checkpointer, now| checkpointer.is_due(now, Epoch(1));
+        checkpointer.note_step(CHECKPOINT_REPLAY_ROWS - 1, CHECKPOINT_REPLAY_BYTES - 1);
+        assert!(!is_due(&checkpointer, 999) && is_due(&checkpointer, 1_000));
+        checkpointer.note_step(1, 0);
+        assert!(!is_due(&checkpointer, 99) && is_due(&checkpointer, 100));
+        assert_eq!(checkpointer.deadline(), Some(100));
+        checkpointer.begin(100);
+        assert!(!is_due(&checkpointer, 1_099) && is_due(&checkpointer, 1_100));
+        checkpointer.note_step(0, CHECKPOINT_REPLAY_BYTES);
+        assert!(!is_due(&checkpointer, 199) && is_due(&checkpointer, 200));
     }
 }

@@ -16,26 +16,34 @@
 //! - A dataflow that fails, by error or panic, is taken out with the views above it; the others run
 //!   on.
 //!
-//! Reading order: [`graph`] (one dataflow), `source` (how rows come in and what time it is there),
-//! `bad_rows` (who does without which), `published` (what readers see), `stepper` (the loop),
-//! `reading` and `watch` (which sources are read, and what happens to their topics), `startup`,
-//! `catch_up`, `news` and `unfinished` (how a new view gets there), `checkpoint` and `handover`,
-//! `history`, `errors`, `late` and `recovery`.
+//! Reading order: [`graph`] (one dataflow), `reader` and `closer` (how rows come in), `source` and
+//! `idle` (what time it is there), `bad_rows` (who does without which), `published` (what readers
+//! see), `stepper` (the loop), `failing`, `reading` and `watch` (which sources are read, and what
+//! happens to their topics), `startup`, `catch_up`, `join`, `news` and `unfinished` (how a new view
+//! gets there), `checkpoint` and `handover`, `group_commit`, `history`, `errors`, `late` and
+//! `recovery`.
 
 mod bad_rows;
 mod catch_up;
 mod checkpoint;
+mod closer;
 mod errors;
+mod failing;
 mod graph;
+mod group_commit;
 mod handover;
 mod history;
 mod idle;
+mod join;
 mod late;
 mod metrics;
 mod news;
 #[cfg(test)]
 mod oracle;
+mod panic;
+mod progress;
 mod published;
+mod reader;
 mod reading;
 mod recovery;
 mod retention;
@@ -50,15 +58,14 @@ mod watch;
 mod writes;
 
 pub use bad_rows::{BadCells, tightened, usable};
-pub use catch_up::Progress;
 pub use errors::ErrorRow;
 pub use graph::{CollectionDelta, Dataflow, DataflowOutput, StateChange};
 pub use metrics::{DataflowMetrics, NodeMetrics};
+pub use progress::Progress;
 pub use published::{CollectionStatus, Published, Statistics};
+pub use reader::{ReaderHandle, ReaderStatus};
 pub use recovery::{Objects, RecoveredView};
-pub use source::{
-    PartitionState, ReaderHandle, ReaderStatus, SourceSpec, SourceState, SourceStatus, Taken,
-};
+pub use source::{PartitionState, SourceSpec, SourceState, SourceStatus, Taken};
 pub use startup::{Phase, Startup};
 pub use stepper::{Command, NewView, Runtime, RuntimeOptions, TableSpec, Write};
 pub use watch::{Sight, another_topic};

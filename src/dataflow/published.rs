@@ -181,6 +181,12 @@ impl Published {
         Ok(self.read().healthy(id)?.history.floor())
     }
 
+    pub(super) fn has_failed(&self, id: ObjectId) -> bool {
+        let state = self.read();
+        let collection = state.collections.get(&id);
+        collection.is_some_and(|collection| collection.failure.is_some())
+    }
+
     /// For each relation the epoch of its last change.
     pub(super) fn last_changes(&self) -> BTreeMap<ObjectId, Epoch> {
         let state = self.read();
@@ -269,7 +275,7 @@ impl State {
             None => Ok(collection),
             Some(failure) => Err(Error::new(
                 SqlState::OBJECT_NOT_IN_PREREQUISITE_STATE,
-                format!("the view has failed: {}", failure.message()),
+                format!("the relation has failed: {}", failure.message()),
             )
             .hint("drop it and create it again when the cause is gone")),
         }

@@ -11,7 +11,8 @@ use std::sync::Arc;
 
 use crate::base::{ObjectId, Offset, PartitionId};
 use crate::dataflow::errors::ErrorLog;
-use crate::dataflow::source::{PartitionState, ReaderThread, SourceStatus};
+use crate::dataflow::reader::ReaderThread;
+use crate::dataflow::source::{PartitionState, SourceStatus};
 use crate::dataflow::stepper::{Command, Source, Stepper, Topic};
 use crate::dataflow::watch::Sight;
 use crate::error::{Error, Result};
@@ -27,7 +28,7 @@ impl Source {
     fn error(&self) -> Option<Error> {
         match &self.topic {
             Topic::Another(error) | Topic::Unseen(Some(error)) => Some(error.clone()),
-            Topic::Unseen(None) | Topic::Same(_) => None,
+            Topic::Unseen(None) | Topic::Same(_) => self.lost.clone(),
         }
     }
 }
@@ -39,8 +40,9 @@ impl Stepper {
             if self.is_needed(id) {
                 continue;
             }
+            self.end_reader(id);
             let source = self.sources.get_mut(&id).expect("just listed");
-            source.reader = None;
+            source.lost = None;
             if !source.state.spec().is_embedded && source.is_running {
                 // The next view begins where CREATE SOURCE said.
                 source.is_running = false;
@@ -58,6 +60,36 @@ impl Stepper {
                 });
                 cleared.expect("leaving errors out cannot fail");
             }
+        }
+        self.publish_sources();
+    }
+
+    /// Ends a source's reader, if it has one; what it has queued is gone.
+    pub(super) fn end_reader(&mut self, id: ObjectId) {
+        let source = self.sources.get_mut(&id);
+        if let Some(reader) = source.and_then(|source| source.reader.take()) {
+            self.closer.close(reader);
+        }
+    }
+
+    /// Looks again for the topics of readers that have ended because theirs was not there. They are
+    /// read again when it is, and is the one that it was.
+    pub(super) fn look_for_lost_topics(&mut self) {
+        let mut lost = Vec::new();
+        for (id, source) in &mut self.sources {
+            let error = source.reader.as_ref().and_then(ReaderThread::lost);
+            if error.is_some() {
+                source.lost = error;
+                lost.push(*id);
+            }
+        }
+        if lost.is_empty() {
+            return;
+        }
+        for id in lost {
+            self.end_reader(id);
+            let state = &self.sources[&id].state;
+            self.watch.add(state.spec(), state.known());
         }
         self.publish_sources();
     }
@@ -81,19 +113,19 @@ impl Stepper {
         if source.state.spec().is_embedded {
             return Ok(());
         }
-        source.reader = None;
         source.is_running = true;
-        let partitions: Vec<PartitionId> = source.state.partitions.keys().copied().collect();
+        self.end_reader(id);
+        let source = self.sources.get_mut(&id).expect("just looked");
         match source.topic {
             Topic::Same(_) => {}
             Topic::Unseen(_) => {
                 // Reading begins when it has been seen.
-                let known = partitions.into_iter().collect();
-                self.watch.add(source.state.spec(), known);
+                self.watch.add(source.state.spec(), source.state.known());
                 return Ok(());
             }
             Topic::Another(_) => return Ok(()),
         }
+        let partitions: Vec<PartitionId> = source.state.partitions.keys().copied().collect();
         let ranges = source.state.ranges(&partitions);
         let wake = Arc::new(move || {
             // A full queue wakes the stepper all the same.
@@ -106,15 +138,14 @@ impl Stepper {
             &decoded,
             &self.options.memory,
             wake,
-        )?);
+        ));
+        source.lost = None;
         Ok(())
     }
 
     /// Starts the reader of a source that has got partitions. What was queued is read again.
     pub(super) fn read_anew(&mut self, id: ObjectId) {
-        if let Some(source) = self.sources.get_mut(&id) {
-            source.reader = None;
-        }
+        self.end_reader(id);
         self.try_to_read(id);
     }
 
@@ -152,7 +183,7 @@ impl Stepper {
                 }
                 let is_first = matches!(source.topic, Topic::Unseen(_));
                 source.topic = Topic::Same(source.positions());
-                if is_first {
+                if is_first || source.lost.is_some() {
                     self.try_to_read(id);
                 }
             }
@@ -166,14 +197,15 @@ impl Stepper {
             }
             Sight::Another(error) => {
                 tracing::error!(source = name, %error, "reading has ended");
-                source.reader = None;
                 // What was read since the last look may be of either topic.
                 let is_mixed = match &source.topic {
                     Topic::Same(positions) => *positions != source.positions(),
                     Topic::Unseen(_) | Topic::Another(_) => false,
                 };
                 source.topic = Topic::Another(error.clone());
+                source.lost = None;
                 self.watch.remove(id);
+                self.end_reader(id);
                 if is_mixed && let Err(error) = self.fail_readers(id, &error) {
                     tracing::error!(%error, "views over another topic could not be ended");
                 }

@@ -20,14 +20,15 @@ use arrow::datatypes::SchemaRef;
 use crate::base::limits::{HISTORY_BYTES_MAX, READER_POLL, REPLAY_STALL};
 use crate::base::{Epoch, ObjectId, Offset, PartitionId};
 use crate::connector::{Chunk, Polled, ReadRange, Reader};
-use crate::dataflow::catch_up::Progress;
 use crate::dataflow::checkpoint::{
     Checkpointer, ERRORS, META_VERSION, Meta, ViewMeta, fingerprint, load, put_back,
 };
+use crate::dataflow::closer::Closer;
 use crate::dataflow::errors::ErrorLog;
-use crate::dataflow::graph::Dataflow;
+use crate::dataflow::group_commit::GroupCommits;
 use crate::dataflow::history;
 use crate::dataflow::late::late_store;
+use crate::dataflow::progress::Progress;
 use crate::dataflow::published::Published;
 use crate::dataflow::retention::Trimmer;
 use crate::dataflow::source::{SourceSpec, SourceState};
@@ -39,8 +40,8 @@ use crate::error::{Error, Result, SqlState};
 use crate::operator::{Counts, TableChange};
 use crate::plan::StreamPlan;
 use crate::storage::{
-    Address, CheckpointStore, DataDirectory, HistoryStore, Journal, JournalRecord, LogWriter,
-    Manifest, Run, StepRecord,
+    Address, CheckpointStore, DataDirectory, HistoryStore, Journal, LogWriter, Manifest, Run,
+    StepRecord,
 };
 use crate::view::{History, Store};
 
@@ -69,10 +70,11 @@ pub(super) fn recover(
 ) -> Result<Stepper> {
     startup.set(Phase::Recovering);
     let (checkpoints, manifest) = CheckpointStore::open(directory.checkpoints())?;
+    let (manifest, stores) = read_tables(&checkpoints, manifest, &objects.tables)?;
     let epoch = manifest
         .as_ref()
         .map_or(Epoch::ZERO, |manifest| manifest.epoch());
-    let (journal, records) = Journal::open(directory.journal(), epoch)?;
+    let journal = Journal::open(directory.journal(), epoch)?;
     let now = options.clock.now_micros();
     let histories = HistoryStore::new(directory.histories());
     let mut checkpointer = Checkpointer::new(
@@ -87,7 +89,7 @@ pub(super) fn recover(
         .map(meta_of)
         .transpose()?
         .unwrap_or_default();
-    let watch = Watch::start(commands.clone());
+    let (watch, closer) = (Watch::start(commands.clone()), Closer::start());
     let mut stepper = Stepper {
         options,
         commands,
@@ -95,6 +97,7 @@ pub(super) fn recover(
         journal,
         checkpointer,
         watch,
+        closer,
         sources: BTreeMap::new(),
         tables: BTreeMap::new(),
         views: BTreeMap::new(),
@@ -106,20 +109,21 @@ pub(super) fn recover(
         catching_up: BTreeMap::new(),
         is_ended: false,
         trimmer: Trimmer::default(),
+        group_commits: GroupCommits::default(),
     };
     let state = State {
         checkpoints,
         manifest,
         meta,
     };
-    let missing = stepper.restore(objects, &state)?;
+    let missing = stepper.restore(objects, stores, &state)?;
     let positions = stepper.topic_positions();
     stepper.trimmer.note(epoch, positions);
     for id in stepper.views.keys() {
         // A kill came between the checkpoint that has the view and this.
         CheckpointStore::delete(directory.catchup(*id))?;
     }
-    stepper.replay(records, startup)?;
+    stepper.replay(epoch, startup)?;
     stepper.take_orphans()?;
     for view in missing {
         let RecoveredView {
@@ -159,6 +163,9 @@ pub(super) fn recover(
     Ok(stepper)
 }
 
+/// For each source and partition what is read again.
+type Ranges = BTreeMap<ObjectId, BTreeMap<PartitionId, ReadRange>>;
+
 struct State {
     checkpoints: CheckpointStore,
     manifest: Option<Arc<Manifest>>,
@@ -173,6 +180,69 @@ impl State {
             Some(manifest) => load(&self.checkpoints, manifest, dataflow),
         }
     }
+}
+
+/// For each table that the checkpoint has its rows, or why they cannot be read.
+type Stores = BTreeMap<ObjectId, Result<Store>>;
+
+/// Reads the rows of tables: from the newest checkpoint; from the one before it, which is the one
+/// to recover from then, where rows of the newest are damaged there only. The journal reaches back
+/// to it.
+fn read_tables(
+    checkpoints: &CheckpointStore,
+    newest: Option<Arc<Manifest>>,
+    tables: &[TableSpec],
+) -> Result<(Option<Arc<Manifest>>, Stores)> {
+    let Some(newest) = newest else {
+        return Ok((None, Stores::new()));
+    };
+    let stores = table_stores(checkpoints, &newest, tables)?;
+    if stores.values().all(Result::is_ok) {
+        return Ok((Some(newest), stores));
+    }
+    if let Some(older) = checkpoints.before_newest() {
+        let older_stores = table_stores(checkpoints, &older, tables)?;
+        if older_stores.values().all(Result::is_ok) {
+            tracing::warn!(epoch = %older.epoch(), "the checkpoint before the newest is used");
+            checkpoints.set_newest_aside()?;
+            return Ok((Some(older), older_stores));
+        }
+    }
+    Ok((Some(newest), stores))
+}
+
+fn table_stores(
+    checkpoints: &CheckpointStore,
+    manifest: &Arc<Manifest>,
+    tables: &[TableSpec],
+) -> Result<Stores> {
+    let meta = meta_of(manifest)?;
+    let mut stores = Stores::new();
+    for table in tables
+        .iter()
+        .filter(|table| meta.tables.contains(&table.id))
+    {
+        let store = load(checkpoints, manifest, table.id).and_then(|changes| {
+            let mut store = Store::new(table.schema.clone(), table.identity.clone())?;
+            store.restore(changes.into_iter().map(|(_, change)| change))?;
+            Ok(store)
+        });
+        let store = match store {
+            Err(error) if is_lost(&error) => {
+                let error = error.context(format!("table \"{}\"", table.name));
+                tracing::error!(%error, epoch = %manifest.epoch(), "rows cannot be read");
+                Err(error)
+            }
+            store => Ok(store?),
+        };
+        stores.insert(table.id, store);
+    }
+    Ok(stores)
+}
+
+/// Whether an error says that a part of a checkpoint cannot be read, now or ever.
+fn is_lost(error: &Error) -> bool {
+    matches!(error.state(), SqlState::DATA_CORRUPTED | SqlState::IO_ERROR)
 }
 
 fn meta_of(manifest: &Manifest) -> Result<Meta> {
@@ -193,7 +263,12 @@ fn meta_of(manifest: &Manifest) -> Result<Meta> {
 
 impl Stepper {
     /// Puts back what the checkpoint holds; returns the views that it does not.
-    fn restore(&mut self, objects: Objects, state: &State) -> Result<Vec<RecoveredView>> {
+    fn restore(
+        &mut self,
+        objects: Objects,
+        mut stores: Stores,
+        state: &State,
+    ) -> Result<Vec<RecoveredView>> {
         for (spec, logs) in objects.sources {
             let id = spec.id;
             self.add_source(spec, logs);
@@ -207,23 +282,49 @@ impl Stepper {
                     .state
                     .restore(meta.partitions.clone(), meta.watermark);
                 source.state.add_counted(&meta.counted);
-                let errors = state.load(id)?.into_iter().map(|(_, change)| change);
-                self.restore_errors(id, ErrorLog::restored(errors)?);
-                self.checkpointer.is_source_restored(id);
+                let errors = state.load(id).and_then(|changes| {
+                    ErrorLog::restored(changes.into_iter().map(|(_, change)| change))
+                });
+                match errors {
+                    Ok(errors) => {
+                        self.restore_errors(id, errors);
+                        self.checkpointer.is_source_restored(id);
+                    }
+                    Err(error) if is_lost(&error) => {
+                        let name = &self.sources[&id].state.spec().name;
+                        tracing::error!(
+                            source = name, %error,
+                            "what was kept of a source's bad records is lost: it begins anew"
+                        );
+                        self.checkpointer.forget(id);
+                    }
+                    Err(error) => return Err(error),
+                }
             }
         }
         for table in objects.tables {
             let id = table.id;
-            let mut store = Store::new(table.schema.clone(), table.identity.clone())?;
-            let history = match state.meta.tables.contains(&id) {
-                true => {
-                    store.restore(state.load(id)?.into_iter().map(|(_, change)| change))?;
-                    self.restore_history(id, &table.schema, state)?
+            let none = History::new(self.epoch, HISTORY_BYTES_MAX);
+            let (store, history, failure) = match stores.remove(&id) {
+                None => {
+                    let store = Store::new(table.schema.clone(), table.identity.clone())?;
+                    (Some(store), none, None)
                 }
-                false => History::new(self.epoch, HISTORY_BYTES_MAX),
+                Some(Ok(store)) => {
+                    let history = self.restore_history(id, &table.schema, state)?;
+                    (Some(store), history, None)
+                }
+                // What the checkpoints hold of it stays there, for whoever can repair it.
+                Some(Err(error)) => (None, none, Some(error)),
             };
             self.tables.insert(id, table);
-            self.publish_collection(id, Some(store), history);
+            self.publish_collection(id, store, history);
+            if let Some(error) = failure {
+                self.published.change(|change| {
+                    change.fail(id, error);
+                    Ok(())
+                })?;
+            }
         }
         let mut missing: Vec<RecoveredView> = Vec::new();
         for view in objects.views {
@@ -236,7 +337,26 @@ impl Stepper {
             let is_orphan = view.plan.depends_on.iter().any(is_missing);
             match state.meta.views.get(&view.id) {
                 Some(meta) if meta.plan == fingerprint(&view.plan) && !is_orphan => {
-                    self.restore_view(&view, meta, state)?;
+                    match self.restore_view(&view, meta, state) {
+                        Ok(()) => {}
+                        Err(error) if is_lost(&error) => {
+                            tracing::error!(
+                                view = view.name, %error,
+                                "a view's state is damaged: it is built anew"
+                            );
+                            view.progress.tell_gap(format!(
+                                "its state on disk was damaged and it was built anew, from what \
+                                 its inputs still have: {}",
+                                error.message()
+                            ));
+                            self.checkpointer.forget(view.id);
+                            if let Some(late) = &view.plan.late {
+                                self.checkpointer.forget(late.object);
+                            }
+                            missing.push(view);
+                        }
+                        Err(error) => return Err(error),
+                    }
                 }
                 _ => missing.push(view),
             }
@@ -268,7 +388,8 @@ impl Stepper {
         let is_error = |(address, _): &(Address, TableChange)| address.operator == ERRORS;
         let (errors, changes): (Vec<_>, Vec<_>) =
             state.load(view.id)?.into_iter().partition(is_error);
-        let errors = errors.into_iter().map(|(_, change)| change);
+        let errors = ErrorLog::restored(errors.into_iter().map(|(_, change)| change))?;
+        // From here on nothing of it can be damaged.
         let (dataflow, store) = put_back(&view.plan, meta.shards, changes)?;
         let gaps = state.meta.gaps.get(&view.id).cloned().unwrap_or_default();
         let (bytes, metrics) = (dataflow.state_bytes(), dataflow.metrics().clone());
@@ -280,7 +401,7 @@ impl Stepper {
         }
         let history = self.restore_history(view.id, &view.plan.schema, state)?;
         self.publish_collection(view.id, Some(store), history);
-        self.restore_errors(view.id, ErrorLog::restored(errors)?);
+        self.restore_errors(view.id, errors);
         self.published.change(|change| {
             change.watch(view.id, metrics);
             change.set_gaps(view.id, gaps);
@@ -319,23 +440,27 @@ impl Stepper {
         restored.expect("putting errors back cannot fail");
     }
 
-    /// Takes the journal's steps again, exactly.
-    fn replay(&mut self, records: Vec<JournalRecord>, startup: &Startup) -> Result<()> {
-        let steps: Vec<StepRecord> = records
-            .into_iter()
-            .filter_map(|record| match record {
-                JournalRecord::Step(step) => Some(step),
-                JournalRecord::Control(_) => None,
-            })
-            .collect();
-        if steps.is_empty() {
+    /// Takes the journal's steps after an epoch again, exactly.
+    ///
+    /// They are read twice, and one by one, because what users wrote is in them and may be more
+    /// than memory: first for the ranges to read again, then to take them.
+    fn replay(&mut self, after: Epoch, startup: &Startup) -> Result<()> {
+        let mut ranges = Ranges::new();
+        let mut count = 0;
+        for step in self.journal.steps(after)? {
+            let step = step?;
+            count += 1;
+            self.complete_topics(&step)?;
+            self.add_ranges(&step, &mut ranges);
+        }
+        if count == 0 {
             return Ok(());
         }
-        tracing::info!(steps = steps.len(), "the journal is replayed");
+        tracing::info!(steps = count, "the journal is replayed");
         self.checkpointer.hasten(self.options.clock.now_micros());
-        self.complete_topics(&steps)?;
-        let mut readers = self.replay_readers(&steps, startup)?;
-        for step in steps {
+        let mut readers = self.replay_readers(ranges, startup)?;
+        for step in self.journal.steps(after)? {
+            let step = step?;
             let epoch = step.epoch;
             let cut = self.replay_cut(step, &mut readers, startup)?;
             let changes = self.compute(cut)?;
@@ -344,14 +469,9 @@ impl Stepper {
         Ok(())
     }
 
-    /// A reader for each source that the steps read, which ends a chunk wherever a step did.
-    fn replay_readers(
-        &mut self,
-        steps: &[StepRecord],
-        startup: &Startup,
-    ) -> Result<BTreeMap<ObjectId, Replay>> {
-        let mut ranges: BTreeMap<ObjectId, BTreeMap<PartitionId, ReadRange>> = BTreeMap::new();
-        for run in steps.iter().flat_map(|step| &step.runs) {
+    /// Adds what a step read, so that a chunk ends again wherever the step did.
+    fn add_ranges(&self, step: &StepRecord, ranges: &mut Ranges) {
+        for run in &step.runs {
             if !self.is_replayed(run.source) {
                 continue;
             }
@@ -368,6 +488,14 @@ impl Stepper {
             range.boundaries.push_back(run.to);
             range.until = Some(run.to);
         }
+    }
+
+    /// A reader for each source that the steps read.
+    fn replay_readers(
+        &mut self,
+        ranges: Ranges,
+        startup: &Startup,
+    ) -> Result<BTreeMap<ObjectId, Replay>> {
         let mut readers = BTreeMap::new();
         for (id, ranges) in ranges {
             let state = &self.sources[&id].state;
@@ -435,25 +563,6 @@ impl Stepper {
         })
     }
 
-    /// Takes every view that reads the source out of the running ones.
-    pub(super) fn fail_readers(&mut self, source: ObjectId, cause: &Error) -> Result<()> {
-        let reads = |view: &Dataflow| view.plan().scans().any(|scan| scan.object == source);
-        let failed: Vec<ObjectId> = self
-            .views
-            .iter()
-            .filter(|(_, view)| reads(view))
-            .map(|(id, _)| *id)
-            .collect();
-        let failed: Vec<ObjectId> = failed
-            .into_iter()
-            .flat_map(|id| self.take_view(id))
-            .collect();
-        self.published.change(|change| {
-            failed.iter().for_each(|id| change.fail(*id, cause.clone()));
-            Ok(())
-        })
-    }
-
     /// Rows that reached an embedded topic's log when the server died before their step was
     /// journaled: nobody was told of them, and they are in the log for good. They are the next
     /// step.
@@ -481,7 +590,7 @@ impl Stepper {
                 match reader.poll(READER_POLL)? {
                     Polled::Chunk(chunk) => chunks.push((*id, chunk)),
                     Polled::Finished(_) => open -= 1,
-                    Polled::AtEnd(..) | Polled::Nothing => {}
+                    Polled::AtEnd(..) | Polled::Interrupted | Polled::Nothing => {}
                 }
             }
         }

@@ -1,4 +1,5 @@
-//! What embedded topics let go of: segments past their retention that nobody needs any more.
+//! What embedded topics let go of: segments past their retention that nobody needs any more; and
+//! the journal, what is before the oldest checkpoint.
 //!
 //! ```text
 //!   offsets   0 ............ 4000 ............ 9000 ........ 9400
@@ -17,7 +18,7 @@ use std::time::{Duration, Instant, SystemTime};
 use crate::base::limits::TOPIC_ROLLS_PER_AGE;
 use crate::base::{Epoch, ObjectId, Offset, PartitionId, task};
 use crate::dataflow::stepper::Stepper;
-use crate::storage::{LogWriter, Retention};
+use crate::storage::{LogWriter, Retention, Truncation};
 
 /// For each embedded topic and partition the next row that a step will take.
 pub(super) type Positions = BTreeMap<(ObjectId, PartitionId), Offset>;
@@ -31,6 +32,8 @@ pub(super) struct Trimmer {
     oldest: Option<Epoch>,
     /// When the active segment of a topic was last closed by its age.
     rolled: BTreeMap<ObjectId, Instant>,
+    /// What the journal does not need any more, until a thread has taken it.
+    journal: Option<Truncation>,
     deleting: Option<JoinHandle<()>>,
 }
 
@@ -53,6 +56,12 @@ impl Trimmer {
         self.positions = self.positions.split_off(&oldest);
     }
 
+    /// Says what the journal can lose, with the next deletion.
+    pub fn truncate(&mut self, truncation: Option<Truncation>) {
+        // A later one goes further.
+        self.journal = truncation.or(self.journal.take());
+    }
+
     fn needed(&self, topic: ObjectId, partition: PartitionId) -> Option<Offset> {
         let positions = self.positions.get(&self.oldest?)?;
         positions.get(&(topic, partition)).copied()
@@ -67,6 +76,12 @@ impl Trimmer {
             self.rolled.insert(topic, now);
         }
         is_due
+    }
+
+    /// Whether files are being deleted.
+    pub fn is_deleting(&self) -> bool {
+        let deleting = self.deleting.as_ref();
+        deleting.is_some_and(|thread| !thread.is_finished())
     }
 
     pub fn join(&mut self) {
@@ -97,8 +112,7 @@ impl Stepper {
 
     /// Deletes what topics need not keep, beside the steps.
     pub(super) fn trim_topics(&mut self) {
-        let is_deleting = |thread: &JoinHandle<()>| !thread.is_finished();
-        if self.trimmer.deleting.as_ref().is_some_and(is_deleting) {
+        if self.trimmer.is_deleting() {
             return;
         }
         self.trimmer.join();
@@ -128,13 +142,17 @@ impl Stepper {
                 }
             }
         }
-        if trims.is_empty() {
+        let journal = self.trimmer.journal.take();
+        if trims.is_empty() && journal.is_none() {
             return;
         }
         self.trimmer.deleting = Some(task::spawn("retention", move || {
+            // What could not be deleted now is tried again; the log itself says when it ends.
+            if let Some(Err(error)) = journal.map(Truncation::run) {
+                tracing::warn!(%error, "the journal could not be trimmed");
+            }
             let now = SystemTime::now();
             for trim in trims {
-                // What could not be deleted now is tried again; the log itself says when it ends.
                 if let Err(error) = trim.log.retain(&trim.retention, trim.needed, now) {
                     tracing::warn!(%error, "old segments of a topic could not be deleted");
                 }

@@ -1,8 +1,7 @@
-//! A source inside the step engine: its reader, its positions and its event time.
+//! A source inside the step engine: its positions and its event time.
 //!
-//! The reader thread polls and decodes into a bounded queue and pauses when it is full. A step
-//! takes
-//! whole chunks; in the order taken, every row gets the watermark that stood before it:
+//! A step takes whole chunks from the reader's queue; in the order taken, every row gets the
+//! watermark that stood before it:
 //!
 //! ```text
 //!                          W before   partition's W   source's W: min over active partitions
@@ -11,11 +10,8 @@
 //!   run of p0   10:00:09   10:00:01   10:00:09        10:00:01
 //! ```
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
 use arrow::buffer::ScalarBuffer;
@@ -23,12 +19,11 @@ use arrow::datatypes::{SchemaRef, TimestampMicrosecondType};
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_expr::utils::{collect_columns, reassign_expr_columns};
 
-use crate::base::limits::{READER_POLL, READER_RETRY, SOURCE_QUEUE_BYTES_MAX};
-use crate::base::memory::{Account, Held};
-use crate::base::{EventTime, Memory, ObjectId, Offset, PartitionId, task};
-use crate::connector::{BadRecord, Chunk, Polled, ReadRange, SourceConnector};
+use crate::base::{EventTime, ObjectId, Offset, PartitionId};
+use crate::connector::{BadRecord, Chunk, ReadRange, SourceConnector};
 use crate::dataflow::bad_rows::{BadCells, Cells, merged, nullable, record_of, records, without};
 use crate::dataflow::errors::ErrorRow;
+use crate::dataflow::reader::ReaderHandle;
 use crate::delta::{DeltaBatch, Weights};
 use crate::error::{Error, Result};
 use crate::operator::Bounds;
@@ -198,46 +193,6 @@ pub struct SourceStatus {
     pub reader: Option<ReaderHandle>,
 }
 
-/// What whoever watches a reader sees of it.
-#[derive(Clone)]
-pub struct ReaderHandle(Arc<Shared>);
-
-/// A reader at one moment.
-#[derive(Clone, Debug, Default)]
-pub struct ReaderStatus {
-    /// The last error; none once reading goes on.
-    pub error: Option<Error>,
-    /// Whether it waits for room in its queue or in memory.
-    pub is_paused: bool,
-    /// Decoded bytes that wait for a step, by partition.
-    pub queued_bytes: BTreeMap<PartitionId, usize>,
-    /// Where partitions end, as far as the reader stands there.
-    pub ends: BTreeMap<PartitionId, Offset>,
-    /// When the oldest row came that is in no epoch yet, microseconds since 1970.
-    pub waiting_since_micros: Option<i64>,
-    /// How long ago the source was last heard of.
-    pub silence: Duration,
-}
-
-impl ReaderHandle {
-    pub fn status(&self) -> ReaderStatus {
-        let queue = self.0.lock();
-        let mut queued_bytes = BTreeMap::new();
-        for chunk in &queue.chunks {
-            *queued_bytes.entry(chunk.partition).or_default() += size(chunk);
-        }
-        let first = queue.chunks.front().map(|chunk| chunk.arrived_micros);
-        ReaderStatus {
-            error: queue.error.clone(),
-            is_paused: queue.is_paused,
-            queued_bytes,
-            ends: queue.at_end.clone(),
-            waiting_since_micros: queue.in_step_since_micros.or(first),
-            silence: queue.heard.elapsed(),
-        }
-    }
-}
-
 impl SourceState {
     pub fn new(spec: SourceSpec, wanted: Vec<usize>) -> Result<SourceState> {
         let mut state = SourceState {
@@ -350,8 +305,8 @@ impl SourceState {
         self.counted.extend(columns);
     }
 
-    /// Puts back positions and watermarks. Partitions of the source that are not among them have
-    /// not been read.
+    /// Puts back positions and watermarks, and who was idle: a replay goes on from there.
+    /// Partitions of the source that are not among them have not been read.
     pub fn restore(
         &mut self,
         partitions: BTreeMap<PartitionId, PartitionState>,
@@ -368,6 +323,11 @@ impl SourceState {
         self.spec.startup.entry(partition).or_insert(from);
         let new = || PartitionState::at(from);
         self.partitions.entry(partition).or_insert_with(new);
+    }
+
+    /// The partitions that are known.
+    pub fn known(&self) -> BTreeSet<PartitionId> {
+        self.partitions.keys().copied().collect()
     }
 
     /// Forgets everything that was read.
@@ -393,6 +353,13 @@ impl SourceState {
             .iter()
             .map(|partition| ReadRange::tail(*partition, from(partition)))
             .collect()
+    }
+
+    /// Goes on behind a chunk whose rows could not be taken.
+    pub fn skip(&mut self, chunk: &Chunk) {
+        if let Some(state) = self.partitions.get_mut(&chunk.partition) {
+            state.position = state.position.max(chunk.to);
+        }
     }
 
     /// The rows of a chunk as a delta of the wanted columns, and the clock moved by them. The chunk
@@ -598,223 +565,6 @@ impl SourceState {
             self.watermark = self.watermark.max(least.min(self.ceiling));
         }
     }
-}
-
-/// A reader on its thread with the queue that it fills.
-pub struct ReaderThread {
-    shared: Arc<Shared>,
-    waker: Arc<dyn Fn() + Send + Sync>,
-    thread: Option<JoinHandle<()>>,
-}
-
-struct Shared {
-    queue: Mutex<Queue>,
-    /// Room in the queue, or the end.
-    drained: Condvar,
-    is_stopped: AtomicBool,
-}
-
-struct Queue {
-    chunks: VecDeque<Chunk>,
-    /// The chunks' bytes.
-    held: Held,
-    /// When the oldest row came that a step has taken and not published.
-    in_step_since_micros: Option<i64>,
-    /// Whether the reader waits for room.
-    is_paused: bool,
-    /// When the source last answered.
-    heard: Instant,
-    at_end: BTreeMap<PartitionId, Offset>,
-    finished: Vec<PartitionId>,
-    error: Option<Error>,
-    is_ended: bool,
-}
-
-impl ReaderThread {
-    /// Starts reading; `wake` is called whenever there is something new.
-    pub fn start(
-        spec: &SourceSpec,
-        ranges: Vec<ReadRange>,
-        columns: &[usize],
-        memory: &Arc<Memory>,
-        wake: Arc<dyn Fn() + Send + Sync>,
-    ) -> Result<ReaderThread> {
-        let mut reader = spec.connector.reader(ranges, columns)?;
-        let shared = Arc::new(Shared {
-            queue: Mutex::new(Queue::new(memory)),
-            drained: Condvar::new(),
-            is_stopped: AtomicBool::new(false),
-        });
-        let waker = reader.waker();
-        let inner = shared.clone();
-        let name = spec.name.clone();
-        let thread = task::spawn("reader", move || {
-            while !inner.is_stopped.load(Ordering::Acquire) {
-                let polled = reader.poll(READER_POLL);
-                if !inner.offer(polled, &name) {
-                    break;
-                }
-                wake();
-            }
-        });
-        Ok(ReaderThread {
-            shared,
-            waker,
-            thread: Some(thread),
-        })
-    }
-
-    /// Takes whole chunks, in order, until the bounds are reached; at least one if there is one.
-    pub fn take(&self, rows_max: usize, bytes_max: usize) -> Vec<Chunk> {
-        let mut queue = self.shared.lock();
-        let mut taken = Vec::new();
-        let (mut rows, mut bytes) = (0, 0);
-        while let Some(chunk) = queue.chunks.front() {
-            if !taken.is_empty()
-                && (rows + chunk.rows.num_rows() > rows_max || bytes + size(chunk) > bytes_max)
-            {
-                break;
-            }
-            let chunk = queue.chunks.pop_front().expect("just seen");
-            rows += chunk.rows.num_rows();
-            bytes += size(&chunk);
-            queue
-                .in_step_since_micros
-                .get_or_insert(chunk.arrived_micros);
-            taken.push(chunk);
-        }
-        if !taken.is_empty() {
-            let left = queue.held.bytes() - bytes;
-            queue.held.set(left);
-            self.shared.drained.notify_all();
-        }
-        taken
-    }
-
-    /// Whether chunks wait.
-    pub fn is_filled(&self) -> bool {
-        !self.shared.lock().chunks.is_empty()
-    }
-
-    /// Says that everything taken so far is published.
-    pub fn is_published(&self) {
-        self.shared.lock().in_step_since_micros = None;
-    }
-
-    /// For those who watch it.
-    pub fn handle(&self) -> ReaderHandle {
-        ReaderHandle(self.shared.clone())
-    }
-
-    /// Partitions whose end the reader has confirmed, with the position there.
-    pub fn at_end(&self) -> BTreeMap<PartitionId, Offset> {
-        self.shared.lock().at_end.clone()
-    }
-
-    /// Partitions that were read to where they should stop.
-    pub fn finished(&self) -> Vec<PartitionId> {
-        self.shared.lock().finished.clone()
-    }
-
-    /// The last error; `Err` when the reader has ended by it.
-    pub fn error(&self) -> Result<Option<Error>> {
-        let queue = self.shared.lock();
-        match (&queue.error, queue.is_ended) {
-            (Some(error), true) => Err(error.clone()),
-            (error, _) => Ok(error.clone()),
-        }
-    }
-}
-
-impl Drop for ReaderThread {
-    fn drop(&mut self) {
-        self.shared.is_stopped.store(true, Ordering::Release);
-        self.shared.drained.notify_all();
-        (self.waker)();
-        if let Some(thread) = self.thread.take()
-            && thread.join().is_err()
-        {
-            tracing::error!("a reader panicked");
-        }
-    }
-}
-
-impl Queue {
-    /// Whether there is room for a chunk, here and in the server's memory.
-    fn has_room(&self) -> bool {
-        self.held.bytes() < SOURCE_QUEUE_BYTES_MAX && !self.held.memory().is_tight()
-    }
-
-    fn new(memory: &Arc<Memory>) -> Queue {
-        Queue {
-            chunks: VecDeque::new(),
-            held: memory.hold(Account::Queues),
-            in_step_since_micros: None,
-            is_paused: false,
-            heard: Instant::now(),
-            at_end: BTreeMap::new(),
-            finished: Vec::new(),
-            error: None,
-            is_ended: false,
-        }
-    }
-}
-
-impl Shared {
-    fn lock(&self) -> MutexGuard<'_, Queue> {
-        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Puts what was polled into the queue, waiting for room; false when the reader is to end.
-    fn offer(&self, polled: Result<Polled>, name: &str) -> bool {
-        let mut queue = self.lock();
-        if polled.is_ok() {
-            queue.heard = Instant::now();
-        }
-        match polled {
-            Ok(Polled::Chunk(chunk)) => {
-                while !queue.has_room() && !self.is_stopped.load(Ordering::Acquire) {
-                    queue.is_paused = true;
-                    let waited = self.drained.wait_timeout(queue, READER_POLL);
-                    queue = waited.unwrap_or_else(PoisonError::into_inner).0;
-                }
-                queue.is_paused = false;
-                queue.error = None;
-                queue.at_end.remove(&chunk.partition);
-                let bytes = queue.held.bytes() + size(&chunk);
-                queue.held.set(bytes);
-                queue.chunks.push_back(chunk);
-            }
-            Ok(Polled::AtEnd(partition, offset)) => {
-                queue.error = None;
-                queue.at_end.insert(partition, offset);
-            }
-            Ok(Polled::Finished(partition)) => queue.finished.push(partition),
-            Ok(Polled::Nothing) => {}
-            Err(error) if error.is_retryable() => {
-                if queue.error.as_ref() != Some(&error) {
-                    tracing::warn!(source = name, %error, "reading is interrupted");
-                }
-                queue.error = Some(error);
-                let waited = self.drained.wait_timeout(queue, READER_RETRY);
-                drop(waited);
-            }
-            Err(error) => {
-                tracing::error!(source = name, %error, "reading has ended");
-                queue.error = Some(error);
-                queue.is_ended = true;
-                return false;
-            }
-        }
-        true
-    }
-}
-
-/// The bytes that a chunk holds.
-pub(super) fn size(chunk: &Chunk) -> usize {
-    let bad: usize = chunk.bad.iter().map(|bad| bad.raw.len()).sum();
-    let rows: usize = chunk.bad_rows.iter().map(|bad| bad.raw.len()).sum();
-    chunk.rows.get_array_memory_size() + bad + rows
 }
 
 /// A bad record as the errors relation keeps it.

@@ -28,15 +28,21 @@ use crate::base::memory::Account;
 use crate::base::metrics::PROCESS;
 use crate::base::{Clock, Epoch, Memory, ObjectId, Offset, PartitionId, task};
 use crate::connector::Chunk;
-use crate::dataflow::catch_up::{CatchUp, CatchUpStart, Inputs, Progress};
+use crate::dataflow::catch_up::{CatchUp, CatchUpStart, Inputs};
 use crate::dataflow::checkpoint::Checkpointer;
+use crate::dataflow::closer::Closer;
 use crate::dataflow::errors::ErrorRow;
+use crate::dataflow::failing::{failing, input_has_failed};
 use crate::dataflow::graph::{CollectionDelta, Dataflow, DataflowOutput};
-use crate::dataflow::idle::{idle_deadline, idle_partitions};
+use crate::dataflow::group_commit::GroupCommits;
+use crate::dataflow::idle::{idle_deadline, idle_partitions, roused_partitions};
+use crate::dataflow::panic::contained;
+use crate::dataflow::progress::Progress;
 use crate::dataflow::published::Published;
+use crate::dataflow::reader::ReaderThread;
 use crate::dataflow::recovery::recover;
 use crate::dataflow::retention::Trimmer;
-use crate::dataflow::source::{ReaderThread, SourceSpec, SourceState, error_row};
+use crate::dataflow::source::{SourceSpec, SourceState, error_row};
 use crate::dataflow::startup::Startup;
 use crate::dataflow::tee::Tee;
 use crate::dataflow::watch::{Sight, Watch};
@@ -45,9 +51,7 @@ use crate::delta::DeltaBatch;
 use crate::error::{Error, Result, SqlState};
 use crate::operator::Bounds;
 use crate::plan::StreamPlan;
-use crate::storage::{
-    DataDirectory, Event, Journal, JournalRecord, LogWriter, Run, StepRecord, TableWrite,
-};
+use crate::storage::{DataDirectory, Event, Journal, LogWriter, Run, StepRecord, TableWrite};
 use crate::view::{History, Identity, Store};
 
 /// What others ask of the stepper. Everything that can happen to it is in here.
@@ -83,6 +87,11 @@ pub enum Command {
         view: ObjectId,
         reply: oneshot::Sender<Result<Inputs>>,
     },
+    /// From a catch-up: up to which epochs it has the changes of views and tables.
+    Followed {
+        view: ObjectId,
+        reached: BTreeMap<ObjectId, Epoch>,
+    },
     /// From a catch-up that has almost everything: take it in.
     Join {
         catch_up: Box<CatchUp>,
@@ -117,6 +126,7 @@ pub struct Write {
 #[derive(Clone, Debug)]
 pub struct TableSpec {
     pub id: ObjectId,
+    pub name: String,
     pub schema: SchemaRef,
     pub identity: Identity,
 }
@@ -222,6 +232,11 @@ pub(super) struct Source {
     /// Chunks kept for views that are catching up.
     pub tees: BTreeMap<ObjectId, Tee>,
     pub topic: Topic,
+    /// Nothing is known of where its partitions end, since there was no reader yet: the next step
+    /// takes none of them for idle.
+    pub is_unconfirmed: bool,
+    /// Why the last reader has ended, where the topic is looked for again.
+    pub lost: Option<Error>,
     /// Partitions that the next step takes in, with where they begin.
     pub found: Vec<(PartitionId, Offset)>,
 }
@@ -244,6 +259,7 @@ pub(super) struct Stepper {
     pub journal: Journal,
     pub checkpointer: Checkpointer,
     pub watch: Watch,
+    pub closer: Closer,
     pub sources: BTreeMap<ObjectId, Source>,
     pub tables: BTreeMap<ObjectId, TableSpec>,
     pub views: BTreeMap<ObjectId, Dataflow>,
@@ -256,6 +272,7 @@ pub(super) struct Stepper {
     pub catching_up: BTreeMap<ObjectId, Pins>,
     pub is_ended: bool,
     pub trimmer: Trimmer,
+    pub group_commits: GroupCommits,
 }
 
 /// What a catching-up view holds on to in the loop.
@@ -311,6 +328,7 @@ impl Stepper {
             if self.is_ended {
                 break;
             }
+            self.look_for_lost_topics();
             if self.has_work()
                 && let Err(error) = self.step()
             {
@@ -332,6 +350,9 @@ impl Stepper {
                 progress.stop();
             }
         }
+        // All are told before the first is waited for.
+        let readers = self.sources.values().filter_map(|s| s.reader.as_ref());
+        readers.for_each(ReaderThread::stop);
         self.sources.clear();
         if let Err(error) = self.journal.sync() {
             tracing::error!(%error, "the journal could not be closed");
@@ -339,6 +360,7 @@ impl Stepper {
         self.give_rest_to_checkpoint();
         self.checkpointer.join();
         self.trimmer.join();
+        self.group_commits.join();
     }
 
     fn handle(&mut self, command: Command) {
@@ -362,26 +384,35 @@ impl Stepper {
             Command::Drain { view, reply } => {
                 let _ = reply.send(self.drain(view));
             }
+            Command::Followed { view, reached } => self.followed(view, &reached),
             Command::Join { catch_up, done } => self.join(*catch_up, done),
             Command::Abandon { view } => self.release(view),
-            Command::CheckpointDone(result) => {
-                if result.is_err() {
-                    self.unfreeze();
-                }
-                let oldest = self.checkpointer.finished(result);
-                if let Some(oldest) = oldest {
-                    if let Err(error) = self.journal.truncate_before(oldest) {
-                        tracing::warn!(%error, "the journal could not be trimmed");
-                    }
-                    self.trimmer.keep_from(oldest);
-                }
-                self.trim_topics();
-            }
+            Command::CheckpointDone(result) => self.checkpoint_done(result),
             Command::Checkpoint { done } => self.checkpointer.request(done),
             Command::Seen { source, sight } => self.see(source, sight),
             Command::Wake => {}
             Command::Shutdown => self.is_ended = true,
         }
+    }
+
+    fn checkpoint_done(&mut self, result: Result<Epoch>) {
+        if result.is_err() {
+            self.unfreeze();
+        }
+        match self.checkpointer.finished(result) {
+            Ok(Some(oldest)) => {
+                self.trimmer.truncate(self.journal.truncation(oldest));
+                self.trimmer.keep_from(oldest);
+                self.group_commits.run();
+            }
+            Ok(None) => {}
+            Err(error) => {
+                // As with the journal: a restart finds out what is on disk, and goes on.
+                tracing::error!(%error, "the step engine cannot go on without checkpoints");
+                std::process::abort();
+            }
+        }
+        self.trim_topics();
     }
 
     pub(super) fn add_source(&mut self, spec: SourceSpec, logs: Vec<LogWriter>) {
@@ -395,6 +426,8 @@ impl Stepper {
                     logs,
                     tees: BTreeMap::new(),
                     topic: Topic::Unseen(None),
+                    is_unconfirmed: true,
+                    lost: None,
                     found: Vec::new(),
                 };
                 self.sources.insert(id, source);
@@ -465,6 +498,7 @@ impl Stepper {
         }
         self.views.remove(&id);
         self.tables.remove(&id);
+        self.end_reader(id);
         self.sources.remove(&id);
         self.watch.remove(id);
         self.checkpointer.forget(id);
@@ -512,6 +546,7 @@ impl Stepper {
             || self.sources.values().any(|source| {
                 source.reader.as_ref().is_some_and(ReaderThread::is_filled)
                     || !source.found.is_empty()
+                    || !roused_partitions(source).is_empty()
                     || !idle_partitions(source, now).is_empty()
             })
             || self.views.values().any(|view| view.is_waiting(now))
@@ -544,7 +579,7 @@ impl Stepper {
             writes,
             is_mixed,
             answers,
-        } = self.take_staged()?;
+        } = self.take_staged();
         let cut = self.cut(writes, is_mixed)?;
         let written = cut.writes.iter().map(|write| write.delta.len());
         let written = written.sum::<usize>();
@@ -584,9 +619,15 @@ impl Stepper {
 
     /// Journals, computes and publishes a cut.
     pub(super) fn commit(&mut self, mut cut: Cut) -> Result<Epoch> {
+        let rows = cut.chunks.iter().map(|(_, chunk)| chunk.rows.num_rows());
+        let rows: usize = rows
+            .chain(cut.writes.iter().map(|write| write.delta.len()))
+            .sum();
         let record = record_of(&mut cut);
+        let bytes: usize = record.writes.iter().map(|write| write.payload.len()).sum();
+        self.checkpointer.note_step(rows as u64, bytes as u64);
         let appends = std::mem::take(&mut cut.appends);
-        let ticket = self.journal.append(&JournalRecord::Step(record))?;
+        let ticket = self.journal.append(&record)?;
         let epoch = cut.epoch;
         let views = self.views.len();
         let changes = self.compute(cut)?;
@@ -640,17 +681,29 @@ impl Stepper {
                     partition,
                     from,
                 }));
-            for partition in idle_partitions(source, clock_micros) {
-                cut.events.push(Event::Idle {
-                    source: *id,
-                    partition,
-                });
-            }
+            let mut chunks = Vec::new();
             if let Some(reader) = &source.reader {
-                let chunks = reader.take(self.rows_budget / active, STEP_BYTES_MAX / active);
-                cut.chunks
-                    .extend(chunks.into_iter().map(|chunk| (*id, chunk)));
+                chunks = reader.take(self.rows_budget / active, STEP_BYTES_MAX / active);
+                // Asked after the chunks were taken, so that none is from behind an interruption
+                // that has not been seen: events come before all chunks of a step.
+                source.is_unconfirmed |= reader.take_interruption();
             }
+            let (source_id, roused) = (*id, roused_partitions(source));
+            source.is_unconfirmed = false;
+            cut.events
+                .extend(roused.into_iter().map(|partition| Event::Active {
+                    source: source_id,
+                    partition,
+                }));
+            if chunks.is_empty() {
+                let idle = idle_partitions(source, clock_micros).into_iter();
+                cut.events.extend(idle.map(|partition| Event::Idle {
+                    source: source_id,
+                    partition,
+                }));
+            }
+            let chunks = chunks.into_iter();
+            cut.chunks.extend(chunks.map(|chunk| (source_id, chunk)));
         }
         self.cut_writes(writes, is_mixed, &mut cut)?;
         Ok(cut)
@@ -668,6 +721,10 @@ impl Stepper {
         self.take_writes(cut.writes, &mut inputs, &mut changes)?;
         let ids: Vec<ObjectId> = self.views.keys().copied().collect();
         for id in ids {
+            // One above it may have taken it out.
+            if !self.views.contains_key(&id) {
+                continue;
+            }
             self.step_view(id, cut.epoch, cut.clock_micros, &mut inputs, &mut changes);
         }
         Ok(changes)
@@ -700,6 +757,7 @@ impl Stepper {
         cut: &Cut,
         changes: &mut Changes,
     ) -> Result<BTreeMap<ObjectId, CollectionDelta>> {
+        let mut failed: BTreeMap<ObjectId, Error> = BTreeMap::new();
         let mut inputs = BTreeMap::new();
         for (id, source) in &self.sources {
             let input = CollectionDelta::new(source.state.wanted().to_vec(), Bounds::unknown(0));
@@ -713,7 +771,21 @@ impl Stepper {
             for tee in source.tees.values_mut() {
                 tee.push(chunk);
             }
-            let taken = source.state.take(chunk, cut.clock_micros)?;
+            if failed.contains_key(id) {
+                source.state.skip(chunk);
+                continue;
+            }
+            let taken = match contained(|| source.state.take(chunk, cut.clock_micros)) {
+                Ok(taken) => taken,
+                Err(error) => {
+                    let name = &source.state.spec().name;
+                    tracing::error!(source = name, %error, "rows of a source cannot be taken");
+                    let error = error.context(format!("rows of source \"{name}\""));
+                    source.state.skip(chunk);
+                    failed.insert(*id, error);
+                    continue;
+                }
+            };
             let input = inputs.get_mut(id).expect("every source has an input");
             input.push(taken.delta, taken.bad_cells);
             if !taken.bad.is_empty() {
@@ -727,6 +799,10 @@ impl Stepper {
                 .get_mut(id)
                 .expect("every source has an input")
                 .bounds = source.state.bounds();
+        }
+        // Without its rows nothing above a source is right any more.
+        for (id, error) in failed {
+            changes.failures.extend(self.take_out_readers(id, &error));
         }
         Ok(inputs)
     }
@@ -778,14 +854,10 @@ impl Stepper {
             .scans()
             .find(|scan| !inputs.contains_key(&scan.object));
         let result = match missing {
-            Some(scan) => Err(Error::new(
-                SqlState::OBJECT_NOT_IN_PREREQUISITE_STATE,
-                format!("its input \"{}\" has failed", scan.name),
-            )),
+            Some(scan) => Err(input_has_failed(&scan.name)),
             None => {
                 let input = |object: ObjectId| inputs[&object].clone();
-                let step = AssertUnwindSafe(|| view.step(epoch, clock_micros, &input));
-                catch_unwind(step).unwrap_or_else(|panic| Err(Error::internal(panic_text(&panic))))
+                contained(|| view.step(epoch, clock_micros, &input))
             }
         };
         match result {
@@ -806,9 +878,8 @@ impl Stepper {
             }
             Err(error) => {
                 tracing::error!(view = id.0, %error, "a view has failed");
-                for id in self.take_view(id) {
-                    changes.failures.push((id, error.clone()));
-                }
+                let causes = BTreeMap::from([(id, error)]);
+                changes.failures.extend(self.take_out(causes));
             }
         }
     }
@@ -818,7 +889,7 @@ impl Stepper {
         let clock_micros = self.clock_micros;
         let sources = self.source_status();
         let memory = self.options.memory.clone();
-        let mut failed = Vec::new();
+        let (views, mut failed) = (&self.views, BTreeMap::new());
         self.published.change(|change| {
             for (id, delta) in &changes.deltas {
                 change.apply(*id, epoch, delta)?;
@@ -833,21 +904,24 @@ impl Stepper {
                         .map(|error| ErrorRow::of_row(error, clock_micros)),
                 );
                 if let Some(delta) = output.late_delta
-                    && let Some(late) = self.views.get(&id).and_then(|v| v.plan().late.as_ref())
+                    && let Some(late) = views.get(&id).and_then(|v| v.plan().late.as_ref())
                 {
                     change.apply(late.object, epoch, &delta)?;
                 }
                 if let Some(delta) = output.delta
                     && let Err(error) = change.apply(id, epoch, &delta)
                 {
-                    change.fail(id, error.clone());
-                    failed.push((id, error));
+                    tracing::error!(view = id.0, %error, "a view's change does not fit its rows");
+                    failed.insert(id, error);
                 }
             }
             for (id, rows) in changes.errors {
                 change.record_errors(id, rows);
             }
             for (id, error) in changes.failures {
+                change.fail(id, error);
+            }
+            for (id, error) in failing(views, &failed) {
                 change.fail(id, error);
             }
             change.set_sources(sources);
@@ -862,30 +936,9 @@ impl Stepper {
         {
             reader.is_published();
         }
-        for (id, error) in failed {
-            tracing::error!(view = id.0, %error, "a view's change does not fit its rows");
-            let gone = self.take_view(id);
-            self.published.change(|change| {
-                gone.iter().for_each(|id| change.fail(*id, error.clone()));
-                Ok(())
-            })?;
-        }
+        // They have been told above.
+        let _told = self.take_out(failed);
         Ok(())
-    }
-
-    /// Whether the object is the relation of a running view's late rows.
-    pub(super) fn keeps_late_rows_in(&self, id: ObjectId) -> bool {
-        let mut plans = self.views.values().map(Dataflow::plan);
-        plans.any(|plan| plan.late.as_ref().is_some_and(|late| late.object == id))
-    }
-
-    /// Takes a view out of the running ones; its relation and that of its late rows.
-    pub(super) fn take_view(&mut self, id: ObjectId) -> Vec<ObjectId> {
-        let view = self.views.remove(&id);
-        let late = view.and_then(|view| Some(view.plan().late.as_ref()?.object));
-        let gone: Vec<ObjectId> = std::iter::once(id).chain(late).collect();
-        gone.iter().for_each(|id| self.checkpointer.forget(*id));
-        gone
     }
 }
 
@@ -919,18 +972,6 @@ fn record_of(cut: &mut Cut) -> StepRecord {
         clock_micros: cut.clock_micros,
         runs: cut.chunks.iter().map(run).collect(),
         events: cut.events.clone(),
-        watermarks: Vec::new(),
         writes: std::mem::take(&mut cut.payloads),
     }
-}
-
-fn panic_text(panic: &Box<dyn std::any::Any + Send>) -> String {
-    let text = panic
-        .downcast_ref::<&str>()
-        .map(|text| (*text).to_string())
-        .or_else(|| panic.downcast_ref::<String>().cloned());
-    format!(
-        "panic: {}",
-        text.unwrap_or_else(|| "without a message".to_string())
-    )
 }

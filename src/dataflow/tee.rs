@@ -13,7 +13,7 @@ use crate::base::Memory;
 use crate::base::limits::CATCH_UP_TEE_BYTES_MAX;
 use crate::base::memory::{Account, Held};
 use crate::connector::Chunk;
-use crate::dataflow::source::size;
+use crate::dataflow::reader::size;
 
 /// The chunks taken since a view began to catch up, for it to take over.
 pub(super) struct Tee {

@@ -1,29 +1,37 @@
 //! The step engine over a topic that a test can change: replays that read something else, topics
-//! made anew, partitions that are added, a broker that is away.
+//! made anew, partitions that are added, a broker that is away, readers that panic.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use arrow::array::{
-    ArrayRef, AsArray, Int64Array, RecordBatch, RecordBatchOptions, TimestampMicrosecondArray,
-    new_null_array,
+    ArrayRef, AsArray, Int32Array, Int64Array, RecordBatch, RecordBatchOptions, StringArray,
+    TimestampMicrosecondArray, new_null_array,
 };
-use arrow::datatypes::{Int64Type, SchemaRef};
-use datafusion::common::TableReference;
+use arrow::datatypes::{DataType, Int64Type, SchemaRef};
+use datafusion::common::{ScalarValue, TableReference};
+use datafusion::config::ConfigOptions;
+use datafusion::logical_expr::{ColumnarValue, Volatility, create_udf};
+use datafusion::physical_expr::{PhysicalExpr, ScalarFunctionExpr};
 use tokio::sync::oneshot;
 
+use crate::base::limits::HISTORY_BYTES_MAX;
 use crate::base::{Clock, Epoch, Memory, ObjectId, Offset, PartitionId};
+use crate::catalog::{Object, ObjectKind, Relation};
 use crate::connector::{BadRow, Bounds, Chunk, Polled, ReadRange, Reader, SourceConnector};
 use crate::dataflow::oracle::answer::parsed;
-use crate::dataflow::oracle::relation::{World, planned_table};
+use crate::dataflow::oracle::relation::{World, definition, planned_table};
 use crate::dataflow::{
     Command, NewView, Objects, Phase, Progress, RecoveredView, Runtime, RuntimeOptions, Sight,
-    SourceSpec, SourceStatus, Startup,
+    SourceSpec, SourceStatus, Startup, TableSpec, Write,
 };
+use crate::delta::{DeltaBatch, Weights};
 use crate::error::{Error, Result, SqlState};
 use crate::plan::{Planner, StreamPlan, ViewOptions, plan_view};
 use crate::storage::DataDirectory;
+use crate::view::Identity;
 
 /// How long a test waits for what must come; only a failure takes so long.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -40,6 +48,16 @@ struct Content {
     is_away: bool,
     /// Questions while it was away.
     refused: usize,
+    /// The broker answers and does not know the topic.
+    is_unknown: bool,
+    /// Reading panics.
+    has_panic: bool,
+    /// Reading gives nothing.
+    is_stalled: bool,
+    /// The positions that were committed last.
+    committed: Vec<(PartitionId, Offset)>,
+    /// Closing a reader does not come to its end.
+    holds_readers: bool,
     /// Records in a chunk at most.
     chunk: usize,
 }
@@ -67,12 +85,19 @@ impl Topic {
             content.refused += 1;
             return Err(away());
         }
-        Ok(answer(&content))
+        match content.is_unknown {
+            true => Err(unknown()),
+            false => Ok(answer(&content)),
+        }
     }
 }
 
 fn away() -> Error {
     Error::new(SqlState::CONNECTION_FAILURE, "no broker answers").retryable()
+}
+
+fn unknown() -> Error {
+    Error::new(SqlState::UNDEFINED_OBJECT, "there is no such topic")
 }
 
 impl SourceConnector for Topic {
@@ -105,6 +130,15 @@ impl SourceConnector for Topic {
             ranges: ranges.into(),
             said: BTreeMap::new(),
         }))
+    }
+
+    fn has_group(&self) -> bool {
+        true
+    }
+
+    fn commit(&self, positions: &[(PartitionId, Offset)]) -> Result<()> {
+        self.lock().committed = positions.to_vec();
+        Ok(())
     }
 
     fn identity(&self) -> Result<Option<String>> {
@@ -142,11 +176,32 @@ impl Reader for TopicReader {
     }
 }
 
+impl Drop for TopicReader {
+    fn drop(&mut self) {
+        while self.topic.lock().holds_readers {
+            std::thread::yield_now();
+        }
+    }
+}
+
 impl TopicReader {
     fn advance(&mut self, range: &mut ReadRange) -> Result<Polled> {
         let content = self.topic.lock();
+        let (has_panic, is_unknown) = (content.has_panic, content.is_unknown);
         if content.is_away {
+            // An end is told once, and again after trouble.
+            self.said.clear();
             return Err(away());
+        }
+        if is_unknown {
+            return Err(unknown());
+        }
+        if content.is_stalled {
+            return Ok(Polled::Nothing);
+        }
+        if has_panic {
+            drop(content);
+            panic!("the reader's panic");
         }
         if range.until.is_some_and(|until| range.from >= until) {
             return Ok(Polled::Finished(range.partition));
@@ -222,6 +277,8 @@ struct Bench {
     source: ObjectId,
     views: Vec<(ObjectId, StreamPlan)>,
     watch_interval_micros: i64,
+    /// How the column `a` is made, if it is generated.
+    computed: Option<Arc<dyn PhysicalExpr>>,
     runtime: Option<Runtime>,
 }
 
@@ -245,9 +302,48 @@ impl Bench {
             topic,
             views: Vec::new(),
             watch_interval_micros: 1_000,
+            computed: None,
             runtime: None,
             world,
         }
+    }
+
+    /// Over two partitions, read by a view of windows, both idle.
+    fn windowed() -> Bench {
+        let mut bench = Bench::new();
+        bench.topic.lock().partitions = vec![Vec::new(); 2];
+        bench.topic.write(0, [1, 2]);
+        bench.topic.write(1, [1, 2]);
+        bench.start();
+        let sql = "SELECT window_start, count(*) AS n \
+            FROM TUMBLE(s, ts, INTERVAL '10 seconds') GROUP BY window_start, window_end";
+        bench.create(VIEW, sql).unwrap();
+        bench.until("both are idle", |bench| bench.idle() == 2);
+        bench
+    }
+
+    /// How many partitions are idle.
+    fn idle(&self) -> usize {
+        let partitions = self.status().partitions;
+        partitions.values().filter(|state| state.is_idle).count()
+    }
+
+    /// Writes a second of time far ahead to one partition, one less far to the other, and waits
+    /// until they are read; none may be late.
+    fn go_on(&self, second: i64) {
+        self.topic.write(0, [2 * second]);
+        self.topic.write(1, [second, second + 1]);
+    }
+
+    fn until_read(&self, records: u64) {
+        let rows = |bench: &Bench| {
+            let partitions = bench.status().partitions;
+            partitions.values().map(|state| state.rows).sum::<u64>()
+        };
+        self.until("everything is read", |bench| rows(bench) == records);
+        let (_, relations) = self.runtime().published().status();
+        let view = relations.iter().find(|relation| relation.id == VIEW);
+        assert_eq!(view.unwrap().statistics.counts.rows_late, 0);
     }
 
     fn spec(&self) -> SourceSpec {
@@ -255,10 +351,26 @@ impl Bench {
         SourceSpec {
             connector: Arc::new(self.topic.clone()),
             startup: BTreeMap::from([(PartitionId(0), Offset(0))]),
+            computed: {
+                let mut computed = relation.source.clone().unwrap().computed;
+                computed[0].clone_from(&self.computed);
+                computed
+            },
+            idle_timeout_micros: 1_000,
             is_embedded: false,
             identity: Some("first".to_string()),
             watch_interval_micros: self.watch_interval_micros,
             ..relation.source.clone().unwrap()
+        }
+    }
+
+    fn table(&self) -> TableSpec {
+        let relation = &self.world.relations[self.world.relation("u")];
+        TableSpec {
+            id: relation.id,
+            name: "u".to_string(),
+            schema: relation.schema.clone(),
+            identity: Identity::Row,
         }
     }
 
@@ -279,7 +391,7 @@ impl Bench {
         });
         let objects = Objects {
             sources: vec![(self.spec(), Vec::new())],
-            tables: Vec::new(),
+            tables: vec![self.table()],
             views: views.collect(),
         };
         self.runtime = Some(Runtime::start(&directory, options, objects, startup)?);
@@ -321,6 +433,27 @@ impl Bench {
         };
         self.runtime().send(Command::AddView(Box::new(view)))?;
         answer.blocking_recv().unwrap()
+    }
+
+    /// A view above the first one: its `n` and one more.
+    fn create_over_view(&mut self) -> ObjectId {
+        let plan = &self.views[0].1;
+        let relation = Relation {
+            schema: plan.schema.clone(),
+            key: plan.key.clone(),
+            changelog: plan.changelog,
+            bounded: plan.bounded.clone(),
+            event_time: None,
+            defaults: Vec::new(),
+        };
+        self.world.catalog.put(Object {
+            definition: definition(VIEW, "v", ObjectKind::MaterializedView),
+            relation,
+            depends_on: Vec::new(),
+        });
+        let id = ObjectId(1_001);
+        self.create(id, "SELECT n + 1 AS n FROM v").unwrap();
+        id
     }
 
     /// The first row of a view of bigints.
@@ -577,4 +710,250 @@ fn what_was_counted_and_kept_is_there_after_a_restart() {
     bench.checkpoint();
     bench.restart();
     assert_eq!(counted(&bench), (2, vec![1, 3]));
+}
+
+#[test]
+fn rows_that_came_while_nobody_was_there_to_read_them_are_not_late() {
+    let mut bench = Bench::windowed();
+    for (times, has_checkpoint) in [(1, false), (2, true)] {
+        if has_checkpoint {
+            bench.checkpoint();
+        }
+        bench.runtime = None;
+        bench.go_on(1_000 * times);
+        bench.start();
+        bench.until_read(4 + 3 * times.unsigned_abs());
+        bench.until("both are idle again", |bench| bench.idle() == 2);
+    }
+}
+
+#[test]
+fn rows_of_an_outage_are_not_late() {
+    let bench = Bench::windowed();
+    bench.topic.lock().is_away = true;
+    bench.until("both are active", |bench| bench.idle() == 0);
+    let is_told = |bench: &Bench| bench.status().error == Some(away());
+    bench.until("the source says what it waits for", is_told);
+    assert_eq!(bench.idle(), 0, "nobody knows the ends");
+    bench.go_on(1_000);
+    bench.topic.lock().is_away = false;
+    bench.until_read(7);
+    bench.until("both are idle again", |bench| bench.idle() == 2);
+}
+
+#[test]
+fn a_partition_that_was_empty_is_read_in_its_place_after_a_restart() {
+    let mut bench = Bench::new();
+    bench.topic.lock().partitions = vec![Vec::new(); 2];
+    bench.topic.write(0, [1, 2]);
+    bench.start();
+    let sql = "SELECT window_start, count(*) AS n \
+        FROM TUMBLE(s, ts, INTERVAL '10 seconds') GROUP BY window_start, window_end";
+    bench.create(VIEW, sql).unwrap();
+    bench.until("both are idle", |bench| bench.idle() == 2);
+    bench.runtime = None;
+    bench.go_on(1_000);
+    bench.start();
+    bench.until_read(5);
+}
+
+#[test]
+fn a_reader_that_panics_has_ended_and_says_so() {
+    let bench = Bench::counting();
+    bench.topic.lock().has_panic = true;
+    let is_told = |bench: &Bench| bench.status().error.is_some();
+    bench.until("the source says why it is not read", is_told);
+    let error = bench.status().error.unwrap();
+    assert!(error.message().contains("the reader's panic"), "{error}");
+    assert_eq!(bench.row(VIEW).unwrap(), [2, 2]);
+}
+
+#[test]
+fn a_panic_over_a_sources_rows_fails_its_views_and_nothing_else() {
+    let mut bench = Bench::new();
+    let has_panic = Arc::new(AtomicBool::new(false));
+    let flag = has_panic.clone();
+    let work = move |_: &[ColumnarValue]| -> datafusion::common::Result<ColumnarValue> {
+        assert!(!flag.load(Ordering::Acquire), "the column's panic");
+        Ok(ColumnarValue::Scalar(ScalarValue::Int64(Some(1))))
+    };
+    let (volatility, work) = (Volatility::Immutable, Arc::new(work));
+    let function = create_udf("boom", Vec::new(), DataType::Int64, volatility, work);
+    let options = Arc::new(ConfigOptions::default());
+    let function = Arc::new(function);
+    let made = ScalarFunctionExpr::try_new(function, Vec::new(), &bench.topic.schema, options);
+    bench.computed = Some(Arc::new(made.unwrap()));
+    bench.start();
+    bench.topic.write(0, [1, 2]);
+    bench.create(VIEW, "SELECT count(a) AS n FROM s").unwrap();
+    assert_eq!(bench.row(VIEW).unwrap(), [2]);
+    let above = bench.create_over_view();
+
+    has_panic.store(true, Ordering::Release);
+    bench.topic.write(0, [3]);
+    bench.until("the view has failed", |bench| bench.row(VIEW).is_err());
+    let error = bench.row(VIEW).unwrap_err();
+    assert!(error.message().contains("the column's panic"), "{error}");
+    assert!(bench.row(above).is_err(), "so has the one above it");
+    // A replay fails as well, and not the server; what failed is built anew.
+    let error = bench
+        .create(ObjectId(1_002), "SELECT count(a) AS n FROM s")
+        .unwrap_err();
+    assert!(error.message().contains("panic"), "{error}");
+    bench.views.pop();
+    bench.restart();
+    has_panic.store(false, Ordering::Release);
+    bench.restart();
+    bench.until_row(VIEW, &[3]);
+}
+
+#[test]
+fn views_above_a_failed_one_fail_with_it() {
+    let mut bench = Bench::counting_watched(0);
+    let above = bench.create_over_view();
+    bench.topic.write(0, [3]);
+    bench.until_row(above, &[4]);
+    let error = Error::new(SqlState::OBJECT_NOT_IN_PREREQUISITE_STATE, "it is another");
+    let command = Command::Seen {
+        source: bench.source,
+        sight: Sight::Another(error),
+    };
+    bench.runtime().send(command).unwrap();
+    // No step comes after it.
+    bench.until("the view has failed", |bench| bench.row(above).is_err());
+    let error = bench.row(above).unwrap_err();
+    assert!(
+        error.message().contains("its input \"v\" has failed"),
+        "{error}"
+    );
+}
+
+#[test]
+fn a_topic_that_is_unknown_for_a_moment_is_read_again() {
+    // Looked at once, before it is read.
+    let bench = Bench::counting_watched(0);
+    bench.topic.lock().is_unknown = true;
+    let is_told = |bench: &Bench| bench.status().error == Some(unknown());
+    bench.until("the source says why it is not read", is_told);
+    bench.topic.write(0, [3]);
+    bench.topic.lock().is_unknown = false;
+    bench.until_row(VIEW, &[3, 3]);
+    assert_eq!(bench.status().error, None);
+}
+
+#[test]
+fn a_reader_that_is_slow_to_close_holds_nobody_up() {
+    let mut bench = Bench::counting();
+    bench.topic.lock().holds_readers = true;
+    // More columns: the reader is replaced.
+    let later = ObjectId(1_001);
+    let plan = bench.plan("SELECT count(b) AS n FROM s");
+    let (done, _answer) = oneshot::channel();
+    let view = NewView {
+        id: later,
+        name: "w".to_string(),
+        plan,
+        progress: Arc::new(Progress::default()),
+        checkpoints: None,
+        done,
+    };
+    bench
+        .runtime()
+        .send(Command::AddView(Box::new(view)))
+        .unwrap();
+    bench.topic.write(0, [3]);
+    bench.until_row(VIEW, &[3, 3]);
+    let (done, answer) = oneshot::channel();
+    bench.runtime().send(Command::Flush { done }).unwrap();
+    answer.blocking_recv().unwrap().unwrap();
+    bench.topic.write(0, [4]);
+    bench.until_row(VIEW, &[4, 4]);
+    bench.topic.lock().holds_readers = false;
+    bench.runtime = None;
+}
+
+#[test]
+fn positions_are_shown_in_the_group_after_each_checkpoint() {
+    let bench = Bench::counting();
+    let committed = |offset| {
+        move |bench: &Bench| bench.topic.lock().committed == [(PartitionId(0), Offset(offset))]
+    };
+    bench.until("those of the view's checkpoint", committed(2));
+    bench.topic.write(0, 3..=9);
+    bench.until_row(VIEW, &[9, 9]);
+    bench.checkpoint();
+    bench.until("those of the next one", committed(9));
+}
+
+#[test]
+fn a_view_that_reads_for_long_holds_no_history_of_what_it_follows() {
+    let mut bench = Bench::new();
+    bench.start();
+    bench.topic.write(0, [1, 2]);
+    bench.topic.lock().is_stalled = true;
+    let plan = bench.plan("SELECT count(*) AS n, max(u.i) AS m FROM s JOIN u ON s.a = u.k");
+    let progress = Arc::new(Progress::default());
+    let (done, answer) = oneshot::channel();
+    let view = NewView {
+        id: VIEW,
+        name: "v".to_string(),
+        plan,
+        progress: progress.clone(),
+        checkpoints: None,
+        done,
+    };
+    bench
+        .runtime()
+        .send(Command::AddView(Box::new(view)))
+        .unwrap();
+    let is_reading = |_: &Bench| progress.records_total.get() > 0;
+    bench.until("the view reads its source", is_reading);
+    let begun = bench.runtime().published().epoch();
+
+    // Twice what a history keeps.
+    let table = bench.table();
+    let text = "x".repeat(1 << 20);
+    let mut written = 0;
+    for number in 0.. {
+        let column = |field: &arrow::datatypes::FieldRef| -> ArrayRef {
+            match field.name().as_str() {
+                "k" => Arc::new(Int64Array::from(vec![1])),
+                "i" => Arc::new(Int32Array::from(vec![number])),
+                "b" => Arc::new(StringArray::from(vec![text.as_str()])),
+                _ => new_null_array(field.data_type(), 1),
+            }
+        };
+        let columns = table.schema.fields().iter().map(column).collect();
+        let rows = RecordBatch::try_new(table.schema.clone(), columns).unwrap();
+        let delta = DeltaBatch::new(rows, Weights::Ones);
+        written += delta.bytes();
+        let (done, answer) = oneshot::channel();
+        let writes = vec![Write {
+            object: table.id,
+            delta,
+        }];
+        bench
+            .runtime()
+            .send(Command::Write { writes, done })
+            .unwrap();
+        answer.blocking_recv().unwrap().unwrap();
+        if written > 2 * HISTORY_BYTES_MAX {
+            break;
+        }
+    }
+    let has_let_go = |bench: &Bench| {
+        let (_, relations) = bench.runtime().published().status();
+        let table = relations.iter().find(|relation| relation.id == table.id);
+        table.unwrap().history_floor > begun
+    };
+    bench.until("the table's history is trimmed", has_let_go);
+    bench.topic.lock().is_stalled = false;
+    answer.blocking_recv().unwrap().unwrap();
+    let (_, snapshots) = bench.runtime().published().snapshots(&[VIEW]).unwrap();
+    let delta = snapshots[0].deltas().next().unwrap().unwrap();
+    let count = delta.rows().column(0).as_primitive::<Int64Type>().value(0);
+    assert!(
+        count > 16,
+        "every row of the table joins one of the source: {count}"
+    );
 }

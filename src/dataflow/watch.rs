@@ -20,7 +20,7 @@ use std::time::{Duration, Instant};
 
 use crate::base::limits::{SHUTDOWN_GRACE_MS, WATCH_RETRY};
 use crate::base::{ObjectId, Offset, PartitionId, task};
-use crate::dataflow::catch_up::Progress;
+use crate::dataflow::progress::Progress;
 use crate::dataflow::source::SourceSpec;
 use crate::dataflow::stepper::Command;
 use crate::error::{Error, Result, SqlState};

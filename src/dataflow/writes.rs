@@ -125,7 +125,7 @@ impl Stepper {
     /// The writes of one step: whole transactions in their order, as many as its record may hold,
     /// and at most one for each table, so that each is checked against the rows it will change. A
     /// mixed one has a step of its own: its place in a topic is known before it is written.
-    pub(super) fn take_staged(&mut self) -> Result<Taken> {
+    pub(super) fn take_staged(&mut self) -> Taken {
         let mut taken = Taken::default();
         let mut bytes = 0;
         while let Some(next) = self.staged.front() {
@@ -148,19 +148,8 @@ impl Stepper {
             let Staged {
                 writes: own, done, ..
             } = self.staged.pop_front().expect("just seen");
-            let mut is_accepted = true;
-            for (write, _) in own
-                .iter()
-                .filter(|(w, _)| self.tables.contains_key(&w.object))
-            {
-                is_accepted &= self.published.accepts(write.object, &write.delta)?;
-            }
-            if !is_accepted {
-                let _ = done.send(Err(Error::new(
-                    SqlState::SERIALIZATION_FAILURE,
-                    "could not serialize access due to concurrent update",
-                )
-                .hint("run the transaction again")));
+            if let Err(error) = self.check_accepted(&own) {
+                let _ = done.send(Err(error));
                 continue;
             }
             bytes += size;
@@ -168,7 +157,23 @@ impl Stepper {
             taken.writes.extend(own);
             taken.answers.push(done);
         }
-        Ok(taken)
+        taken
+    }
+
+    /// Refuses a transaction that does not fit a table's rows as they are now, or a table that has
+    /// failed.
+    fn check_accepted(&self, writes: &[(Write, Vec<u8>)]) -> Result<()> {
+        let is_table = |write: &Write| self.tables.contains_key(&write.object);
+        for (write, _) in writes.iter().filter(|(write, _)| is_table(write)) {
+            if !self.published.accepts(write.object, &write.delta)? {
+                return Err(Error::new(
+                    SqlState::SERIALIZATION_FAILURE,
+                    "could not serialize access due to concurrent update",
+                )
+                .hint("run the transaction again"));
+            }
+        }
+        Ok(())
     }
 
     /// Writes to topics go to their logs and into the step as chunks; those to tables as they are.
@@ -242,36 +247,34 @@ impl Stepper {
         tickets.iter().try_for_each(wait)
     }
 
-    /// Appends to topics what the journal has of mixed transactions and a crash kept from them.
-    pub(super) fn complete_topics(&self, steps: &[StepRecord]) -> Result<()> {
+    /// Appends to topics what a step of the journal has of a mixed transaction and a crash kept
+    /// from them.
+    pub(super) fn complete_topics(&self, step: &StepRecord) -> Result<()> {
         let mut tickets = Vec::new();
-        for step in steps {
-            for write in &step.writes {
-                let Some(source) = self.sources.get(&write.table) else {
-                    continue;
-                };
-                let run = step.runs.iter().find(|run| run.source == write.table);
-                let run =
-                    run.ok_or_else(|| lost_place(step.epoch, "it names no place for them"))?;
-                let log = usize::try_from(run.partition.0)
-                    .ok()
-                    .and_then(|partition| source.logs.get(partition))
-                    .ok_or_else(|| lost_place(step.epoch, "there is no such partition"))?;
-                if log.end_offset() >= run.to {
-                    continue;
-                }
-                if log.end_offset() != run.from {
-                    return Err(lost_place(step.epoch, "the topic lacks rows before them"));
-                }
-                let append = Append {
-                    log: log.clone(),
-                    from: run.from,
-                    rows: u32::try_from(run.rows)
-                        .map_err(|_| lost_place(step.epoch, "they are impossibly many"))?,
-                    payload: write.payload.clone(),
-                };
-                tickets.push(append.start()?);
+        for write in &step.writes {
+            let Some(source) = self.sources.get(&write.table) else {
+                continue;
+            };
+            let run = step.runs.iter().find(|run| run.source == write.table);
+            let run = run.ok_or_else(|| lost_place(step.epoch, "it names no place for them"))?;
+            let log = usize::try_from(run.partition.0)
+                .ok()
+                .and_then(|partition| source.logs.get(partition))
+                .ok_or_else(|| lost_place(step.epoch, "there is no such partition"))?;
+            if log.end_offset() >= run.to {
+                continue;
             }
+            if log.end_offset() != run.from {
+                return Err(lost_place(step.epoch, "the topic lacks rows before them"));
+            }
+            let append = Append {
+                log: log.clone(),
+                from: run.from,
+                rows: u32::try_from(run.rows)
+                    .map_err(|_| lost_place(step.epoch, "they are impossibly many"))?,
+                payload: write.payload.clone(),
+            };
+            tickets.push(append.start()?);
         }
         tickets.iter().try_for_each(wait)
     }
