@@ -9,8 +9,11 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use rdkafka::ClientConfig;
+use rdkafka::Offset;
 use rdkafka::admin::{AdminClient, AdminOptions, NewPartitions};
 use rdkafka::client::DefaultClientContext;
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::topic_partition_list::TopicPartitionList;
 use tidemill::connector::kafka::{Codec, NewTopic, Producer, ProducerConfig, Record, create_topic};
 use tokio_postgres::{Client, SimpleQueryMessage};
 
@@ -448,5 +451,94 @@ fn a_server_that_starts_without_its_broker_says_so_and_becomes_ready_by_itself()
         assert_eq!(lines(&client, "SELECT * FROM counting").await, ["23 20"]);
         let ready = page(server.http_address(), "/readyz");
         assert!(ready.starts_with("HTTP/1.1 200"), "{ready}");
+    });
+}
+
+#[test]
+fn rows_that_came_while_the_server_was_down_are_not_late() {
+    let Some(broker) = broker() else {
+        return;
+    };
+    let topic = Topic::create(&broker, "down", 2);
+    let at =
+        |minute: u32| format!("{{\"a\":1,\"c\":\"x\",\"ts\":\"2026-01-01T00:{minute:02}:00Z\"}}");
+    for partition in 0..2 {
+        produce_to(&topic, partition, &[at(0)]);
+    }
+    block_on(async {
+        let mut server = Server::start();
+        let client = server.connect().await;
+        let with = topic.with().replacen(
+            "WITH (",
+            "WITH (watermark.idle_timeout = '100 milliseconds', ",
+            1,
+        );
+        let sql = "CREATE MATERIALIZED VIEW windows AS SELECT window_start, count(*) AS n
+                   FROM TUMBLE(events, ts, INTERVAL '1 minute') GROUP BY window_start, window_end";
+        for sql in [&format!("{EVENTS} {with}"), sql] {
+            client.batch_execute(sql).await.unwrap();
+        }
+        let idle = "SELECT count(*) FROM tidemill.watermarks WHERE is_idle";
+        until(&client, idle, &["2"]).await;
+        for round in 1..3 {
+            server.kill();
+            // One partition is far ahead of the other, and may well be read first.
+            produce_to(&topic, 0, &[at(20 * round)]);
+            produce_to(
+                &topic,
+                1,
+                &(1..20).map(|m| at(20 * round - m)).collect::<Vec<_>>(),
+            );
+            server.start_again();
+            let client = server.connect().await;
+            let expected = (2 + 20 * round).to_string();
+            until(&client, "SELECT sum(n) FROM windows", &[&expected]).await;
+            let late = lines(&client, "SELECT rows_late FROM tidemill.views").await;
+            assert_eq!(late, ["0"]);
+            until(&client, idle, &["2"]).await;
+        }
+    });
+}
+
+#[test]
+fn positions_are_shown_in_the_group_that_the_source_names() {
+    let Some(broker) = broker() else {
+        return;
+    };
+    let topic = Topic::create(&broker, "group", 1);
+    produce_to(&topic, 0, &numbered(3));
+    let group = format!("group-of-{}", topic.name);
+    let mut config = ClientConfig::new();
+    config.set("bootstrap.servers", &broker);
+    let watcher: BaseConsumer = config.set("group.id", &group).create().unwrap();
+    let until_shown = |position: i64| {
+        let begun = Instant::now();
+        loop {
+            let mut wanted = TopicPartitionList::new();
+            wanted.add_partition(&topic.name, 0);
+            let shown = watcher.committed_offsets(wanted, Duration::from_secs(10));
+            let shown = shown.map(|list| list.elements()[0].offset());
+            if shown == Ok(Offset::Offset(position)) {
+                return;
+            }
+            assert!(begun.elapsed() < ARRIVAL_TIMEOUT, "{position}: {shown:?}");
+        }
+    };
+    block_on(async {
+        let server = Server::start_with(&["--checkpoint-interval-ms", "100"]);
+        let client = server.connect().await;
+        let with = topic.with().replacen(
+            "WITH (",
+            &format!("WITH (properties.group.id = '{group}', "),
+            1,
+        );
+        client
+            .batch_execute(&format!("{EVENTS} {with}"))
+            .await
+            .unwrap();
+        client.batch_execute(COUNTING).await.unwrap();
+        until_shown(3);
+        produce_to(&topic, 0, &numbered(5));
+        until_shown(8);
     });
 }

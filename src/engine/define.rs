@@ -467,6 +467,7 @@ fn table(
     let relation = planned.relation();
     let table = TableSpec {
         id: definition.id,
+        name: definition.name.clone(),
         schema: planned.schema,
         identity,
     };

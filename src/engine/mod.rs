@@ -29,6 +29,8 @@ mod point_read;
 mod prepare;
 mod query;
 mod query_pool;
+#[cfg(test)]
+mod recovery_tests;
 mod response;
 mod select;
 mod server;

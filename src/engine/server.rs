@@ -261,8 +261,8 @@ fn definitions(store: &CatalogStore) -> Result<Vec<Definition>> {
             continue;
         };
         tracing::error!(
-            "the catalog has two objects with the name \"{}\": {} {} and {} {}; the older one, whose \
-             CREATE was never answered, is removed",
+            "the catalog has two objects with the name \"{}\": {} {} and {} {}; the older one, \
+             whose CREATE was never answered, is removed",
             older.name,
             older.kind,
             older.id,

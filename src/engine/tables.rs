@@ -429,7 +429,7 @@ fn read_source(
                 }
             }
             Polled::Finished(_) => open -= 1,
-            Polled::AtEnd(..) | Polled::Nothing => {
+            Polled::AtEnd(..) | Polled::Interrupted | Polled::Nothing => {
                 // Whoever reads may have gone while nothing comes.
                 if !send(RecordBatch::new_empty(state.schema().clone())) {
                     return Ok(());
