@@ -271,6 +271,8 @@ impl TopicReader {
 
 /// A server's worth of step engine over one topic.
 struct Bench {
+    // The first to go: it writes to the directory.
+    runtime: Option<Runtime>,
     world: World,
     directory: tempfile::TempDir,
     topic: Topic,
@@ -279,7 +281,7 @@ struct Bench {
     watch_interval_micros: i64,
     /// How the column `a` is made, if it is generated.
     computed: Option<Arc<dyn PhysicalExpr>>,
-    runtime: Option<Runtime>,
+    idle_timeout_micros: i64,
 }
 
 impl Bench {
@@ -303,6 +305,7 @@ impl Bench {
             views: Vec::new(),
             watch_interval_micros: 1_000,
             computed: None,
+            idle_timeout_micros: 0,
             runtime: None,
             world,
         }
@@ -311,6 +314,7 @@ impl Bench {
     /// Over two partitions, read by a view of windows, both idle.
     fn windowed() -> Bench {
         let mut bench = Bench::new();
+        bench.idle_timeout_micros = 1_000;
         bench.topic.lock().partitions = vec![Vec::new(); 2];
         bench.topic.write(0, [1, 2]);
         bench.topic.write(1, [1, 2]);
@@ -356,7 +360,7 @@ impl Bench {
                 computed[0].clone_from(&self.computed);
                 computed
             },
-            idle_timeout_micros: 1_000,
+            idle_timeout_micros: self.idle_timeout_micros,
             is_embedded: false,
             identity: Some("first".to_string()),
             watch_interval_micros: self.watch_interval_micros,
@@ -744,6 +748,7 @@ fn rows_of_an_outage_are_not_late() {
 #[test]
 fn a_partition_that_was_empty_is_read_in_its_place_after_a_restart() {
     let mut bench = Bench::new();
+    bench.idle_timeout_micros = 1_000;
     bench.topic.lock().partitions = vec![Vec::new(); 2];
     bench.topic.write(0, [1, 2]);
     bench.start();
