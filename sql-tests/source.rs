@@ -487,7 +487,10 @@ fn rows_that_came_while_the_server_was_down_are_not_late() {
             produce_to(
                 &topic,
                 1,
-                &(1..20).map(|m| at(20 * round - m)).collect::<Vec<_>>(),
+                &(1..20)
+                    .rev()
+                    .map(|m| at(20 * round - m))
+                    .collect::<Vec<_>>(),
             );
             server.start_again();
             let client = server.connect().await;
