@@ -349,7 +349,12 @@ impl Stepper {
                                  its inputs still have: {}",
                                 error.message()
                             ));
-                            self.checkpointer.forget(view.id);
+                            // Whatever of it was put back goes again.
+                            let gone = self.take_view(view.id);
+                            self.published.change(|change| {
+                                gone.into_iter().for_each(|id| change.remove(id));
+                                Ok(())
+                            })?;
                             if let Some(late) = &view.plan.late {
                                 self.checkpointer.forget(late.object);
                             }
