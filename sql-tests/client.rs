@@ -7,18 +7,9 @@ use std::time::{Duration, SystemTime};
 use futures::{StreamExt, TryStreamExt};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio_postgres::types::Type;
-use tokio_postgres::{Client, Error, NoTls, SimpleQueryMessage};
+use tokio_postgres::{Client, NoTls, SimpleQueryMessage};
 
-use crate::server::{Server, block_on};
-
-/// The SQLSTATE of an error that the server has sent.
-fn code(error: &Error) -> &str {
-    error
-        .as_db_error()
-        .unwrap_or_else(|| panic!("not from the server: {error:?}"))
-        .code()
-        .code()
-}
+use crate::server::{Server, block_on, code};
 
 async fn count(client: &Client, sql: &str) -> i64 {
     client.query_one(sql, &[]).await.unwrap().get(0)

@@ -6,17 +6,9 @@ use bytes::Bytes;
 use futures::SinkExt;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-use tokio_postgres::{Client, Error};
+use tokio_postgres::Client;
 
-use crate::server::{Server, block_on};
-
-fn code(error: &Error) -> &str {
-    error
-        .as_db_error()
-        .unwrap_or_else(|| panic!("not from the server: {error:?}"))
-        .code()
-        .code()
-}
+use crate::server::{Server, block_on, code};
 
 async fn is_alive(client: &Client) {
     let row = client.query_one("SELECT 7::BIGINT", &[]).await.unwrap();

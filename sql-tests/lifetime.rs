@@ -4,21 +4,13 @@
 use std::pin::pin;
 
 use futures::StreamExt;
-use tokio_postgres::{Client, Error, NoTls};
+use tokio_postgres::{Client, NoTls};
 
-use crate::server::{Server, block_on};
+use crate::server::{Server, block_on, code};
 
 /// A source with more rows than a test has time to read: a view over it never has caught up.
 const ENDLESS: &str =
     "CREATE SOURCE endless (n BIGINT) WITH (connector = 'datagen', rows = 1000000000)";
-
-fn code(error: &Error) -> &str {
-    error
-        .as_db_error()
-        .unwrap_or_else(|| panic!("not from the server: {error:?}"))
-        .code()
-        .code()
-}
 
 async fn count(client: &Client, sql: &str) -> i64 {
     client.query_one(sql, &[]).await.unwrap().get(0)

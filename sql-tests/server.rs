@@ -18,7 +18,7 @@ use std::thread;
 use std::time::Duration;
 
 use tempfile::TempDir;
-use tokio_postgres::{Client, NoTls};
+use tokio_postgres::{Client, Error, NoTls};
 
 /// How long a server may take to recover and listen: far more than it needs on a busy machine.
 pub const START_TIMEOUT: Duration = Duration::from_secs(60);
@@ -231,6 +231,15 @@ fn ports(lines: &mpsc::Receiver<String>) -> Option<(SocketAddr, SocketAddr)> {
     let (listen, http) = rest.split_once(", status at http://")?;
     let http = http.trim_end_matches('/');
     Some((listen.parse().ok()?, http.parse().ok()?))
+}
+
+/// The SQLSTATE of an error that the server has sent.
+pub fn code(error: &Error) -> &str {
+    error
+        .as_db_error()
+        .unwrap_or_else(|| panic!("not from the server: {error:?}"))
+        .code()
+        .code()
 }
 
 /// Runs one test's future to its end.

@@ -10,15 +10,7 @@ use tokio::sync::watch;
 use tokio_postgres::{Client, Error};
 
 use crate::crash::seed;
-use crate::server::{Server, block_on, connect};
-
-fn code(error: &Error) -> &str {
-    error
-        .as_db_error()
-        .unwrap_or_else(|| panic!("not from the server: {error:?}"))
-        .code()
-        .code()
-}
+use crate::server::{Server, block_on, code, connect};
 
 async fn count(client: &Client, sql: &str) -> i64 {
     client.query_one(sql, &[]).await.unwrap().get(0)

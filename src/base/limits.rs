@@ -509,3 +509,15 @@ pub const QUERY_THREADS_PER_CORE: usize = 4;
 
 /// Threads for ad-hoc queries at the least.
 pub const QUERY_THREADS_MIN: usize = 8;
+
+/// Bytes of one value that a function makes: what one message to a client may hold. A greater one
+/// could neither come in nor be shown. Postgres allows a gigabyte.
+pub const VALUE_BYTES_MAX: usize = MESSAGE_BYTES_MAX;
+
+/// Bytes that a function makes of one batch of rows, some thousand: the batch is in memory whole,
+/// and is counted by the query's account only when it is there.
+pub const BATCH_TEXT_BYTES_MAX: usize = 256 << 20;
+
+/// Elements of the arrays that a function makes of one batch of rows: as long integers as many
+/// bytes as texts may have.
+pub const BATCH_ELEMENTS_MAX: usize = BATCH_TEXT_BYTES_MAX / 8;

@@ -13,6 +13,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use arrow::datatypes::DataType;
 use tokio::sync::{OwnedMutexGuard, oneshot};
 
 use crate::base::{Epoch, ObjectId};
@@ -139,6 +140,7 @@ impl Session {
         let Runs::Table(table) = defined.runtime else {
             return Err(Error::internal("a table that is none"));
         };
+        refuse_interval_key(&defined.object, create)?;
         run_to_end(async move {
             let (shared, _ddl) = (&engine.0, ddl);
             persist(&engine, &definition).await?;
@@ -570,4 +572,23 @@ pub(super) fn kind_of(kind: WrittenKind) -> Result<ObjectKind> {
             )));
         }
     })
+}
+
+/// 0A000 for a key by which equal rows would not be found alike. It is not refused where tables are
+/// defined: one that is there already stays.
+fn refuse_interval_key(object: &Object, create: &CreateRelation) -> Result<()> {
+    let relation = &object.relation;
+    let columns = relation.key.iter().flatten();
+    let mut fields = columns.map(|&column| relation.schema.field(column));
+    match fields.find(|field| matches!(field.data_type(), DataType::Interval(_))) {
+        None => Ok(()),
+        Some(field) => {
+            let message = format!("column \"{}\" of type interval cannot be a key", field.name());
+            Err(create.name.position().mark(
+                Error::unsupported(message)
+                    .detail("intervals that are equal need not be alike: 1 day, 24 hours")
+                    .hint("keep the length as a number: extract(epoch FROM i)"),
+            ))
+        }
+    }
 }

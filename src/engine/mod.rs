@@ -41,6 +41,7 @@ mod subscribe;
 mod system;
 mod tables;
 mod transaction;
+mod values;
 mod write;
 
 pub use entrance::Entrance;

@@ -8,7 +8,7 @@
 //! Drivers and people send the same few statements with other keys. The constants beside the
 //! columns of WHERE become parameters ([`Shape`]); the rest, as text, finds what was compiled
 //! before, or that there is nothing to compile. A compiled read is the same for every session: it
-//! names no function of a session, and no setting changes it.
+//! names no function of a session, and only sessions in UTC ask for it.
 //!
 //! Bounds: `POINT_READS_MAX` entries, of texts up to `POINT_READ_BYTES_MAX`. Entries of an older
 //! catalog are dropped when a newer one is asked for.

@@ -22,7 +22,8 @@ use crate::error::{Error, Result, SqlState};
 use crate::plan::{from_datafusion, sql_type, takes_text};
 use crate::sql::ast;
 use crate::sql::session::{Execute, Prepare};
-use crate::types::pg::{Format, parse_value};
+use crate::types::Zone;
+use crate::types::pg::{DateTimeStyle, Format, parse_value_in};
 
 /// The statements of one session.
 pub struct Statements {
@@ -130,7 +131,10 @@ impl Session {
         }
         let constants = self.constants(&execute.parameters)?;
         let both = constants.into_iter().zip(&types);
-        let values = both.map(|(constant, field)| value_of(constant, field));
+        let style = DateTimeStyle {
+            zone: Zone::parse(self.time_zone()).unwrap_or_default(),
+        };
+        let values = both.map(|(constant, field)| value_of(constant, field, style));
         Ok(Parameters {
             values: values.collect::<Result<_>>()?,
             types,
@@ -158,10 +162,10 @@ impl Session {
 }
 
 /// A constant as a value of the parameter's type; a quoted one is read as that type.
-fn value_of(constant: ScalarValue, field: &Field) -> Result<ScalarValue> {
+fn value_of(constant: ScalarValue, field: &Field, style: DateTimeStyle) -> Result<ScalarValue> {
     match &constant {
         ScalarValue::Utf8(Some(text)) if takes_text(field) => {
-            parse_value(field, Format::Text, text.as_bytes())
+            parse_value_in(field, Format::Text, text.as_bytes(), style)
         }
         _ if constant.data_type() == *field.data_type() => Ok(constant),
         _ => constant.cast_to(field.data_type()).map_err(from_datafusion),

@@ -94,10 +94,16 @@ impl<'a> Reading<'a> {
         self.with_parameters(types.collect())
     }
 
-    /// The state in which this statement is optimized and run: `now()` is its start.
+    /// The state in which this statement is optimized and run: `now()` is its start, and the time
+    /// zone that of the session.
     pub fn state(&self) -> &Arc<SessionState> {
         self.state.get_or_init(|| {
             let mut state = self.shared.template.clone();
+            let zone = self.session.time_zone();
+            // Nothing is copied for a session that is in UTC already.
+            if state.config_options().execution.time_zone.as_deref() != Some(zone) {
+                state.config_mut().options_mut().execution.time_zone = Some(zone.to_string());
+            }
             state.mark_start_execution();
             Arc::new(state)
         })

@@ -51,6 +51,9 @@ impl Session {
 
     /// Answers a query of whose like is known, or can be found out, that it is a point read.
     fn by_shape(&self, query: &ast::Query) -> Result<Option<Response>> {
+        if !self.reads_points() {
+            return Ok(None);
+        }
         let catalog = self.catalog();
         let Some(shape) = Shape::of(query, &catalog) else {
             return Ok(None);
@@ -79,6 +82,11 @@ impl Session {
         }
     }
 
+    /// Whether compiled reads answer this session: they compute in UTC.
+    fn reads_points(&self) -> bool {
+        self.time_zone() == "UTC"
+    }
+
     /// The answer of a compiled read; `None` where it does not hold any more, or the transaction
     /// reads other rows than the newest.
     pub(super) fn point_read(
@@ -86,6 +94,9 @@ impl Session {
         point: &PointRead,
         parameters: &[ScalarValue],
     ) -> Result<Option<Response>> {
+        if !self.reads_points() {
+            return Ok(None);
+        }
         let shared = self.shared();
         let reads_newest = match &self.transaction {
             None => true,

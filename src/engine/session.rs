@@ -337,6 +337,11 @@ impl Session {
         }
     }
 
+    /// The zone in which this session's statements compute.
+    pub(super) fn time_zone(&self) -> &str {
+        self.settings.get("timezone").unwrap_or("UTC")
+    }
+
     /// What one statement reads.
     pub(super) fn reading(&self) -> Reading<'_> {
         let (pin, own) = match &self.transaction {

@@ -26,6 +26,7 @@ use crate::engine::query::{Parameters, Reading};
 use crate::engine::response::{CopyFormat, CopyWriter, Response};
 use crate::engine::server::{Engine, stopped};
 use crate::engine::session::{Session, done};
+use crate::engine::values::Target;
 use crate::error::{Error, Result, SqlState};
 use crate::plan::{from_datafusion, lower_windows, unique_names};
 use crate::sql::ast;
@@ -60,7 +61,8 @@ impl Session {
         declared: &[Option<FieldRef>],
     ) -> Result<Vec<FieldRef>> {
         let reading = self.reading().with_parameters(declared.to_vec());
-        let plan = plan_write(&reading, statement)?;
+        let object = self.catalog().resolve(&target_name(statement)?)?.clone();
+        let plan = plan_write(&reading, statement, &Target::new(&object)?)?;
         Reading::parameters(&plan, declared)
     }
 
@@ -75,10 +77,11 @@ impl Session {
         let guard = self.lock(&object).await?;
         let (delta, count) = {
             let reading = self.reading().for_parameters(&parameters);
-            let plan = plan_write(&reading, statement)?;
+            let target = Target::new(&object)?;
+            let plan = plan_write(&reading, statement, &target)?;
             let values = parameters.values;
             Reading::check_parameters(&plan, values.len())?;
-            change_of(&reading, plan, &object, values).await?
+            change_of(&reading, plan, &object, &target, values).await?
         };
         let tag = match statement {
             Statement::Insert(_) => format!("INSERT 0 {count}"),
@@ -291,6 +294,12 @@ impl Session {
                 self.refuse_read_only()?;
                 let object = self.catalog().resolve(name.name())?.clone();
                 self.check_writable(&object, true)?;
+                if object.kind() == ObjectKind::Table && Target::new(&object)?.generates() {
+                    return Err(
+                        Error::unsupported("COPY into a table with generated columns")
+                            .hint("COPY into another table, then INSERT … SELECT"),
+                    );
+                }
                 let schema = self.insertable(&object);
                 let schema = match columns.is_empty() {
                     true => schema,
@@ -581,7 +590,11 @@ fn target_name(statement: &Statement) -> Result<String> {
 }
 
 /// DataFusion's plan of the statement: a DML node over the rows to write.
-fn plan_write(reading: &Reading<'_>, statement: &Statement) -> Result<LogicalPlan> {
+fn plan_write(
+    reading: &Reading<'_>,
+    statement: &Statement,
+    target: &Target,
+) -> Result<LogicalPlan> {
     let statement = match statement {
         Statement::Insert(insert) => {
             refuse_clauses(insert.returning.is_some(), insert.on.is_some())?;
@@ -590,11 +603,17 @@ fn plan_write(reading: &Reading<'_>, statement: &Statement) -> Result<LogicalPla
                 // Columns are taken in their order, whatever they are called.
                 unique_names(source);
             }
+            target.complete_insert(&mut insert, |query| {
+                let planned = reading.planning(|planner| planner.query(query))?;
+                Ok(planned.schema().fields().len())
+            })?;
             ast::Statement::Insert(insert)
         }
         Statement::Update(update) => {
             refuse_clauses(update.returning.is_some(), false)?;
-            ast::Statement::Update(update.as_ref().clone())
+            let mut update = update.as_ref().clone();
+            target.complete_update(&mut update)?;
+            ast::Statement::Update(update)
         }
         Statement::Delete(delete) => {
             refuse_clauses(delete.returning.is_some(), false)?;
@@ -621,6 +640,7 @@ async fn change_of(
     reading: &Reading<'_>,
     plan: LogicalPlan,
     object: &Object,
+    target: &Target,
     parameters: Vec<ScalarValue>,
 ) -> Result<(DeltaBatch, usize)> {
     let LogicalPlan::Dml(dml) = plan else {
@@ -630,7 +650,11 @@ async fn change_of(
     let input = dml.input.as_ref().clone();
     match dml.op {
         WriteOp::Insert(_) => {
-            let input = with_nullable_values(input)?;
+            let mut input = with_nullable_values(input)?;
+            // The rows of a topic are computed where they are read.
+            if object.kind() == ObjectKind::Table {
+                input = reading.planning(|planner| target.generate(planner, input))?;
+            }
             let rows = reading
                 .collect(input, nullable(&schema), parameters)
                 .await?;
@@ -645,7 +669,7 @@ async fn change_of(
             let count = old.num_rows();
             Ok((DeltaBatch::insertions(old).negate(), count))
         }
-        WriteOp::Update => update_of(reading, input, object, parameters).await,
+        WriteOp::Update => update_of(reading, input, object, target, parameters).await,
         _ => {
             Err(Error::unsupported("this write is not supported")
                 .hint("INSERT, UPDATE and DELETE are"))
@@ -658,6 +682,7 @@ async fn update_of(
     reading: &Reading<'_>,
     input: LogicalPlan,
     object: &Object,
+    target: &Target,
     parameters: Vec<ScalarValue>,
 ) -> Result<(DeltaBatch, usize)> {
     let schema = object.relation.schema.clone();
@@ -680,7 +705,8 @@ async fn update_of(
     for field in schema.fields() {
         both.push(old(field.name())?.alias(format!("old:{}", field.name())));
     }
-    for (field, expr) in schema.fields().iter().zip(&projection.expr) {
+    let values = reading.planning(|planner| target.regenerate(planner, &projection.expr))?;
+    for (field, expr) in schema.fields().iter().zip(&values) {
         both.push(
             expr.clone()
                 .unalias()

@@ -5,7 +5,8 @@ use datafusion::error::{DataFusionError, Result};
 use datafusion::logical_expr::ColumnarValue;
 use datafusion::scalar::ScalarValue;
 
-use crate::error::Error;
+use crate::base::limits::{BATCH_ELEMENTS_MAX, BATCH_TEXT_BYTES_MAX, VALUE_BYTES_MAX};
+use crate::error::{Error, SqlState};
 
 /// Applies `function`; a constant gives a constant.
 pub(crate) fn map_column(
@@ -40,6 +41,22 @@ pub(crate) fn constant_text(value: &ColumnarValue, what: &str) -> Result<Option<
         ) => Ok(text.clone()),
         _ => Err(refused()),
     }
+}
+
+/// 54000 for a text that a function would make and no account holds.
+pub(crate) fn text_too_large() -> Error {
+    let message = "requested length too large";
+    Error::new(SqlState::PROGRAM_LIMIT_EXCEEDED, message).detail(format!(
+        "a value may have {} MB, all values that a function makes of a batch of rows {} MB",
+        VALUE_BYTES_MAX >> 20,
+        BATCH_TEXT_BYTES_MAX >> 20,
+    ))
+}
+
+/// 54000 for arrays with more elements than a function may make of a batch of rows.
+pub(crate) fn array_too_large() -> Error {
+    let message = format!("array size exceeds the maximum allowed ({BATCH_ELEMENTS_MAX})");
+    Error::new(SqlState::PROGRAM_LIMIT_EXCEEDED, message)
 }
 
 /// An error of ours on its way through the library.

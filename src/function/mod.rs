@@ -7,6 +7,9 @@ pub mod aggregate;
 pub mod arithmetic;
 pub mod cast;
 mod columnar;
+pub mod interval;
+mod series;
+pub mod text;
 pub mod time;
 mod to_char;
 pub mod window;
@@ -24,6 +27,10 @@ pub fn register(registry: &mut dyn FunctionRegistry) -> Result<()> {
         time::date_part(),
         time::date_trunc(),
         time::age(),
+        time::now(),
+        time::localtimestamp(),
+        time::timezone(),
+        series::generate_series(),
         to_char::to_char(),
     ];
     for function in functions {
@@ -31,5 +38,7 @@ pub fn register(registry: &mut dyn FunctionRegistry) -> Result<()> {
         registry.deregister_udf(function.name())?;
         registry.register_udf(Arc::new(function))?;
     }
+    interval::register(registry)?;
+    text::register(registry)?;
     aggregate::register(registry)
 }

@@ -24,7 +24,6 @@ use crate::plan::aggregate::aggregate_calls;
 use crate::plan::context::{PlannedTable, Planner};
 use crate::plan::failure::from_datafusion;
 use crate::plan::late::{LateOption, LatePlan};
-use crate::plan::lengths::shorten_intervals;
 use crate::plan::names::{display_names, unique_names};
 use crate::plan::stream::{Node, Operation, Scan, StreamPlan};
 use crate::plan::window::WINDOW_END;
@@ -244,12 +243,10 @@ impl Build<'_> {
     }
 
     fn compile(&self, expr: &Expr, schema: &DFSchema) -> Result<Arc<dyn PhysicalExpr>> {
-        let made = self
-            .planner
+        self.planner
             .state()
             .create_physical_expr(expr.clone(), schema)
-            .map_err(from_datafusion)?;
-        shorten_intervals(made, schema.as_arrow())
+            .map_err(from_datafusion)
     }
 
     pub(super) fn exchange(&mut self, input: usize, columns: Vec<usize>) -> usize {

@@ -30,13 +30,13 @@ impl AnalyzerRule for PostgresCasts {
         "postgres_casts"
     }
 
-    fn analyze(&self, plan: LogicalPlan, _config: &ConfigOptions) -> Result<LogicalPlan> {
+    fn analyze(&self, plan: LogicalPlan, config: &ConfigOptions) -> Result<LogicalPlan> {
         let rewritten = plan.transform_up_with_subqueries(|plan| {
             let schema = merge_schema(&plan.inputs());
             let names = NamePreserver::new(&plan);
             plan.map_expressions(|expr| {
                 let name = names.save(&expr);
-                let rewritten = expr.transform_up(|expr| rewrite(expr, &schema))?;
+                let rewritten = expr.transform_up(|expr| rewrite(expr, &schema, config))?;
                 Ok(rewritten.update_data(|expr| name.restore(expr)))
             })?
             .map_data(LogicalPlan::recompute_schema)
@@ -54,20 +54,24 @@ impl FunctionRewrite for PostgresCasts {
         &self,
         expr: Expr,
         schema: &DFSchema,
-        _config: &ConfigOptions,
+        config: &ConfigOptions,
     ) -> Result<Transformed<Expr>> {
-        rewrite(expr, schema)
+        rewrite(expr, schema, config)
     }
 }
 
-fn rewrite(expr: Expr, schema: &dyn ExprSchema) -> Result<Transformed<Expr>> {
+fn rewrite(
+    expr: Expr,
+    schema: &dyn ExprSchema,
+    config: &ConfigOptions,
+) -> Result<Transformed<Expr>> {
     match expr {
         Expr::Cast(Cast { expr, field }) => {
             if let Some(interval) = interval(&expr, &field) {
                 return Ok(Transformed::yes(interval));
             }
             let is_ours = match expr.get_type(schema) {
-                Ok(from) => differs(&from, &field),
+                Ok(from) => differs(&from, &field, config),
                 Err(_) => false,
             };
             match is_ours {

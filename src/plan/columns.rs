@@ -16,7 +16,6 @@ use crate::connector::kafka::{MetadataColumn, MetadataField};
 use crate::error::{Error, Result, SqlState};
 use crate::plan::context::Planner;
 use crate::plan::failure::from_datafusion;
-use crate::plan::lengths::shorten_intervals;
 use crate::plan::literal::sql_type;
 use crate::plan::path::parse_path;
 use crate::plan::source::PlannedSource;
@@ -157,9 +156,7 @@ impl<'a> Columns<'a> {
         let defaults = defaults.collect::<Result<Vec<_>>>()?;
         let physical = |expr: Expr, position: Position| {
             let made = planner.state().create_physical_expr(expr, &self.scope);
-            made.map_err(from_datafusion)
-                .and_then(|made| shorten_intervals(made, self.scope.as_arrow()))
-                .map_err(|error| position.mark(error))
+            made.map_err(|error| position.mark(from_datafusion(error)))
         };
         let computed = generated.into_iter().zip(&self.columns);
         let computed = computed

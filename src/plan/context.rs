@@ -16,6 +16,7 @@ use datafusion::datasource::provider_as_source;
 use datafusion::error::{DataFusionError, Result as DataFusionResult};
 use datafusion::execution::SessionState;
 use datafusion::execution::session_state::SessionStateBuilder;
+use datafusion::logical_expr::expr_rewriter::FunctionRewrite;
 use datafusion::logical_expr::planner::{
     ContextProvider, ExprPlanner, RelationPlanner, TypePlanner,
 };
@@ -33,6 +34,8 @@ use crate::function::aggregate::STACKING_RULE;
 use crate::plan::casts::PostgresCasts;
 use crate::plan::constant::exact_constants;
 use crate::plan::failure::from_datafusion;
+use crate::plan::forms::plain_forms;
+use crate::plan::intervals::IntervalsByLength;
 use crate::plan::literal::sql_type;
 use crate::plan::numbers::{FloatsWin, floats_win};
 use crate::plan::operators::PostgresOperators;
@@ -88,6 +91,7 @@ pub fn session_state() -> SessionState {
     analysis.insert(0, Arc::new(FloatsWin));
     // After types are made to fit: that makes casts.
     analysis.push(Arc::new(PostgresCasts));
+    analysis.push(Arc::new(IntervalsByLength));
     let builder = SessionStateBuilder::new()
         .with_config(config)
         // Before the library's own, which come with its features.
@@ -100,11 +104,13 @@ pub fn session_state() -> SessionState {
     let mut state = builder.build();
     crate::function::register(&mut state).expect("our functions have names of their own");
     // Expressions that are compiled without a plan are rewritten by this.
-    datafusion::execution::FunctionRegistry::register_function_rewrite(
-        &mut state,
-        Arc::new(PostgresCasts),
-    )
-    .expect("a rewrite has no name to clash with");
+    for rewrite in [
+        Arc::new(PostgresCasts) as Arc<dyn FunctionRewrite + Send + Sync>,
+        Arc::new(IntervalsByLength),
+    ] {
+        datafusion::execution::FunctionRegistry::register_function_rewrite(&mut state, rewrite)
+            .expect("a rewrite has no name to clash with");
+    }
     state
 }
 
@@ -160,6 +166,7 @@ impl<'a> Planner<'a> {
 
     fn planned(&self, mut statement: ast::Statement) -> Result<LogicalPlan> {
         exact_constants(&mut statement);
+        plain_forms(&mut statement)?;
         let options = self.parser_options();
         let planner = SqlToRel::new_with_options(self, options);
         let context = PlannerContext::new();
@@ -180,6 +187,7 @@ impl<'a> Planner<'a> {
         let mut context = PlannerContext::new();
         let mut exact = expr.clone();
         exact_constants(&mut exact);
+        plain_forms(&mut exact)?;
         let planned = planner
             .sql_to_expr(exact, schema, &mut context)
             .and_then(|planned| Ok(infer_expression(planned, schema)?.data))

@@ -4,6 +4,7 @@
 //!   a + 1                       add(a, 1)                our own arithmetic, typed as in Postgres
 //!   ts > '2026-01-01'           ts > CAST('2026-01-01' AS timestamp)
 //!   n + $1                      $1 has the type of n
+//!   a || 1                      textcat(a, CAST(1 AS text)); arrays and bytes likewise
 //!   EXTRACT(year FROM ts)       extract('year', ts)      a numeric
 //!   row_number() OVER (…)       CAST(row_number() … AS bigint)
 //! ```
@@ -29,6 +30,7 @@ use datafusion::sql::sqlparser::ast::BinaryOperator;
 
 use crate::error::{Error, SqlState};
 use crate::function::arithmetic::{ArithmeticOperator, Operation, arithmetic};
+use crate::function::text::{array_append, array_concat, array_prepend, bytes_concat, text_concat};
 use crate::function::time::extract;
 use crate::types::SqlType;
 use crate::types::pg::{Format, parse_value};
@@ -53,6 +55,7 @@ impl ExprPlanner for PostgresOperators {
     ) -> Result<PlannerResult<RawBinaryExpr>> {
         match operator_of(&raw.op) {
             Some(operator) => plan_arithmetic(operator, raw, schema),
+            None if raw.op == BinaryOperator::StringConcat => plan_concat(raw, schema),
             None if is_comparison(&raw.op) => plan_comparison(raw, schema),
             None => Ok(PlannerResult::Original(raw)),
         }
@@ -156,6 +159,88 @@ fn plan_arithmetic(
             &left_type,
             &right_type,
         ))),
+    }
+}
+
+/// What `||` puts together.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Parts {
+    Text,
+    Bytes,
+    Json,
+    Array,
+    Other,
+    /// A constant in quotes, a parameter or NULL: what the other side is.
+    Unknown,
+}
+
+impl Parts {
+    fn of(expr: &Expr, field: &Field) -> Parts {
+        let data_type = field.data_type();
+        match data_type {
+            _ if is_untyped(expr) || data_type.is_null() => Parts::Unknown,
+            DataType::List(_) | DataType::LargeList(_) | DataType::FixedSizeList(..) => {
+                Parts::Array
+            }
+            DataType::Binary | DataType::LargeBinary | DataType::BinaryView => Parts::Bytes,
+            _ => match SqlType::of(field) {
+                Ok(SqlType::Jsonb) => Parts::Json,
+                Ok(SqlType::Text | SqlType::Varchar(_)) => Parts::Text,
+                _ => Parts::Other,
+            },
+        }
+    }
+}
+
+fn plan_concat(raw: RawBinaryExpr, schema: &DFSchema) -> Result<PlannerResult<RawBinaryExpr>> {
+    let field = |expr: &Expr| expr.to_field(schema).ok().map(|(_, field)| field);
+    // A name that is not found is reported better by who resolves names.
+    let (Some(left), Some(right)) = (field(&raw.left), field(&raw.right)) else {
+        return Ok(PlannerResult::Original(raw));
+    };
+    let parts = (Parts::of(&raw.left, &left), Parts::of(&raw.right, &right));
+    let (a, b) = (raw.left, raw.right);
+    let text: FieldRef = Arc::new(SqlType::Text.to_field("", true));
+    let (function, a, b) = match parts {
+        (Parts::Array, Parts::Unknown) => (array_concat(), a, as_array(b, &left)?),
+        (Parts::Unknown, Parts::Array) => (array_concat(), as_array(a, &right)?, b),
+        (Parts::Array, Parts::Array) => (array_concat(), a, b),
+        (Parts::Array, _) => (array_append(), a, b),
+        (_, Parts::Array) => (array_prepend(), a, b),
+        (Parts::Bytes, Parts::Unknown) => (bytes_concat(), a, typed(b, &left)?),
+        (Parts::Unknown, Parts::Bytes) => (bytes_concat(), typed(a, &right)?, b),
+        (Parts::Bytes, Parts::Bytes) => (bytes_concat(), a, b),
+        (Parts::Json, Parts::Json | Parts::Unknown) | (Parts::Unknown, Parts::Json) => {
+            let error = Error::unsupported("operator || of jsonb is not supported");
+            return Err(external(error.hint("cast both sides to text")));
+        }
+        (Parts::Text | Parts::Unknown, _) | (_, Parts::Text | Parts::Unknown) => {
+            (text_concat(), as_text(a, &text)?, as_text(b, &text)?)
+        }
+        _ => {
+            let (left, right) = (left.data_type(), right.data_type());
+            return Err(external(no_such_operator("||", left, right)));
+        }
+    };
+    let call = ScalarFunction::new_udf(function, vec![a, b]);
+    Ok(PlannerResult::Planned(Expr::ScalarFunction(call)))
+}
+
+/// A constant in quotes as an array of a field's type; NULL is an array too.
+fn as_array(expr: Expr, field: &FieldRef) -> Result<Expr> {
+    match expr {
+        Expr::Literal(value, _) if value.is_null() => {
+            let nothing = ScalarValue::try_from(field.data_type())?;
+            Ok(Expr::Literal(nothing, None))
+        }
+        other => typed(other, field),
+    }
+}
+
+fn as_text(expr: Expr, text: &FieldRef) -> Result<Expr> {
+    match is_untyped_parameter(&expr) {
+        true => typed(expr, text),
+        false => Ok(expr),
     }
 }
 

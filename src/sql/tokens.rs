@@ -1,6 +1,6 @@
 //! Prepares a statement's tokens for the library's parser, which knows neither Flink nor EMIT.
 //!
-//! Three changes are made to the token stream, because the tree cannot be had without them; every
+//! Four changes are made to the token stream, because the tree cannot be had without them; every
 //! inserted token has the place of the one it stands for, so errors still point into the text.
 //!
 //! **Clause ends.** A query would read the clause behind it as its own (`FROM bids EMIT …` makes
@@ -13,6 +13,9 @@
 //! TUMBLE(TABLE bids, …)                    TUMBLE((SELECT * FROM bids), …)
 //! SESSION(bids PARTITION BY a, b, ts, …)   SESSION(bids, partition_by => a, b, ts, …)
 //! ```
+//!
+//! **`TABLE name` as a query** is `SELECT * FROM name`: the parser reads three tokens for the name
+//! whatever they are, and forgets its quotes.
 //!
 //! **Table versions behind an alias.** The parser reads `rates FOR SYSTEM_TIME AS OF x AS r`, but
 //! some people, and the library's own printer, put the alias first; it is moved behind.
@@ -62,6 +65,13 @@ pub(super) fn prepare(tokens: &[TokenWithSpan], trailing: Trailing) -> Vec<Token
                 index += push_version(&mut prepared, rest);
                 continue;
             }
+            Token::Word(_) if !in_arguments && is_table_query(index, tokens) => {
+                prepared.push(at(token.span, word("SELECT")));
+                prepared.push(at(token.span, Token::Mul));
+                prepared.push(at(token.span, word("FROM")));
+                index += 1;
+                continue;
+            }
             Token::Word(_) if in_arguments && is_words(rest, &["TABLE"]) => {
                 index += 1 + push_table(&mut prepared, rest);
                 continue;
@@ -89,6 +99,29 @@ fn ends_query(rest: &[TokenWithSpan], trailing: Trailing) -> bool {
         Trailing::Emit => is_emit || is_data(),
         Trailing::Sink => is_emit || is_options() || is_format(),
     }
+}
+
+/// Whether TABLE stands where a query begins, and a name follows it.
+fn is_table_query(index: usize, tokens: &[TokenWithSpan]) -> bool {
+    let begins_query = match index.checked_sub(1).map(|before| &tokens[before].token) {
+        None | Some(Token::LParen | Token::RParen) => true,
+        Some(Token::Word(before)) => [
+            "UNION",
+            "EXCEPT",
+            "INTERSECT",
+            "ALL",
+            "DISTINCT",
+            "AS",
+            "EXPLAIN",
+            "ANALYZE",
+        ]
+        .iter()
+        .any(|word| before.quote_style.is_none() && before.value.eq_ignore_ascii_case(word)),
+        Some(_) => false,
+    };
+    let rest = &tokens[index..];
+    let is_named = matches!(rest.get(1), Some(name) if matches!(name.token, Token::Word(_)));
+    begins_query && is_named && is_words(rest, &["TABLE"])
 }
 
 /// Writes `TABLE name` as a subquery and returns how many tokens the name has. Before a

@@ -54,6 +54,33 @@ impl Zone {
         found.map(|zone| Zone(Kind::Other(zone)))
     }
 
+    /// As [`Zone::parse`], but an offset counts west, as in `AT TIME ZONE '+02'`.
+    ///
+    /// # Errors
+    /// As [`Zone::parse`].
+    pub fn posix(name: &str) -> Result<Zone> {
+        let name = name.trim();
+        match (name.strip_prefix('+'), name.strip_prefix('-')) {
+            (Some(offset), _) => Zone::parse(&format!("-{offset}")),
+            (_, Some(offset)) => Zone::parse(&format!("+{offset}")),
+            _ => Zone::parse(name),
+        }
+    }
+
+    /// The zone whose clocks are always so many seconds ahead of UTC.
+    ///
+    /// # Errors
+    /// 22023 when it is a day or more.
+    pub fn east(seconds: i64) -> Result<Zone> {
+        let minutes = seconds.abs() / 60;
+        let sign = if seconds < 0 { '-' } else { '+' };
+        Zone::parse(&format!("{sign}{:02}:{:02}", minutes / 60, minutes % 60))
+    }
+
+    pub fn is_utc(&self) -> bool {
+        matches!(self.0, Kind::Utc)
+    }
+
     /// Seconds that this zone's clocks are ahead of UTC at a point in time (micros since 1970).
     ///
     /// Outside the years that have rules (before −262,143, after 262,142) it is UTC.
@@ -65,6 +92,11 @@ impl Zone {
                 None => 0,
             },
         }
+    }
+
+    /// What this zone's clocks show at a point in time; `None` when out of range.
+    pub fn to_local(&self, micros: i64) -> Option<i64> {
+        micros.checked_add(i64::from(self.offset_seconds(micros)) * MICROS_PER_SECOND)
     }
 
     /// The point in time at which this zone's clocks show `local` (micros since 1970 on the clock).
@@ -208,6 +240,21 @@ mod tests {
         let error = Zone::parse("Mars/Phobos").unwrap_err();
         assert_eq!(error.message(), "time zone \"Mars/Phobos\" not recognized");
         assert_eq!(error.state().code(), "22023");
+    }
+
+    #[test]
+    fn offsets_of_posix_count_west_and_seconds_east() {
+        let offset = |zone: Zone| zone.offset_seconds(0);
+        assert_eq!(offset(Zone::posix("+02").unwrap()), -7_200);
+        assert_eq!(offset(Zone::posix("-03:30").unwrap()), 12_600);
+        assert_eq!(offset(Zone::posix("Asia/Kolkata").unwrap()), 19_800);
+        assert_eq!(offset(Zone::east(-5_400).unwrap()), -5_400);
+        assert_eq!(offset(Zone::east(0).unwrap()), 0);
+        assert!(Zone::east(1_000_000).is_err());
+        assert_eq!(
+            Zone::parse("Asia/Tokyo").unwrap().to_local(0),
+            Some(32_400_000_000)
+        );
     }
 
     #[test]

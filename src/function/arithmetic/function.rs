@@ -21,7 +21,8 @@ use crate::error::{Error, SqlState};
 use crate::function::arithmetic::signature::{ArithmeticOperator, Kind, Operation};
 use crate::function::arithmetic::{float, integer, numeric, time};
 use crate::function::columnar::{failure, map_column};
-use crate::types::SqlType;
+use crate::function::time::zone_of;
+use crate::types::{SqlType, Zone};
 
 /// The function that an operator stands for; made once.
 pub fn arithmetic(operator: ArithmeticOperator) -> Arc<ScalarUDF> {
@@ -135,7 +136,13 @@ impl ScalarUDFImpl for Arithmetic {
             Kind::Integer => integer::compute(operator, left, right, result)?,
             Kind::Numeric => numeric::compute(operator, left, right, result)?,
             Kind::Float => float::compute(operator, left, right, result)?,
-            kind => time::compute(kind, operator, left, right, result)?,
+            kind => {
+                let zone = match result {
+                    DataType::Timestamp(_, Some(_)) => zone_of(&call.config_options),
+                    _ => Zone::UTC,
+                };
+                time::compute(kind, operator, left, right, result, zone)?
+            }
         };
         match (left, right) {
             (ColumnarValue::Scalar(_), ColumnarValue::Scalar(_)) => {

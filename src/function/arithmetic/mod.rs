@@ -30,3 +30,4 @@ mod tests;
 pub use function::{absolute, arithmetic, modulus};
 pub(crate) use numeric::{power_of_ten, rescale};
 pub use signature::{ArithmeticOperator, Operation};
+pub(crate) use time::moved;

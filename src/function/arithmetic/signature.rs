@@ -169,7 +169,12 @@ fn times(operator: ArithmeticOperator, left: &DataType, right: &DataType) -> Opt
             let same = Timestamp(TimeUnit::Microsecond, zone.clone());
             operation(&same, &interval, &same, Kind::TimestampAndInterval)
         }
-        (Subtract, Timestamp(_, zone), Timestamp(..) | Date32) => {
+        (Subtract, Timestamp(_, a), Timestamp(_, b)) => {
+            let zone = a.as_ref().or(b.as_ref());
+            let same = Timestamp(TimeUnit::Microsecond, zone.cloned());
+            operation(&same, &same, &interval, Kind::TimestampDifference)
+        }
+        (Subtract, Timestamp(_, zone), Date32) => {
             let same = Timestamp(TimeUnit::Microsecond, zone.clone());
             operation(&same, &same, &interval, Kind::TimestampDifference)
         }

@@ -2,7 +2,8 @@
 //!
 //! An interval is months, days and microseconds, which do not convert into each other: a month is
 //! added on the calendar (the 31st becomes the last day of a shorter month), then days, then time.
-//! Points in time with a zone are counted in UTC, whose days all have 24 hours.
+//! Of a point in time the calendar is that of the statement's zone, UTC in views: a day may then
+//! have 23 or 25 hours.
 //!
 //! ```text
 //!   2026-01-31 + 1 month                  2026-02-28 00:00:00
@@ -23,6 +24,7 @@ use crate::function::arithmetic::integer::{division_by_zero, out_of_range};
 use crate::function::arithmetic::operand::{Operand, combine};
 use crate::function::arithmetic::signature::{ArithmeticOperator, Kind};
 use crate::function::columnar::failure;
+use crate::types::Zone;
 use crate::types::calendar::{Civil, MICROS_PER_DAY};
 
 const NANOS_PER_MICRO: i64 = 1_000;
@@ -43,6 +45,7 @@ pub(super) fn compute(
     left: &ColumnarValue,
     right: &ColumnarValue,
     result: &DataType,
+    zone: Zone,
 ) -> Result<ArrayRef> {
     let adds = operator == ArithmeticOperator::Add;
     match kind {
@@ -74,7 +77,7 @@ pub(super) fn compute(
             let (left, right) = (Operand::new(left)?, Operand::new(right)?);
             combine::<Timestamps, Intervals, Timestamps>(&left, &right, result, |moment, by| {
                 let by = if adds { Some(by) } else { negated(by) };
-                let moved = by.and_then(|by| moved(moment, by));
+                let moved = by.and_then(|by| moved(moment, by, zone));
                 moved.ok_or_else(|| out_of_calendar("timestamp"))
             })
         }
@@ -149,13 +152,16 @@ fn negated(by: IntervalMonthDayNano) -> Option<IntervalMonthDayNano> {
     ))
 }
 
-fn moved(moment: i64, by: IntervalMonthDayNano) -> Option<i64> {
+/// The point in time so much later, with months and days of the zone's calendar.
+pub(crate) fn moved(moment: i64, by: IntervalMonthDayNano, zone: Zone) -> Option<i64> {
     let mut moment = moment;
     if by.months != 0 {
-        moment = add_months(moment, by.months)?;
+        moment = zone.to_utc(add_months(zone.to_local(moment)?, by.months)?)?;
     }
-    let days = i64::from(by.days).checked_mul(MICROS_PER_DAY)?;
-    let moment = moment.checked_add(days)?;
+    if by.days != 0 {
+        let days = i64::from(by.days).checked_mul(MICROS_PER_DAY)?;
+        moment = zone.to_utc(zone.to_local(moment)?.checked_add(days)?)?;
+    }
     // Rounded down, so that nothing moves forward by a part of a microsecond.
     moment.checked_add(by.nanoseconds.div_euclid(NANOS_PER_MICRO))
 }

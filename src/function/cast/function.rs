@@ -5,6 +5,7 @@ use std::sync::Arc;
 use arrow::array::{Array, ArrayRef, AsArray, Date32Array, PrimitiveArray, Time64MicrosecondArray};
 use arrow::datatypes::{DataType, Field, FieldRef, TimeUnit, TimestampMicrosecondType};
 use datafusion::common::plan_err;
+use datafusion::config::ConfigOptions;
 use datafusion::error::Result;
 use datafusion::logical_expr::{
     ColumnarValue, Expr, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature,
@@ -15,13 +16,17 @@ use crate::error::Error;
 use crate::function::cast::{number, text};
 use crate::function::columnar::{failure, map_column};
 use crate::function::time::zone_of;
-use crate::types::SqlType;
 use crate::types::calendar::MICROS_PER_DAY;
 use crate::types::pg::DateTimeStyle;
+use crate::types::{SqlType, Zone};
 
-/// Whether a cast between the two is one of ours.
-pub fn differs(from: &DataType, to: &Field) -> bool {
-    way(from, to).is_some()
+/// Whether a cast between the two is one of ours. In UTC a point in time is what its clocks show,
+/// and the library's cast, which the optimizer moves filters through, is right.
+pub fn differs(from: &DataType, to: &Field, options: &ConfigOptions) -> bool {
+    match way(from, to) {
+        Some(Way::LocalToInstant | Way::InstantToLocal) => !zone_of(options).is_utc(),
+        way => way.is_some(),
+    }
 }
 
 /// The function that casts its argument to the type of a field.
@@ -52,6 +57,9 @@ enum Way {
     Number,
     TimestampToDate,
     TimestampToTime,
+    /// What clocks show, or the start of a date, to the point in time.
+    LocalToInstant,
+    InstantToLocal,
 }
 
 fn way(from: &DataType, to: &Field) -> Option<Way> {
@@ -82,8 +90,8 @@ fn way(from: &DataType, to: &Field) -> Option<Way> {
             SqlType::Struct(_) => None,
             _ => Some(Way::FromText),
         },
-        // Structs and unions have no text that reads back; the library's is as good.
-        (DataType::Struct(_) | DataType::Union(..) | DataType::Map(..), _) => None,
+        // Unions and maps have no text that reads back; the library's is as good.
+        (DataType::Union(..) | DataType::Map(..), _) => None,
         (_, other) if is_text(other) => match target {
             SqlType::Jsonb => None,
             _ => Some(Way::ToText),
@@ -98,11 +106,13 @@ fn way(from: &DataType, to: &Field) -> Option<Way> {
         (a, b) if is_float(a) && is_numeric(b) => Some(Way::Number),
         (a, b) if is_numeric(a) && is_float(b) => Some(Way::Number),
         (DataType::Float64, DataType::Float32) => Some(Way::Number),
-        (DataType::Timestamp(TimeUnit::Microsecond, _), DataType::Date32) => {
-            Some(Way::TimestampToDate)
+        (DataType::Timestamp(..), DataType::Date32) => Some(Way::TimestampToDate),
+        (DataType::Timestamp(..), DataType::Time64(_)) => Some(Way::TimestampToTime),
+        (DataType::Timestamp(_, None) | DataType::Date32, DataType::Timestamp(_, Some(_))) => {
+            Some(Way::LocalToInstant)
         }
-        (DataType::Timestamp(TimeUnit::Microsecond, _), DataType::Time64(_)) => {
-            Some(Way::TimestampToTime)
+        (DataType::Timestamp(_, Some(_)), DataType::Timestamp(_, None)) => {
+            Some(Way::InstantToLocal)
         }
         _ => None,
     }
@@ -172,28 +182,76 @@ impl Cast {
         let from =
             Field::new("", array.data_type().clone(), true).with_metadata(from.metadata().clone());
         let to = &self.field;
+        let zone = match from.data_type() {
+            DataType::Timestamp(_, None) => Zone::UTC,
+            _ => style.zone,
+        };
         let ours = |result: crate::error::Result<ArrayRef>| result.map_err(failure);
         match way(array.data_type(), to) {
-            None => Ok(arrow::compute::cast_with_options(
-                array,
-                to.data_type(),
-                &arrow::compute::CastOptions {
-                    safe: false,
-                    ..Default::default()
-                },
-            )?),
+            None => strict(array, to.data_type()),
             Some(Way::FromText) => ours(text::read(array, to, style)),
             Some(Way::ToText) => ours(text::write(array, &from, to, style)),
             Some(Way::Shortened) => ours(text::shorten(array, to)),
             Some(Way::Number) => ours(number::cast(array, to.data_type())),
-            Some(Way::TimestampToDate) => ours(dates(array)),
-            Some(Way::TimestampToTime) => Ok(times(array, to.data_type())?),
+            Some(Way::TimestampToDate) => ours(dates(&local(array, zone)?)),
+            Some(Way::TimestampToTime) => Ok(times(&local(array, zone)?, to.data_type())?),
+            Some(Way::InstantToLocal) => Ok(local(array, zone)?),
+            Some(Way::LocalToInstant) => {
+                let shown = in_micros(array)?;
+                let instants = shown.try_unary::<_, TimestampMicrosecondType, Error>(|shown| {
+                    style.zone.to_utc(shown).ok_or_else(out_of_range)
+                });
+                let instants = instants.map_err(failure)?;
+                Ok(Arc::new(instants.with_data_type(to.data_type().clone())))
+            }
         }
     }
 }
 
 fn moments(array: &ArrayRef) -> &PrimitiveArray<TimestampMicrosecondType> {
     array.as_primitive::<TimestampMicrosecondType>()
+}
+
+/// Times or dates as microseconds, whatever their unit and zone.
+fn in_micros(array: &ArrayRef) -> Result<PrimitiveArray<TimestampMicrosecondType>> {
+    let wanted = DataType::Timestamp(TimeUnit::Microsecond, None);
+    let plain = match array.data_type() {
+        DataType::Timestamp(TimeUnit::Microsecond, _) => moments(array).clone(),
+        // The number of the point in time, not what a clock shows then.
+        DataType::Timestamp(_, Some(_)) => {
+            let utc = DataType::Timestamp(TimeUnit::Microsecond, Some(Arc::from("UTC")));
+            moments(&strict(array, &utc)?).clone()
+        }
+        _ => moments(&strict(array, &wanted)?).clone(),
+    };
+    Ok(plain.with_data_type(wanted))
+}
+
+fn strict(array: &ArrayRef, to: &DataType) -> Result<ArrayRef> {
+    let options = arrow::compute::CastOptions {
+        safe: false,
+        ..Default::default()
+    };
+    Ok(arrow::compute::cast_with_options(array, to, &options)?)
+}
+
+/// What a zone's clocks show.
+fn local(array: &ArrayRef, zone: Zone) -> Result<ArrayRef> {
+    let instants = in_micros(array)?;
+    if zone.is_utc() {
+        return Ok(Arc::new(instants));
+    }
+    let shown = instants.try_unary::<_, TimestampMicrosecondType, Error>(|instant| {
+        zone.to_local(instant).ok_or_else(out_of_range)
+    });
+    Ok(Arc::new(shown.map_err(failure)?))
+}
+
+fn out_of_range() -> Error {
+    Error::new(
+        crate::error::SqlState::DATETIME_FIELD_OVERFLOW,
+        "timestamp out of range",
+    )
 }
 
 /// Floored, so that a moment before 1970 is on its own day.

@@ -14,10 +14,14 @@
 mod age;
 mod broken_down;
 mod extract;
+mod now;
+mod timezone;
 mod truncate;
 mod unit;
 
 pub use age::age;
 pub(crate) use broken_down::{BrokenDown, zone_of};
 pub use extract::{date_part, extract};
+pub use now::{localtimestamp, now};
+pub use timezone::timezone;
 pub use truncate::date_trunc;

@@ -26,14 +26,15 @@
 //! no rows, whatever else is in it; it is replaced by what that means, so that it need not be
 //! planned.
 //!
-//! Reading order: this file, `cast`, `function`, `relation`, `empty`, `outermost`; `tree` makes
-//! small trees.
+//! Reading order: this file, `cast`, `function`, `relation`, `empty`, `subquery`, `outermost`;
+//! `tree` makes small trees.
 
 mod cast;
 mod empty;
 mod function;
 mod outermost;
 mod relation;
+mod subquery;
 mod tree;
 
 use std::ops::ControlFlow;
@@ -50,6 +51,7 @@ use crate::plan::compatibility::empty::{
 use crate::plan::compatibility::function::{field_access, like, set_returning, subquery_array};
 use crate::plan::compatibility::outermost::{keep_display_names, show_names};
 use crate::plan::compatibility::relation::{TableNumbers, distinct_from_wildcards, table_factor};
+use crate::plan::compatibility::subquery::values_of_subqueries;
 use crate::plan::compatibility::tree::{arguments, call, null};
 use crate::plan::names::display_names;
 
@@ -71,7 +73,7 @@ pub fn rewrite(query: &mut Query) {
     let scope = scope_of(query);
     // Nothing breaks off.
     let _: ControlFlow<()> = VisitMut::visit(query, &mut Rewriter { scope });
-    show_names(scope, &mut query.body);
+    show_names(&mut query.body);
     keep_display_names(query, names);
 }
 
@@ -143,6 +145,11 @@ impl VisitorMut for Rewriter {
         let mut tables = TableNumbers::of(&select.from);
         let _: ControlFlow<()> = select.visit(&mut tables);
         distinct_from_wildcards(select);
+        ControlFlow::Continue(())
+    }
+
+    fn post_visit_select(&mut self, select: &mut Select) -> ControlFlow<()> {
+        values_of_subqueries(self.scope, select);
         ControlFlow::Continue(())
     }
 

@@ -1,22 +1,12 @@
 //! The outermost query: what the client sees.
 
-use std::ops::ControlFlow;
+use datafusion::sql::sqlparser::ast::{Ident, Query, Select, SelectItem, SetExpr};
 
-use datafusion::sql::sqlparser::ast::{
-    self, BinaryOperator, Expr, FunctionArg, FunctionArgExpr, FunctionArguments, GroupByExpr,
-    Ident, Query, Select, SelectItem, SetExpr, VisitMut, VisitorMut,
-};
-
-use crate::plan::compatibility::Scope;
 use crate::plan::compatibility::cast::shown;
-use crate::plan::compatibility::empty::is_aggregate_item;
-use crate::plan::compatibility::function::array_of_rows;
-use crate::plan::compatibility::tree::{number, plain_function};
 use crate::plan::names::display_names;
 
-/// In what the client sees, numbers of objects are names; EXISTS and IN are values: DataFusion
-/// knows them in WHERE only.
-pub(super) fn show_names(scope: Scope, body: &mut SetExpr) {
+/// In what the client sees, numbers of objects are names.
+pub(super) fn show_names(body: &mut SetExpr) {
     match body {
         SetExpr::Select(select) => {
             for item in &mut select.projection {
@@ -27,13 +17,12 @@ pub(super) fn show_names(scope: Scope, body: &mut SetExpr) {
                 if let Some(name) = shown(expr) {
                     *expr = name;
                 }
-                let _: ControlFlow<()> = expr.visit(&mut PlainSubqueries { scope, depth: 0 });
             }
         }
-        SetExpr::Query(query) => show_names(scope, &mut query.body),
+        SetExpr::Query(query) => show_names(&mut query.body),
         SetExpr::SetOperation { left, right, .. } => {
-            show_names(scope, left);
-            show_names(scope, right);
+            show_names(left);
+            show_names(right);
         }
         _ => {}
     }
@@ -69,77 +58,5 @@ fn leftmost(body: &mut SetExpr) -> Option<&mut Select> {
         SetExpr::SetOperation { left, .. } => leftmost(left),
         SetExpr::Query(query) => leftmost(&mut query.body),
         _ => None,
-    }
-}
-
-/// `EXISTS (SELECT … )` as `(SELECT count(*) … ) > 0`, `x IN (SELECT …)` as
-/// `x = ANY (ARRAY(SELECT …))`.
-pub(super) struct PlainSubqueries {
-    scope: Scope,
-    /// How many subqueries deep it is: in there are WHEREs.
-    depth: usize,
-}
-
-impl VisitorMut for PlainSubqueries {
-    type Break = ();
-
-    fn pre_visit_query(&mut self, _: &mut Query) -> ControlFlow<()> {
-        self.depth += 1;
-        ControlFlow::Continue(())
-    }
-
-    fn post_visit_query(&mut self, _: &mut Query) -> ControlFlow<()> {
-        self.depth -= 1;
-        ControlFlow::Continue(())
-    }
-
-    fn post_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<()> {
-        if self.depth > 0 {
-            return ControlFlow::Continue(());
-        }
-        if let Expr::InSubquery { expr: left, subquery, negated } = expr
-            // An array does not tell a NULL among the rows; names are never NULL.
-            && self.scope == Scope::System
-            && let Some(array) = array_of_rows(subquery)
-        {
-            let is_in = Expr::AnyOp {
-                left: left.clone(),
-                compare_op: BinaryOperator::Eq,
-                right: Box::new(array),
-                is_some: false,
-            };
-            *expr = match negated {
-                false => is_in,
-                true => Expr::UnaryOp {
-                    op: ast::UnaryOperator::Not,
-                    expr: Box::new(is_in),
-                },
-            };
-        }
-        if let Expr::Exists { subquery, negated } = expr
-            && let SetExpr::Select(select) = subquery.body.as_mut()
-            && subquery.limit_clause.is_none()
-            && matches!(&select.group_by, GroupByExpr::Expressions(keys, _) if keys.is_empty())
-            && !select.projection.iter().any(is_aggregate_item)
-        {
-            let mut count = plain_function("count", Vec::new());
-            if let FunctionArguments::List(list) = &mut count.args {
-                list.args = vec![FunctionArg::Unnamed(FunctionArgExpr::Wildcard)];
-            }
-            select.projection = vec![SelectItem::UnnamedExpr(Expr::Function(count))];
-            select.distinct = None;
-            let op = if *negated {
-                BinaryOperator::Eq
-            } else {
-                BinaryOperator::Gt
-            };
-            let counted = Expr::Subquery(subquery.clone());
-            *expr = Expr::Nested(Box::new(Expr::BinaryOp {
-                left: Box::new(counted),
-                op,
-                right: Box::new(number(0)),
-            }));
-        }
-        ControlFlow::Continue(())
     }
 }

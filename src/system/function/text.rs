@@ -38,13 +38,6 @@ pub const ENTRIES: &[Entry] = &[
     entry!("getdatabaseencoding", 0..=0, Text, Pure, |_, _| Ok(
         "UTF8".into()
     )),
-    entry!(
-        "format",
-        1..=FUNCTION_ARGUMENTS_MAX,
-        Text,
-        PureWithNulls,
-        format_text
-    ),
     entry!("parse_ident", 1..=2, Texts, Pure, |_, arguments| {
         Ok(Cell::list(parts(&arguments.text(0)?.unwrap_or_default())))
     }),
@@ -63,7 +56,7 @@ const FUNCTION_ARGUMENTS_MAX: usize = 100;
 /// A text with a backslash is written with `E`, so that it means the same under any setting.
 fn quote_literal(text: &str) -> String {
     if text.contains('\\') {
-        return format!(" E{}", name::quote_literal(&text.replace('\\', "\\\\")));
+        return format!("E{}", name::quote_literal(&text.replace('\\', "\\\\")));
     }
     name::quote_literal(text)
 }
@@ -88,48 +81,6 @@ fn like_escape(_: &SystemSnapshot, arguments: &Arguments<'_>) -> Result<Cell> {
             written.push_str("\\\\");
         } else {
             written.push(letter);
-        }
-    }
-    Ok(written.into())
-}
-
-/// `%s` is the next argument as it is, `%I` as an identifier, `%L` as a literal.
-fn format_text(_: &SystemSnapshot, arguments: &Arguments<'_>) -> Result<Cell> {
-    let Some(template) = arguments.text(0)? else {
-        return Ok(Cell::Null);
-    };
-    let mut written = String::new();
-    let mut next = 1;
-    let mut letters = template.chars();
-    while let Some(letter) = letters.next() {
-        if letter != '%' {
-            written.push(letter);
-            continue;
-        }
-        let kind = letters.next();
-        if kind == Some('%') {
-            written.push('%');
-            continue;
-        }
-        if next >= arguments.len() {
-            let message = "too few arguments for format()";
-            return Err(Error::new(SqlState::INVALID_PARAMETER_VALUE, message));
-        }
-        let value = arguments.text(next)?;
-        next += 1;
-        match (kind, value) {
-            (Some('s'), value) => written.push_str(&value.unwrap_or_default()),
-            (Some('I'), Some(value)) => written.push_str(&name::quote_identifier(&value)),
-            (Some('L'), Some(value)) => written.push_str(&quote_literal(&value)),
-            (Some('L'), None) => written.push_str("NULL"),
-            (Some('I'), None) => {
-                let message = "null values cannot be formatted as an SQL identifier";
-                return Err(Error::new(SqlState::INVALID_PARAMETER_VALUE, message));
-            }
-            _ => {
-                let error = Error::unsupported("this specifier of format() is not supported");
-                return Err(error.hint("there are %s, %I, %L and %%"));
-            }
         }
     }
     Ok(written.into())

@@ -1,0 +1,266 @@
+//! Forms of Postgres' queries that the library plans in other words, in every statement.
+//!
+//! ```text
+//!   t AT TIME ZONE z                   timezone(z, t)
+//!   … OFFSET 2 FETCH FIRST 3 ROWS ONLY … OFFSET 2 LIMIT 3
+//!   SELECT generate_series(1, 3), a    SELECT unnest(generate_series(1, 3)), a
+//!   SELECT string_to_table(a, ',')     SELECT unnest(string_to_array(a, ','))
+//!   gen_random_uuid()                  CAST(uuid() AS UUID), which is a text to the library
+//! ```
+//!
+//! A function that returns a set is an array to the library, and a set only by `unnest`.
+
+use std::ops::ControlFlow;
+
+use datafusion::sql::sqlparser::ast::{
+    CastKind, DataType, Expr, Fetch, Function, FunctionArg, FunctionArgExpr, FunctionArgumentList,
+    FunctionArguments, Ident, LimitClause, ObjectName, Query, Select, SelectItem, Value, VisitMut,
+    VisitorMut,
+};
+
+use crate::error::{Error, Result};
+
+/// Functions that return sets, and those that give the same values as an array.
+const SETS: [(&str, &str); 3] = [
+    ("generate_series", "generate_series"),
+    ("generate_subscripts", "generate_subscripts"),
+    ("string_to_table", "string_to_array"),
+];
+
+/// Rewrites a statement or an expression.
+///
+/// # Errors
+/// 0A000 for a form that has no other words.
+pub fn plain_forms(tree: &mut impl VisitMut) -> Result<()> {
+    match tree.visit(&mut Forms) {
+        ControlFlow::Continue(()) => Ok(()),
+        ControlFlow::Break(error) => Err(error),
+    }
+}
+
+struct Forms;
+
+impl VisitorMut for Forms {
+    type Break = Error;
+
+    fn pre_visit_query(&mut self, query: &mut Query) -> ControlFlow<Error> {
+        match query.fetch.take() {
+            None => ControlFlow::Continue(()),
+            Some(fetch) => limit(query, fetch),
+        }
+    }
+
+    fn pre_visit_select(&mut self, select: &mut Select) -> ControlFlow<Error> {
+        for item in &mut select.projection {
+            if let SelectItem::UnnamedExpr(expr) | SelectItem::ExprWithAlias { expr, .. } = item {
+                let _: ControlFlow<()> = expr.visit(&mut Sets::default());
+            }
+        }
+        ControlFlow::Continue(())
+    }
+
+    fn post_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<Error> {
+        if let Expr::AtTimeZone {
+            timestamp,
+            time_zone,
+        } = expr
+        {
+            let nothing = || Box::new(Expr::Value(Value::Null.into()));
+            let time = std::mem::replace(timestamp, nothing());
+            let zone = std::mem::replace(time_zone, nothing());
+            *expr = Expr::Function(call("timezone", vec![*zone, *time]));
+        }
+        if matches!(&*expr, Expr::Function(function)
+            if name_of(function).as_deref() == Some("gen_random_uuid"))
+        {
+            *expr = Expr::Cast {
+                kind: CastKind::Cast,
+                expr: Box::new(Expr::Function(call("uuid", Vec::new()))),
+                data_type: DataType::Uuid,
+                array: false,
+                format: None,
+            };
+        }
+        ControlFlow::Continue(())
+    }
+}
+
+/// `FETCH FIRST n ROWS ONLY` is LIMIT n; without a number it is one row.
+fn limit(query: &mut Query, fetch: Fetch) -> ControlFlow<Error> {
+    if fetch.with_ties || fetch.percent {
+        let what = if fetch.percent {
+            "PERCENT"
+        } else {
+            "WITH TIES"
+        };
+        let error = Error::unsupported(format!("FETCH FIRST … {what} is not supported"));
+        return ControlFlow::Break(error.hint("compare with rank() OVER (ORDER BY …)"));
+    }
+    let one = || Expr::Value(Value::Number("1".to_string(), false).into());
+    let count = Some(fetch.quantity.unwrap_or_else(one));
+    query.limit_clause = Some(match query.limit_clause.take() {
+        Some(LimitClause::LimitOffset {
+            limit: None,
+            offset,
+            limit_by,
+        }) => LimitClause::LimitOffset {
+            limit: count,
+            offset,
+            limit_by,
+        },
+        None => LimitClause::LimitOffset {
+            limit: count,
+            offset: None,
+            limit_by: Vec::new(),
+        },
+        Some(_) => {
+            let state = crate::error::SqlState::SYNTAX_ERROR;
+            let error = Error::new(state, "multiple LIMIT clauses not allowed");
+            return ControlFlow::Break(error);
+        }
+    });
+    ControlFlow::Continue(())
+}
+
+/// Makes sets of the functions in one item of a SELECT list.
+#[derive(Default)]
+struct Sets {
+    /// How many subqueries deep it is: their items are visited with them.
+    queries: usize,
+    /// How many calls of `unnest` it is inside of: an array is what they want.
+    unnests: usize,
+}
+
+impl VisitorMut for Sets {
+    type Break = ();
+
+    fn pre_visit_query(&mut self, _: &mut Query) -> ControlFlow<()> {
+        self.queries += 1;
+        ControlFlow::Continue(())
+    }
+
+    fn post_visit_query(&mut self, _: &mut Query) -> ControlFlow<()> {
+        self.queries -= 1;
+        ControlFlow::Continue(())
+    }
+
+    fn pre_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<()> {
+        self.unnests += usize::from(is_unnest(expr));
+        ControlFlow::Continue(())
+    }
+
+    fn post_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<()> {
+        if is_unnest(expr) {
+            self.unnests -= 1;
+            return ControlFlow::Continue(());
+        }
+        if self.queries > 0 || self.unnests > 0 {
+            return ControlFlow::Continue(());
+        }
+        if let Expr::Function(function) = expr
+            && let Some(array) = array_of_set(function)
+        {
+            *expr = Expr::Function(call("unnest", vec![Expr::Function(array)]));
+        }
+        ControlFlow::Continue(())
+    }
+}
+
+fn is_unnest(expr: &Expr) -> bool {
+    matches!(expr, Expr::Function(function) if name_of(function).as_deref() == Some("unnest"))
+}
+
+/// The call that gives the elements of the set as an array.
+fn array_of_set(function: &Function) -> Option<Function> {
+    let name = name_of(function)?;
+    let (_, array) = SETS.iter().find(|(set, _)| *set == name)?;
+    Some(Function {
+        name: ObjectName::from(vec![Ident::new(*array)]),
+        ..function.clone()
+    })
+}
+
+/// The function's name, folded, without a system schema.
+fn name_of(function: &Function) -> Option<String> {
+    let folded = |name: &Ident| match name.quote_style {
+        Some(_) => name.value.clone(),
+        None => name.value.to_lowercase(),
+    };
+    let parts: Vec<&Ident> = function
+        .name
+        .0
+        .iter()
+        .map(|part| part.as_ident())
+        .collect::<Option<_>>()?;
+    match parts.as_slice() {
+        [name] => Some(folded(name)),
+        [schema, name] if folded(schema) == "pg_catalog" => Some(folded(name)),
+        _ => None,
+    }
+}
+
+fn call(name: &str, args: Vec<Expr>) -> Function {
+    let unnamed = |expr| FunctionArg::Unnamed(FunctionArgExpr::Expr(expr));
+    Function {
+        name: ObjectName::from(vec![Ident::new(name)]),
+        uses_odbc_syntax: false,
+        parameters: FunctionArguments::None,
+        args: FunctionArguments::List(FunctionArgumentList {
+            duplicate_treatment: None,
+            args: args.into_iter().map(unnamed).collect(),
+            clauses: Vec::new(),
+        }),
+        filter: None,
+        null_treatment: None,
+        over: None,
+        within_group: Vec::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use datafusion::sql::sqlparser::dialect::PostgreSqlDialect;
+    use datafusion::sql::sqlparser::parser::Parser;
+
+    use super::*;
+
+    fn rewritten(sql: &str) -> String {
+        let mut statements = Parser::parse_sql(&PostgreSqlDialect {}, sql).unwrap();
+        match plain_forms(&mut statements[0]) {
+            Ok(()) => statements[0].to_string(),
+            Err(error) => error.message().to_string(),
+        }
+    }
+
+    #[test]
+    fn forms_are_in_the_words_of_the_library() {
+        for (sql, expected) in [
+            (
+                "SELECT a AT TIME ZONE 'UTC' FROM t",
+                "SELECT timezone('UTC', a) FROM t",
+            ),
+            (
+                "SELECT a FROM t OFFSET 2 FETCH FIRST 3 ROWS ONLY",
+                "SELECT a FROM t LIMIT 3 OFFSET 2",
+            ),
+            (
+                "SELECT a FROM t FETCH NEXT ROW ONLY",
+                "SELECT a FROM t LIMIT 1",
+            ),
+            (
+                "SELECT a FROM t FETCH FIRST 2 ROWS WITH TIES",
+                "FETCH FIRST … WITH TIES is not supported",
+            ),
+            (
+                "SELECT pg_catalog.generate_series(1, 3) * 2, unnest(generate_series(1, 2))",
+                "SELECT unnest(generate_series(1, 3)) * 2, unnest(generate_series(1, 2))",
+            ),
+            (
+                "SELECT (SELECT max(n) FROM generate_series(1, 3) AS s (n))",
+                "SELECT (SELECT max(n) FROM generate_series(1, 3) AS s (n))",
+            ),
+        ] {
+            assert_eq!(rewritten(sql), expected, "{sql}");
+        }
+    }
+}
