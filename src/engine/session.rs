@@ -547,7 +547,7 @@ impl Session {
             }
             SetScope::Local => {
                 self.warn(
-                    SqlState::ACTIVE_SQL_TRANSACTION,
+                    SqlState::NO_ACTIVE_SQL_TRANSACTION,
                     "SET LOCAL can only be used in transaction blocks",
                 );
                 Ok(())

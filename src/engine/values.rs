@@ -22,6 +22,7 @@ use crate::plan::{Planner, from_datafusion};
 use crate::sql::ast::{self, SetExpr, Value};
 use crate::sql::parse_single;
 use crate::sql::statement::{Column, Statement};
+use crate::types::SqlType;
 
 /// A relation that is written.
 pub(super) struct Target {
@@ -120,7 +121,10 @@ impl Target {
         names.truncate(count);
         match source.body.as_mut() {
             SetExpr::Values(values) => self.complete_values(values, &mut names)?,
-            _ => {
+            body => {
+                if let SetExpr::Select(select) = body {
+                    self.type_items(&mut select.projection, &names);
+                }
                 if let Some(name) = names.iter().find(|name| self.is_generated(name)) {
                     return Err(self.generated_value(name));
                 }
@@ -139,7 +143,7 @@ impl Target {
             for row in &mut values.rows {
                 let cell = &mut row.content[place];
                 match (is_default(cell), is_generated) {
-                    (false, false) => {}
+                    (false, false) => self.type_constant(cell, name),
                     (true, false) => *cell = self.default(name),
                     (false, true) => return Err(self.generated_value(name)),
                     (true, true) => {}
@@ -167,6 +171,41 @@ impl Target {
         Ok(())
     }
 
+    fn type_items(&self, items: &mut [ast::SelectItem], names: &[String]) {
+        if items.len() != names.len() {
+            return;
+        }
+        for (item, name) in items.iter_mut().zip(names) {
+            if let ast::SelectItem::UnnamedExpr(expr)
+            | ast::SelectItem::ExprWithAlias { expr, .. } = item
+            {
+                self.type_constant(expr, name);
+            }
+        }
+    }
+
+    /// A constant in quotes has the column's type where the library, to which both are bytes or
+    /// text, would not read it as such.
+    fn type_constant(&self, expr: &mut ast::Expr, name: &str) {
+        let data_type = match self.schema.field_with_name(name).map(SqlType::of) {
+            Ok(Ok(SqlType::Uuid)) => ast::DataType::Uuid,
+            Ok(Ok(SqlType::Jsonb)) => ast::DataType::JSONB,
+            _ => return,
+        };
+        let is_text = matches!(&*expr, ast::Expr::Value(value)
+            if matches!(value.value, Value::SingleQuotedString(_)));
+        if is_text {
+            let constant = std::mem::replace(expr, ast::Expr::Value(Value::Null.into()));
+            *expr = ast::Expr::Cast {
+                kind: ast::CastKind::Cast,
+                expr: Box::new(constant),
+                data_type,
+                array: false,
+                format: None,
+            };
+        }
+    }
+
     /// Puts what DEFAULT stands for in an UPDATE.
     ///
     /// # Errors
@@ -180,10 +219,10 @@ impl Target {
             };
             if let Some(name) = name {
                 match (is_default(&assignment.value), self.is_generated(&name)) {
-                    (_, false) if !is_default(&assignment.value) => {}
+                    (false, false) => self.type_constant(&mut assignment.value, &name),
                     (true, false) => assignment.value = self.default(&name),
                     (true, true) => continue,
-                    _ => {
+                    (false, true) => {
                         let message = format!("column \"{name}\" can only be updated to DEFAULT");
                         return Err(self.generated(message, &name));
                     }

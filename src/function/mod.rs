@@ -12,6 +12,7 @@ mod series;
 pub mod text;
 pub mod time;
 mod to_char;
+mod type_name;
 pub mod window;
 
 use std::sync::Arc;
@@ -31,6 +32,7 @@ pub fn register(registry: &mut dyn FunctionRegistry) -> Result<()> {
         time::localtimestamp(),
         time::timezone(),
         series::generate_series(),
+        type_name::pg_typeof(),
         to_char::to_char(),
     ];
     for function in functions {

@@ -78,27 +78,23 @@ impl ScalarUDFImpl for Series {
             return Err(failure(Error::internal("a series that is no list")));
         };
         let (lengths, valid, values) = match element.data_type() {
-            DataType::Int32 => numbers::<Int32Type>(&arrays, 1)?,
-            DataType::Int64 => numbers::<Int64Type>(&arrays, 1)?,
+            DataType::Int32 => numbers::<Int32Type>(&arrays, element.data_type(), 1)?,
+            DataType::Int64 => numbers::<Int64Type>(&arrays, element.data_type(), 1)?,
             DataType::Decimal128(_, scale) => {
                 let one = 10_i128.pow(u32::from(scale.unsigned_abs()));
-                numbers::<Decimal128Type>(&arrays, one)?
+                numbers::<Decimal128Type>(&arrays, element.data_type(), one)?
             }
             DataType::Timestamp(_, zone) => {
                 let zone = match zone {
                     Some(_) => zone_of(&call.config_options),
                     None => Zone::UTC,
                 };
-                times(&arrays, zone)?
+                times(&arrays, element.data_type(), zone)?
             }
             other => {
                 let message = format!("a series of {other}");
                 return Err(failure(Error::internal(message)));
             }
-        };
-        let values: ArrayRef = match values.data_type() == element.data_type() {
-            true => values,
-            false => arrow::compute::cast(&values, element.data_type())?,
         };
         let offsets = OffsetBuffer::from_lengths(lengths);
         let nulls = Some(NullBuffer::from(valid));
@@ -160,7 +156,11 @@ fn zero_step() -> Error {
     Error::new(SqlState::INVALID_PARAMETER_VALUE, message)
 }
 
-fn numbers<T: ArrowPrimitiveType>(arrays: &[ArrayRef], one: i128) -> Result<Lists>
+fn numbers<T: ArrowPrimitiveType>(
+    arrays: &[ArrayRef],
+    element: &DataType,
+    one: i128,
+) -> Result<Lists>
 where
     T::Native: TryFrom<i128> + Into<i128>,
 {
@@ -199,10 +199,14 @@ where
         lengths.push(length);
     }
     let values = PrimitiveArray::<T>::new(values.into(), None);
-    Ok((lengths, valid, Arc::new(values)))
+    Ok((
+        lengths,
+        valid,
+        Arc::new(values.with_data_type(element.clone())),
+    ))
 }
 
-fn times(arrays: &[ArrayRef], zone: Zone) -> Result<Lists> {
+fn times(arrays: &[ArrayRef], element: &DataType, zone: Zone) -> Result<Lists> {
     let rows = arrays[0].len();
     let (mut lengths, mut valid) = (Vec::with_capacity(rows), Vec::with_capacity(rows));
     let mut values: Vec<i64> = Vec::new();
@@ -239,7 +243,11 @@ fn times(arrays: &[ArrayRef], zone: Zone) -> Result<Lists> {
         lengths.push(values.len() - before);
     }
     let values = PrimitiveArray::<TimestampMicrosecondType>::new(values.into(), None);
-    Ok((lengths, valid, Arc::new(values)))
+    Ok((
+        lengths,
+        valid,
+        Arc::new(values.with_data_type(element.clone())),
+    ))
 }
 
 /// Of the interval's length, a month having 30 days.

@@ -28,6 +28,12 @@ pub fn from_datafusion(error: DataFusionError) -> Error {
         DataFusionError::SQL(error, _) => {
             Error::new(SqlState::SYNTAX_ERROR, error.to_string().to_lowercase())
         }
+        DataFusionError::NotImplemented(message) if message.contains("OuterReferenceColumn") => {
+            Error::unsupported(
+                "a subquery that uses the outer query's columns like this is not supported",
+            )
+            .hint("compare them by = in its WHERE, or write a join")
+        }
         DataFusionError::NotImplemented(message) => Error::unsupported(first_line(&message)),
         DataFusionError::ResourcesExhausted(message) => {
             Error::new(SqlState::OUT_OF_MEMORY, first_line(&message))

@@ -215,7 +215,8 @@ fn plan_concat(raw: RawBinaryExpr, schema: &DFSchema) -> Result<PlannerResult<Ra
             return Err(external(error.hint("cast both sides to text")));
         }
         (Parts::Text | Parts::Unknown, _) | (_, Parts::Text | Parts::Unknown) => {
-            (text_concat(), as_text(a, &text)?, as_text(b, &text)?)
+            let a = as_text(a, parts.0, &text)?;
+            (text_concat(), a, as_text(b, parts.1, &text)?)
         }
         _ => {
             let (left, right) = (left.data_type(), right.data_type());
@@ -237,10 +238,16 @@ fn as_array(expr: Expr, field: &FieldRef) -> Result<Expr> {
     }
 }
 
-fn as_text(expr: Expr, text: &FieldRef) -> Result<Expr> {
-    match is_untyped_parameter(&expr) {
-        true => typed(expr, text),
-        false => Ok(expr),
+/// The cast is written: the library would not bring every type to text by itself.
+fn as_text(expr: Expr, part: Parts, text: &FieldRef) -> Result<Expr> {
+    match part {
+        Parts::Text => Ok(expr),
+        Parts::Unknown if is_untyped_parameter(&expr) => typed(expr, text),
+        Parts::Unknown => Ok(expr),
+        _ => Ok(Expr::Cast(Cast::new_from_field(
+            Box::new(expr),
+            text.clone(),
+        ))),
     }
 }
 

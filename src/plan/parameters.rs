@@ -4,7 +4,8 @@
 //!   $1::bigint                    $1 is a bigint
 //!   id BETWEEN '1' AND $1         the constant and $1 have the type of id
 //!   id = ANY ($1)                 $1 is an array of id's type
-//!   coalesce(n, $1)               $1 has the type of n
+//!   coalesce(n, $1, '2')          $1 and the constant have the type of n
+//!   CASE n WHEN '1' THEN …        so has this one
 //!   LIMIT $1                      $1 is a bigint
 //! ```
 //!
@@ -16,13 +17,15 @@ use arrow::datatypes::{DataType, Field, FieldRef};
 use datafusion::common::DFSchema;
 use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::error::Result;
-use datafusion::logical_expr::expr::{Between, Cast, InList, ScalarFunction};
+use datafusion::logical_expr::expr::{Between, BinaryExpr, Case, Cast, InList, ScalarFunction};
 use datafusion::logical_expr::expr_rewriter::NamePreserver;
 use datafusion::logical_expr::utils::merge_schema;
-use datafusion::logical_expr::{Expr, ExprSchemable, Limit, LogicalPlan};
+use datafusion::logical_expr::{Expr, ExprSchemable, Limit, LogicalPlan, Operator};
 
 use crate::plan::numbers::UNIFYING;
-use crate::plan::operators::{beside_value, check_constant, is_untyped_parameter, text_of, typed};
+use crate::plan::operators::{
+    beside_value, check_constant, is_untyped_parameter, takes_text, text_of, typed,
+};
 
 /// Types parameters and constants all over a plan.
 pub fn infer_types(plan: LogicalPlan) -> Result<LogicalPlan> {
@@ -92,11 +95,58 @@ fn in_expression(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
                 ..list
             })))
         }
-        Expr::ScalarFunction(call) if call.args.iter().any(is_untyped_parameter) => {
-            in_call(call, schema)
+        Expr::ScalarFunction(call) if call.args.iter().any(is_untyped) => in_call(call, schema),
+        // Other comparisons are typed when they are planned.
+        Expr::BinaryExpr(BinaryExpr { left, op, right })
+            if matches!(op, Operator::IsDistinctFrom | Operator::IsNotDistinctFrom)
+                && has_constant([&left, &right]) =>
+        {
+            let (a, b) = (left.as_ref().clone(), right.as_ref().clone());
+            let left = Box::new(constant_beside(*left, &b, schema)?);
+            let right = Box::new(constant_beside(*right, &a, schema)?);
+            let compared = BinaryExpr { left, op, right };
+            Ok(Transformed::yes(Expr::BinaryExpr(compared)))
         }
+        Expr::Case(case) => in_case(case, schema),
         other => Ok(Transformed::no(other)),
     }
+}
+
+/// The conditions of a CASE with a base have its type, its results that of the first one with a type.
+fn in_case(case: Case, schema: &DFSchema) -> Result<Transformed<Expr>> {
+    let Case {
+        expr: base,
+        when_then_expr,
+        else_expr,
+    } = case;
+    let results = when_then_expr.iter().map(|(_, then)| then.as_ref());
+    let mut results = results.chain(else_expr.as_deref());
+    let result = results.find(|result| has_type(result, schema)).cloned();
+    let beside = |expr: Box<Expr>, other: Option<&Expr>| match other {
+        Some(other) => constant_beside(*expr, other, schema).map(Box::new),
+        None => Ok(expr),
+    };
+    let pairs = when_then_expr.into_iter().map(|(when, then)| {
+        let when = beside(when, base.as_deref())?;
+        Ok((when, beside(then, result.as_ref())?))
+    });
+    let when_then_expr = pairs.collect::<Result<Vec<_>>>()?;
+    let otherwise = else_expr.map(|expr| beside(expr, result.as_ref()));
+    Ok(Transformed::yes(Expr::Case(Case {
+        expr: base,
+        when_then_expr,
+        else_expr: otherwise.transpose()?,
+    })))
+}
+
+/// Whether the expression says its own type.
+fn has_type(expr: &Expr, schema: &DFSchema) -> bool {
+    !is_untyped(expr) && matches!(expr.get_type(schema), Ok(data_type) if !data_type.is_null())
+}
+
+/// A constant in quotes, or a parameter of which nothing is known.
+fn is_untyped(expr: &Expr) -> bool {
+    text_of(expr).is_some() || is_untyped_parameter(expr)
 }
 
 fn has_constant<const N: usize>(exprs: [&Expr; N]) -> bool {
@@ -111,18 +161,20 @@ fn constant_beside(item: Expr, other: &Expr, schema: &DFSchema) -> Result<Expr> 
 }
 
 fn in_call(call: ScalarFunction, schema: &DFSchema) -> Result<Transformed<Expr>> {
-    let known = |expr: &Expr| match is_untyped_parameter(expr) {
-        true => None,
-        false => expr.to_field(schema).ok().map(|(_, field)| field),
+    let known = |expr: &Expr| match has_type(expr, schema) {
+        false => None,
+        true => expr.to_field(schema).ok().map(|(_, field)| field),
     };
     let wanted: Option<FieldRef> = match call.func.name() {
         name if UNIFYING.contains(&name) => call.args.iter().find_map(known),
         // `x = ANY (array)` is planned as array_has(array, x).
-        "array_has" => call.args.get(1).and_then(known).map(|element| {
-            let element = element.as_ref().clone().with_name("item");
-            let list = DataType::List(Arc::new(element.with_nullable(true)));
-            Arc::new(Field::new("", list, true))
-        }),
+        "array_has" if call.args.iter().any(is_untyped_parameter) => {
+            call.args.get(1).and_then(known).map(|element| {
+                let element = element.as_ref().clone().with_name("item");
+                let list = DataType::List(Arc::new(element.with_nullable(true)));
+                Arc::new(Field::new("", list, true))
+            })
+        }
         _ => None,
     };
     let Some(wanted) = wanted.filter(|field| !field.data_type().is_null()) else {
@@ -131,9 +183,12 @@ fn in_call(call: ScalarFunction, schema: &DFSchema) -> Result<Transformed<Expr>>
     let args = call
         .args
         .into_iter()
-        .map(|argument| match is_untyped_parameter(&argument) {
-            true => typed(argument, &wanted),
-            false => Ok(argument),
+        .map(|argument| {
+            let is_constant = text_of(&argument).is_some() && takes_text(&wanted);
+            match is_constant || is_untyped_parameter(&argument) {
+                true => typed(argument, &wanted),
+                false => Ok(argument),
+            }
         })
         .collect::<Result<_>>()?;
     Ok(Transformed::yes(Expr::ScalarFunction(ScalarFunction {

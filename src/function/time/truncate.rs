@@ -133,6 +133,10 @@ fn cut_in_zone(unit: Unit, moment: i64, zone: Zone) -> Cut {
         return Cut::OutOfRange;
     };
     match cut(unit, local) {
+        // What is shorter than a day is cut off: an hour that the clocks show twice is two.
+        Cut::To(start) if local - start < MICROS_PER_DAY && !unit.is_of_calendar() => {
+            Cut::To(moment - (local - start))
+        }
         Cut::To(local) => match zone.to_utc(local) {
             Some(moment) => Cut::To(moment),
             None => Cut::OutOfRange,

@@ -67,6 +67,14 @@ impl Unit {
         })
     }
 
+    /// Whether it is a day or is made of days.
+    pub fn is_of_calendar(self) -> bool {
+        !matches!(
+            self,
+            Unit::Microseconds | Unit::Milliseconds | Unit::Second | Unit::Minute | Unit::Hour
+        )
+    }
+
     /// Whether times can be cut by it; the others only name a part.
     pub fn cuts(self) -> bool {
         !matches!(

@@ -26,8 +26,8 @@
 //! no rows, whatever else is in it; it is replaced by what that means, so that it need not be
 //! planned.
 //!
-//! Reading order: this file, `cast`, `function`, `relation`, `empty`, `subquery`, `outermost`;
-//! `tree` makes small trees.
+//! Reading order: this file, `cast`, `function`, `relation`, `empty`, `subquery`, `whole`,
+//! `outermost`; `tree` makes small trees.
 
 mod cast;
 mod empty;
@@ -36,6 +36,7 @@ mod outermost;
 mod relation;
 mod subquery;
 mod tree;
+mod whole;
 
 use std::ops::ControlFlow;
 
@@ -123,7 +124,7 @@ fn scope_of(query: &Query) -> Scope {
         Some(last) => name.0.len() > 1 || last.starts_with("pg_") || names.own.contains(&last),
         None => false,
     };
-    match names.relations.iter().all(is_system) {
+    match !names.relations.is_empty() && names.relations.iter().all(is_system) {
         true => Scope::System,
         false => Scope::Mixed,
     }
@@ -150,6 +151,12 @@ impl VisitorMut for Rewriter {
 
     fn post_visit_select(&mut self, select: &mut Select) -> ControlFlow<()> {
         values_of_subqueries(self.scope, select);
+        whole::in_select(select);
+        ControlFlow::Continue(())
+    }
+
+    fn post_visit_query(&mut self, query: &mut Query) -> ControlFlow<()> {
+        whole::in_query(query);
         ControlFlow::Continue(())
     }
 
@@ -168,6 +175,7 @@ impl VisitorMut for Rewriter {
 
     fn post_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<()> {
         rewrite_expr(expr);
+        whole::in_expr(expr);
         ControlFlow::Continue(())
     }
 }

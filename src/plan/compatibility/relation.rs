@@ -3,10 +3,11 @@
 use std::ops::ControlFlow;
 
 use datafusion::sql::sqlparser::ast::{
-    self, Expr, FunctionArg, FunctionArgExpr, Ident, ObjectName, Query, Select, SelectItem,
+    self, Array, Expr, FunctionArg, FunctionArgExpr, Ident, ObjectName, Query, Select, SelectItem,
     SetExpr, TableAlias, TableAliasColumnDef, TableFactor, TableWithJoins, VisitorMut,
 };
 
+use crate::plan::compatibility::empty::is_aggregate_item;
 use crate::plan::compatibility::tree::{call, number, string};
 use crate::plan::compatibility::{folded, system_name};
 
@@ -25,6 +26,7 @@ const VALUE_FUNCTIONS: [&str; 6] = [
 
 /// Functions in FROM.
 pub(super) fn table_factor(factor: &mut TableFactor) {
+    lateral_values(factor);
     let (name, args, alias, with_ordinality) = match factor {
         TableFactor::Table {
             name,
@@ -91,6 +93,62 @@ pub(super) fn table_factor(factor: &mut TableFactor) {
         _ => return restore_alias(factor, alias),
     };
     *factor = unnest_factor(arrays, alias, &name, with_ordinality);
+}
+
+/// `LATERAL (SELECT a.x * 2 AS y, …) l` as `UNNEST(ARRAY[a.x * 2], …) l (y, …)`: the library knows
+/// columns of what stands before in the arguments of `unnest`, and not in a SELECT list.
+fn lateral_values(factor: &mut TableFactor) {
+    let TableFactor::Derived {
+        lateral: true,
+        subquery,
+        alias: Some(alias),
+        ..
+    } = factor
+    else {
+        return;
+    };
+    let SetExpr::Select(select) = subquery.body.as_ref() else {
+        return;
+    };
+    let is_one_row = select.from.is_empty()
+        && select.selection.is_none()
+        && select.having.is_none()
+        && select.distinct.is_none()
+        && subquery.with.is_none()
+        && subquery.limit_clause.is_none()
+        && subquery.fetch.is_none()
+        && !select.projection.iter().any(is_aggregate_item);
+    let mut columns = Vec::new();
+    let mut values = Vec::new();
+    for item in &select.projection {
+        let (value, name) = match item {
+            SelectItem::ExprWithAlias { expr, alias } => (expr, alias.clone()),
+            SelectItem::UnnamedExpr(Expr::Identifier(name)) => {
+                (&Expr::Identifier(name.clone()), name.clone())
+            }
+            SelectItem::UnnamedExpr(expr) => (expr, Ident::with_quote('"', "?column?")),
+            _ => return,
+        };
+        columns.push(column_definition(name));
+        values.push(Expr::Array(Array {
+            elem: vec![value.clone()],
+            named: true,
+        }));
+    }
+    if !is_one_row || values.is_empty() {
+        return;
+    }
+    let mut alias = alias.clone();
+    let given = alias.columns.len().min(columns.len());
+    columns.splice(..given, alias.columns.drain(..given));
+    alias.columns = columns;
+    *factor = TableFactor::UNNEST {
+        alias: Some(alias),
+        array_exprs: values,
+        with_offset: false,
+        with_offset_alias: None,
+        with_ordinality: false,
+    };
 }
 
 /// `f(x) s` as `(SELECT f(x) AS s) s`.
