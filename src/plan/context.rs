@@ -36,6 +36,7 @@ use crate::plan::constant::exact_constants;
 use crate::plan::failure::from_datafusion;
 use crate::plan::forms::plain_forms;
 use crate::plan::intervals::IntervalsByLength;
+use crate::plan::lenient::lenient;
 use crate::plan::literal::sql_type;
 use crate::plan::numbers::{FloatsWin, floats_win};
 use crate::plan::operators::PostgresOperators;
@@ -235,7 +236,8 @@ impl ContextProvider for Planner<'_> {
 
     fn get_function_meta(&self, name: &str) -> Option<Arc<ScalarUDF>> {
         let own = self.functions.and_then(|functions| (functions.find)(name));
-        own.or_else(|| self.state.scalar_functions().get(name).cloned())
+        let function = own.or_else(|| self.state.scalar_functions().get(name).cloned())?;
+        Some(lenient(function))
     }
 
     fn get_higher_order_meta(&self, name: &str) -> Option<Arc<HigherOrderUDF>> {

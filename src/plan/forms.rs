@@ -5,6 +5,7 @@
 //!   … OFFSET 2 FETCH FIRST 3 ROWS ONLY … OFFSET 2 LIMIT 3
 //!   SELECT generate_series(1, 3), a    SELECT unnest(generate_series(1, 3)), a
 //!   SELECT string_to_table(a, ',')     SELECT unnest(string_to_array(a, ','))
+//!   a IS DISTINCT FROM 'x'             (a = 'x') IS NOT TRUE
 //!   gen_random_uuid()                  CAST(uuid() AS UUID), which is a text to the library
 //! ```
 //!
@@ -13,9 +14,9 @@
 use std::ops::ControlFlow;
 
 use datafusion::sql::sqlparser::ast::{
-    CastKind, DataType, Expr, Fetch, Function, FunctionArg, FunctionArgExpr, FunctionArgumentList,
-    FunctionArguments, Ident, LimitClause, ObjectName, Query, Select, SelectItem, Value, VisitMut,
-    VisitorMut,
+    BinaryOperator, CastKind, DataType, Expr, Fetch, Function, FunctionArg, FunctionArgExpr,
+    FunctionArgumentList, FunctionArguments, Ident, LimitClause, ObjectName, Query, Select,
+    SelectItem, Value, VisitMut, VisitorMut,
 };
 
 use crate::error::{Error, Result};
@@ -70,6 +71,9 @@ impl VisitorMut for Forms {
             let zone = std::mem::replace(time_zone, nothing());
             *expr = Expr::Function(call("timezone", vec![*zone, *time]));
         }
+        if let Some(plain) = distinct_from_constant(expr) {
+            *expr = plain;
+        }
         if matches!(&*expr, Expr::Function(function)
             if name_of(function).as_deref() == Some("gen_random_uuid"))
         {
@@ -83,6 +87,31 @@ impl VisitorMut for Forms {
         }
         ControlFlow::Continue(())
     }
+}
+
+/// `a IS DISTINCT FROM 'x'`: a constant is not NULL, and beside `=` it gets a's type.
+fn distinct_from_constant(expr: &Expr) -> Option<Expr> {
+    let (left, right, is_distinct) = match expr {
+        Expr::IsDistinctFrom(left, right) => (left, right, true),
+        Expr::IsNotDistinctFrom(left, right) => (left, right, false),
+        _ => return None,
+    };
+    let is_text = |expr: &Expr| {
+        matches!(expr, Expr::Value(value)
+            if matches!(value.value, Value::SingleQuotedString(_)))
+    };
+    if !is_text(left) && !is_text(right) {
+        return None;
+    }
+    let equal = Box::new(Expr::Nested(Box::new(Expr::BinaryOp {
+        left: left.clone(),
+        op: BinaryOperator::Eq,
+        right: right.clone(),
+    })));
+    Some(match is_distinct {
+        true => Expr::IsNotTrue(equal),
+        false => Expr::IsTrue(equal),
+    })
 }
 
 /// `FETCH FIRST n ROWS ONLY` is LIMIT n; without a number it is one row.
@@ -242,6 +271,10 @@ mod tests {
             (
                 "SELECT a FROM t OFFSET 2 FETCH FIRST 3 ROWS ONLY",
                 "SELECT a FROM t LIMIT 3 OFFSET 2",
+            ),
+            (
+                "SELECT a IS DISTINCT FROM 'x', 'x' IS NOT DISTINCT FROM b, a IS DISTINCT FROM b",
+                "SELECT (a = 'x') IS NOT TRUE, ('x' = b) IS TRUE, a IS DISTINCT FROM b",
             ),
             (
                 "SELECT a FROM t FETCH NEXT ROW ONLY",

@@ -29,6 +29,7 @@ mod failure;
 mod forms;
 mod intervals;
 mod late;
+mod lenient;
 mod literal;
 mod names;
 mod numbers;

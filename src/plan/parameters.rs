@@ -17,11 +17,12 @@ use arrow::datatypes::{DataType, Field, FieldRef};
 use datafusion::common::DFSchema;
 use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::error::Result;
-use datafusion::logical_expr::expr::{Between, BinaryExpr, Case, Cast, InList, ScalarFunction};
+use datafusion::logical_expr::expr::{Between, Case, Cast, InList, ScalarFunction};
 use datafusion::logical_expr::expr_rewriter::NamePreserver;
 use datafusion::logical_expr::utils::merge_schema;
-use datafusion::logical_expr::{Expr, ExprSchemable, Limit, LogicalPlan, Operator};
+use datafusion::logical_expr::{Expr, ExprSchemable, Limit, LogicalPlan};
 
+use crate::plan::lenient::strict;
 use crate::plan::numbers::UNIFYING;
 use crate::plan::operators::{
     beside_value, check_constant, is_untyped_parameter, takes_text, text_of, typed,
@@ -95,24 +96,22 @@ fn in_expression(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
                 ..list
             })))
         }
-        Expr::ScalarFunction(call) if call.args.iter().any(is_untyped) => in_call(call, schema),
-        // Other comparisons are typed when they are planned.
-        Expr::BinaryExpr(BinaryExpr { left, op, right })
-            if matches!(op, Operator::IsDistinctFrom | Operator::IsNotDistinctFrom)
-                && has_constant([&left, &right]) =>
-        {
-            let (a, b) = (left.as_ref().clone(), right.as_ref().clone());
-            let left = Box::new(constant_beside(*left, &b, schema)?);
-            let right = Box::new(constant_beside(*right, &a, schema)?);
-            let compared = BinaryExpr { left, op, right };
-            Ok(Transformed::yes(Expr::BinaryExpr(compared)))
+        Expr::ScalarFunction(mut call) => {
+            let strict = strict(&call.func);
+            let is_lenient = strict.is_some();
+            call.func = strict.unwrap_or(call.func);
+            match call.args.iter().any(is_untyped) {
+                true => in_call(call, schema),
+                false if is_lenient => Ok(Transformed::yes(Expr::ScalarFunction(call))),
+                false => Ok(Transformed::no(Expr::ScalarFunction(call))),
+            }
         }
         Expr::Case(case) => in_case(case, schema),
         other => Ok(Transformed::no(other)),
     }
 }
 
-/// The conditions of a CASE with a base have its type, its results that of the first one with a type.
+/// The conditions of a CASE with a base have its type, its results that of the first one with one.
 fn in_case(case: Case, schema: &DFSchema) -> Result<Transformed<Expr>> {
     let Case {
         expr: base,

@@ -111,8 +111,8 @@ impl ScalarUDFImpl for Lengthen {
                 match self.form {
                     Form::Repeat => {
                         texts.reserve(text.len().saturating_mul(length))?;
-                        let times = if text.is_empty() { 0 } else { length };
-                        texts.push_parts(std::iter::repeat_n(text, times))?;
+                        // Doubled in few steps, and not one by one.
+                        texts.push_parts([text.repeat(length).as_str()].into_iter())?;
                     }
                     Form::Pad(side) => pad_one(&mut texts, text, length, fill(arrays, row), side)?,
                 }
@@ -155,9 +155,10 @@ fn pad_one(
     let rest = rest.map_or("", |(end, _)| &fill[..end]);
     let bytes = fill.len().saturating_mul(whole).saturating_add(rest.len());
     texts.reserve(bytes.saturating_add(text.len()))?;
-    let filling = std::iter::repeat_n(fill, whole).chain([rest]);
-    match side {
-        Side::Left => texts.push_parts(filling.chain([text])),
-        Side::Right => texts.push_parts([text].into_iter().chain(filling)),
-    }
+    let filling = fill.repeat(whole);
+    let parts = match side {
+        Side::Left => [filling.as_str(), rest, text],
+        Side::Right => [text, filling.as_str(), rest],
+    };
+    texts.push_parts(parts.into_iter())
 }

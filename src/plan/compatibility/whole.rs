@@ -1,4 +1,4 @@
-//! Whole numbers of the text that are values by themselves: an `integer` if they fit, as in Postgres.
+//! Whole numbers of the text that are values by themselves: an `integer` if they fit.
 //!
 //! ```text
 //!   SELECT 1, CASE WHEN a THEN 1 ELSE 0 END      SELECT CAST(1 AS integer), CASE … THEN CAST(1 …
