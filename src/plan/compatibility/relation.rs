@@ -75,7 +75,8 @@ pub(super) fn table_factor(factor: &mut TableFactor) {
         .iter()
         .all(|arg| matches!(arg, Expr::Value(_) | Expr::UnaryOp { .. }));
     let arrays = match name.as_str() {
-        "unnest" => args,
+        // The elements of a list in brackets are planned without a view of what stands before.
+        "unnest" => args.into_iter().map(called).collect(),
         "generate_series" if is_constant && !with_ordinality => {
             return name_column(factor, alias, &name);
         }
@@ -95,8 +96,8 @@ pub(super) fn table_factor(factor: &mut TableFactor) {
     *factor = unnest_factor(arrays, alias, &name, with_ordinality);
 }
 
-/// `LATERAL (SELECT a.x * 2 AS y, …) l` as `UNNEST(ARRAY[a.x * 2], …) l (y, …)`: the library knows
-/// columns of what stands before in the arguments of `unnest`, and not in a SELECT list.
+/// `LATERAL (SELECT a.x * 2 AS y, …) l` as `UNNEST(make_array(a.x * 2), …) l (y, …)`: the library
+/// knows columns of what stands before in the arguments of `unnest`, and not in a SELECT list.
 fn lateral_values(factor: &mut TableFactor) {
     let TableFactor::Derived {
         lateral: true,
@@ -130,10 +131,7 @@ fn lateral_values(factor: &mut TableFactor) {
             _ => return,
         };
         columns.push(column_definition(name));
-        values.push(Expr::Array(Array {
-            elem: vec![value.clone()],
-            named: true,
-        }));
+        values.push(call("make_array", vec![value.clone()]));
     }
     if !is_one_row || values.is_empty() {
         return;
@@ -149,6 +147,13 @@ fn lateral_values(factor: &mut TableFactor) {
         with_offset_alias: None,
         with_ordinality: false,
     };
+}
+
+fn called(array: Expr) -> Expr {
+    match array {
+        Expr::Array(Array { elem, .. }) if !elem.is_empty() => call("make_array", elem),
+        other => other,
+    }
 }
 
 /// `f(x) s` as `(SELECT f(x) AS s) s`.
