@@ -316,7 +316,12 @@ impl Target {
                 folded_last(name).unwrap_or_else(|| name.to_string()),
                 self.name
             );
-            Error::new(SqlState::UNDEFINED_COLUMN, message)
+            let error = Error::new(SqlState::UNDEFINED_COLUMN, message);
+            let last = name.0.last().and_then(|part| part.as_ident());
+            match last.map(|ident| ident.span.start) {
+                Some(start) if start.line > 0 => error.place(start.line, start.column),
+                _ => error,
+            }
         })
     }
 
