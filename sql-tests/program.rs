@@ -262,6 +262,16 @@ fn psql_points_at_names_that_are_not_found() {
             "LINE 1: UPDATE bids SET price = prise",
             24,
         ),
+        (
+            "SELECT 'a' AS a, '{\"a\": 1'::jsonb;",
+            "LINE 1: SELECT 'a' AS a, '{",
+            17,
+        ),
+        (
+            "SELECT name FROM bids WHERE price = 'x';",
+            "LINE 1: SELECT name FROM bids WHERE price = 'x'",
+            36,
+        ),
     ] {
         let drop = "DROP TABLE bids;\n";
         let script = format!("{create}\\set ON_ERROR_STOP off\n{statement}\n{drop}");

@@ -6,10 +6,14 @@
 
 use std::ops::ControlFlow;
 
-use datafusion::sql::sqlparser::ast::{self, Expr, Ident, ObjectName, Spanned, Visit, Visitor};
+use datafusion::sql::sqlparser::ast::{
+    self, Expr, Ident, ObjectName, Spanned, Value, Visit, Visitor,
+};
 use datafusion::sql::sqlparser::tokenizer::Location;
 
 use crate::error::{Error, SqlState};
+use crate::types::SqlType;
+use crate::types::pg::{Format, parse_value};
 
 /// Gives an error about a name its place in the statement, unless it has one.
 pub fn at_name<T: Visit + Insertion>(error: Error, tree: &T) -> Error {
@@ -66,6 +70,10 @@ pub enum Subject {
     Relation(String),
     Function(String),
     Operator(String),
+    /// A constant in quotes that has no value of its type.
+    Constant(String),
+    /// A constant that is no JSON.
+    Json,
 }
 
 impl Subject {
@@ -92,6 +100,19 @@ impl Subject {
                 let rest = message.strip_prefix("function ")?;
                 let end = rest.find(['(', ' ']).unwrap_or(rest.len());
                 Some(Subject::Function(rest[..end].to_string()))
+            }
+            SqlState::INVALID_TEXT_REPRESENTATION
+                if message == "invalid input syntax for type json" =>
+            {
+                Some(Subject::Json)
+            }
+            SqlState::INVALID_TEXT_REPRESENTATION
+            | SqlState::INVALID_DATETIME_FORMAT
+            | SqlState::DATETIME_FIELD_OVERFLOW
+            | SqlState::NUMERIC_VALUE_OUT_OF_RANGE => {
+                let start = message.find('"')? + 1;
+                let end = message.rfind('"').filter(|end| *end >= start)?;
+                Some(Subject::Constant(message[start..end].to_string()))
             }
             _ => None,
         }
@@ -145,6 +166,22 @@ impl Visitor for Search {
                 // The operator itself has no place; it follows its left operand.
                 Some(left.span().end)
             }
+            (Subject::Constant(wanted), Expr::Value(value)) => quoted_text(&value.value)
+                .and_then(|text| (text == wanted).then_some(value.span.start)),
+            (Subject::Constant(wanted), Expr::TypedString(typed)) => {
+                quoted_text(&typed.value.value)
+                    .and_then(|text| (text == wanted).then_some(typed.value.span.start))
+            }
+            (
+                Subject::Json,
+                Expr::Cast {
+                    expr, data_type, ..
+                },
+            ) if data_type.to_string().eq_ignore_ascii_case("jsonb") => match expr.as_ref() {
+                Expr::Value(value) => quoted_text(&value.value)
+                    .and_then(|text| (!is_json(text)).then_some(value.span.start)),
+                _ => None,
+            },
             _ => None,
         };
         match location {
@@ -152,6 +189,18 @@ impl Visitor for Search {
             None => ControlFlow::Continue(()),
         }
     }
+}
+
+fn quoted_text(value: &Value) -> Option<&str> {
+    match value {
+        Value::SingleQuotedString(text) => Some(text),
+        _ => None,
+    }
+}
+
+fn is_json(text: &str) -> bool {
+    let field = SqlType::Jsonb.to_field("", true);
+    parse_value(&field, Format::Text, text.as_bytes()).is_ok()
 }
 
 fn last_part(name: &ObjectName) -> Option<&Ident> {
