@@ -2,8 +2,8 @@
 //! arguments is of the others' type.
 //!
 //! The library checks a call's types as soon as it is read, and knows neither that `'2026-01-01'`
-//! beside a date is one nor that `'7'` beside a number is. So it reads these in the place of its own
-//! functions; [`crate::plan::parameters`] types the constants and puts its own back.
+//! beside a date is one nor that `'7'` beside a number is. So it reads these in the place of its
+//! own functions; [`crate::plan::parameters`] types the constants and puts its own back.
 
 use std::any::Any;
 use std::sync::Arc;
