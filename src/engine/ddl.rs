@@ -583,7 +583,10 @@ fn refuse_interval_key(object: &Object, create: &CreateRelation) -> Result<()> {
     match fields.find(|field| matches!(field.data_type(), DataType::Interval(_))) {
         None => Ok(()),
         Some(field) => {
-            let message = format!("column \"{}\" of type interval cannot be a key", field.name());
+            let message = format!(
+                "column \"{}\" of type interval cannot be a key",
+                field.name()
+            );
             Err(create.name.position().mark(
                 Error::unsupported(message)
                     .detail("intervals that are equal need not be alike: 1 day, 24 hours")
