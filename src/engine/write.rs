@@ -598,6 +598,13 @@ fn plan_write(
     let statement = match statement {
         Statement::Insert(insert) => {
             refuse_clauses(insert.returning.is_some(), insert.on.is_some())?;
+            let replaces = insert.overwrite || insert.replace_into || insert.or.is_some();
+            if replaces || insert.ignore || insert.partitioned.is_some() {
+                return Err(
+                    Error::unsupported("INSERT that replaces or passes over rows")
+                        .hint("DELETE or UPDATE first, then INSERT what is missing"),
+                );
+            }
             let mut insert = insert.as_ref().clone();
             if let Some(source) = &mut insert.source {
                 // Columns are taken in their order, whatever they are called.
@@ -611,12 +618,35 @@ fn plan_write(
         }
         Statement::Update(update) => {
             refuse_clauses(update.returning.is_some(), false)?;
+            // A row that two rows are joined with would be changed twice.
+            if !update.table.joins.is_empty() || update.from.is_some() || update.or.is_some() {
+                return Err(Error::unsupported("UPDATE with other tables")
+                    .hint("use SET column = (SELECT …) and WHERE EXISTS (SELECT …)"));
+            }
+            if !update.order_by.is_empty() || update.limit.is_some() {
+                return Err(Error::unsupported("UPDATE with ORDER BY or LIMIT")
+                    .hint("name the rows in WHERE"));
+            }
             let mut update = update.as_ref().clone();
             target.complete_update(&mut update)?;
             ast::Statement::Update(update)
         }
         Statement::Delete(delete) => {
             refuse_clauses(delete.returning.is_some(), false)?;
+            let from = match &delete.from {
+                ast::FromTable::WithFromKeyword(from) | ast::FromTable::WithoutKeyword(from) => {
+                    from
+                }
+            };
+            let is_joined = from.len() != 1 || from.iter().any(|table| !table.joins.is_empty());
+            if is_joined || delete.using.is_some() || !delete.tables.is_empty() {
+                return Err(Error::unsupported("DELETE with other tables")
+                    .hint("use WHERE EXISTS (SELECT …)"));
+            }
+            if !delete.order_by.is_empty() || delete.limit.is_some() {
+                return Err(Error::unsupported("DELETE with ORDER BY or LIMIT")
+                    .hint("name the rows in WHERE"));
+            }
             ast::Statement::Delete(delete.as_ref().clone())
         }
         _ => return Err(Error::internal("a write that is none")),
