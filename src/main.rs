@@ -11,8 +11,8 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 const PURGE_DELAY: mi_option_t = 15;
 
 /// Milliseconds after which freed memory goes back to the system. A step frees what the next one
-/// takes again: with the default of one second a busy server spends a tenth of its time on pages
-/// that the system has to clear for it.
+/// takes again: where it goes back sooner, a busy server spends much of its time on pages that the
+/// system has to clear for it.
 const PURGE_DELAY_MS: std::ffi::c_long = 10_000;
 
 fn main() -> ExitCode {

@@ -1,7 +1,5 @@
 //! A set of slots, a bit each: which of them a step has changed, which a checkpoint still wants.
 
-use std::ops::Range;
-
 /// Slots; see the module page.
 #[derive(Clone, Debug, Default)]
 pub struct SlotSet {
@@ -22,13 +20,6 @@ impl SlotSet {
         let is_new = self.words[word] & bit == 0;
         self.words[word] |= bit;
         is_new
-    }
-
-    /// Adds all slots of a range.
-    pub fn insert_all(&mut self, slots: Range<u32>) {
-        slots.for_each(|slot| {
-            self.insert(slot);
-        });
     }
 
     #[inline]
@@ -101,7 +92,9 @@ mod tests {
         assert!(set.remove(64) && !set.remove(64) && !set.remove(5000));
         assert_eq!(set.take(10), [1, 700]);
         assert!(set.is_empty());
-        set.insert_all(62..66);
+        for slot in 62..66 {
+            set.insert(slot);
+        }
         assert!(!set.is_empty());
         assert_eq!(set.take(usize::MAX), [62, 63, 64, 65]);
     }

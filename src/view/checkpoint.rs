@@ -4,7 +4,6 @@
 //! while steps go on: what a step is about to change is saved before, row by row. (Sharing whole
 //! chunks with the checkpoint would copy all of them within the next few steps.)
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, Int64Array};
@@ -12,26 +11,9 @@ use arrow::datatypes::{DataType, Field, FieldRef, Int64Type, Schema, SchemaRef};
 
 use crate::delta::{DeltaBatch, KeyBatch, SlotSet, arrow_error};
 use crate::error::Result;
+use crate::operator::frozen::{Frozen, Piece};
 use crate::operator::{Scope, TableChange};
 use crate::view::store::{CHUNK_SLOTS, Store, batch_of, by_chunk, place, slot_number};
-
-/// A checkpoint under way: what it has not taken yet.
-#[derive(Default)]
-pub(super) struct Frozen {
-    /// Saved, and not taken yet.
-    kept: VecDeque<TableChange>,
-    /// Slots that are as they were.
-    pending: SlotSet,
-}
-
-impl Frozen {
-    pub fn bytes(&self) -> usize {
-        let kept = |change: &TableChange| {
-            change.rows.get_array_memory_size() + (change.slots.len() + change.freed.len()) * 4
-        };
-        self.kept.iter().map(kept).sum::<usize>() + self.pending.bytes()
-    }
-}
 
 impl Store {
     /// Begins a checkpoint: what changed since the last one ([`Scope::All`]: all rows) is to be
@@ -44,23 +26,17 @@ impl Store {
                 pending.insert(slot);
             }
         }
-        self.frozen = Frozen {
-            kept: VecDeque::new(),
-            pending,
-        };
+        self.frozen = Frozen::new(pending);
     }
 
     /// The next piece of it, of at most `rows` rows unless a step had to save more at once; `None`
     /// when everything has been given. The rows carry the weight as their last column.
     pub fn thaw(&mut self, rows: usize) -> Result<Option<TableChange>> {
-        if let Some(change) = self.frozen.kept.pop_front() {
-            return Ok(Some(change));
-        }
-        let slots = self.frozen.pending.take(rows.max(1));
-        match slots.is_empty() {
-            true => Ok(None),
-            false => self.save(&slots).map(Some),
-        }
+        Ok(match self.frozen.next(rows) {
+            None => None,
+            Some(Piece::Saved(change)) => Some(change),
+            Some(Piece::Slots(slots)) => Some(self.save(&slots)?),
+        })
     }
 
     /// Forgets what was frozen and not given: the checkpoint has failed.
@@ -77,15 +53,10 @@ impl Store {
     /// Saves those of the slots, which are about to change, that the checkpoint under way has not
     /// taken yet.
     pub(super) fn keep(&mut self, slots: &[u32]) -> Result<()> {
-        if self.frozen.pending.is_empty() {
-            return Ok(());
-        }
-        let pending = &mut self.frozen.pending;
-        let slots = slots.iter().copied().filter(|&slot| pending.remove(slot));
-        let slots: Vec<u32> = slots.collect();
+        let slots = self.frozen.claim(slots);
         if !slots.is_empty() {
             let change = self.save(&slots)?;
-            self.frozen.kept.push_back(change);
+            self.frozen.keep(change);
         }
         Ok(())
     }

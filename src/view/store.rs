@@ -19,7 +19,7 @@ use arrow::datatypes::SchemaRef;
 
 use crate::delta::{Arena, DeltaBatch, KeyBatch, KeyTable, NO_SLOT, SlotSet, consolidate};
 use crate::error::{Error, Result};
-use crate::view::checkpoint::Frozen;
+use crate::operator::frozen::Frozen;
 
 /// Slots of a chunk: a copy of one costs some tens of microseconds, and a million rows are 245 of
 /// them, few enough for a snapshot to be taken under a lock.

@@ -9,7 +9,6 @@
 //! Blocks are put back raw, in any number; what follows from them (chains, orders, sums of distinct
 //! values, windows) is derived once, before the first use.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, Int64Array, RecordBatch, UInt32Array};
@@ -25,6 +24,7 @@ use crate::operator::aggregate::grouped::{Aggregate, Group};
 use crate::operator::aggregate::layout::{Call, SelectedStore};
 use crate::operator::aggregate::past::is_kept;
 use crate::operator::aggregate::spec::CloseEmit;
+use crate::operator::frozen::{Frozen, Piece};
 use crate::operator::{Scope, TableChange};
 
 const GROUPS: u32 = 0;
@@ -34,27 +34,6 @@ const STORES: u32 = 2;
 
 /// Flags that outlive a step.
 const SAVED_FLAGS: u32 = Group::EMITTED | Group::FAILED;
-
-/// A checkpoint under way: what it has not taken yet of the state as it was at its beginning.
-///
-/// Groups are saved a piece at a time while steps go on. One that a step is about to change is
-/// saved before ([`Aggregate::keep`]), so that a piece is always of the beginning.
-#[derive(Default)]
-pub(super) struct Frozen {
-    /// Saved, and not taken yet.
-    kept: VecDeque<TableChange>,
-    /// Groups that are as they were.
-    pending: SlotSet,
-}
-
-impl Frozen {
-    pub fn bytes(&self) -> usize {
-        let kept = |change: &TableChange| {
-            change.rows.get_array_memory_size() + (change.slots.len() + change.freed.len()) * 4
-        };
-        self.kept.iter().map(kept).sum::<usize>() + self.pending.bytes()
-    }
-}
 
 /// The columns of the groups' table.
 pub(super) fn saved_schema(
@@ -87,18 +66,16 @@ pub(super) fn saved_schema(
 impl Aggregate {
     /// Begins a checkpoint: see [`Operator::freeze`](crate::operator::Operator::freeze).
     pub(super) fn begin_saving(&mut self, scope: Scope) -> Result<()> {
-        let mut frozen = Frozen {
-            kept: VecDeque::new(),
-            pending: std::mem::take(&mut self.changed),
-        };
+        let mut pending = std::mem::take(&mut self.changed);
         if scope == Scope::All {
+            pending = SlotSet::default();
             let groups = u32::try_from(self.groups.len()).expect("slots fit u32");
             let live = (0..groups).filter(|&slot| self.groups[slot as usize].is(Group::LIVE));
-            frozen.pending = SlotSet::default();
             live.for_each(|slot| {
-                frozen.pending.insert(slot);
+                pending.insert(slot);
             });
         }
+        let mut frozen = Frozen::new(pending);
         if let Some(windows) = &mut self.windows {
             let changed = windows.take_change();
             let freed_before = match scope {
@@ -109,7 +86,7 @@ impl Aggregate {
                 let column: ArrayRef = Arc::new(Int64Array::from(vec![freed_before]));
                 let rows = RecordBatch::try_from_iter([("freed_before", column)]);
                 let rows = rows.map_err(arrow_error)?;
-                frozen.kept.push_back(TableChange {
+                frozen.keep(TableChange {
                     table: WINDOWS,
                     slots: vec![0],
                     rows,
@@ -119,7 +96,7 @@ impl Aggregate {
         }
         for (table, selected) in (STORES..).zip(&mut self.stores) {
             if let Some(change) = selected.store.changes(scope)? {
-                frozen.kept.push_back(TableChange { table, ..change });
+                frozen.keep(TableChange { table, ..change });
             }
         }
         self.frozen = frozen;
@@ -128,31 +105,20 @@ impl Aggregate {
 
     /// The next piece of the checkpoint under way.
     pub(super) fn save_some(&mut self, rows: usize) -> Result<Option<TableChange>> {
-        if let Some(change) = self.frozen.kept.pop_front() {
-            return Ok(Some(change));
-        }
-        let slots = self.frozen.pending.take(rows.max(1));
-        match slots.is_empty() {
-            true => Ok(None),
-            false => self.save_groups(slots).map(Some),
-        }
+        Ok(match self.frozen.next(rows) {
+            None => None,
+            Some(Piece::Saved(change)) => Some(change),
+            Some(Piece::Slots(slots)) => Some(self.save_groups(slots)?),
+        })
     }
 
     /// Saves those of the groups, which are about to change, that the checkpoint under way has not
     /// taken yet.
     pub(super) fn keep(&mut self, slots: &[u32]) -> Result<()> {
-        if self.frozen.pending.is_empty() {
-            return Ok(());
-        }
-        let pending = &mut self.frozen.pending;
-        let slots: Vec<u32> = slots
-            .iter()
-            .copied()
-            .filter(|&slot| pending.remove(slot))
-            .collect();
+        let slots = self.frozen.claim(slots);
         if !slots.is_empty() {
             let change = self.save_groups(slots)?;
-            self.frozen.kept.push_back(change);
+            self.frozen.keep(change);
         }
         Ok(())
     }

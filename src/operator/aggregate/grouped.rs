@@ -7,11 +7,12 @@ use crate::base::EventTime;
 use crate::delta::{DeltaBatch, KeyBatch, KeyTable, SlotSet, Weights};
 use crate::error::{Error, Result};
 use crate::operator::aggregate::change::{Change, Selection};
-use crate::operator::aggregate::checkpoint::{Frozen, saved_schema};
+use crate::operator::aggregate::checkpoint::saved_schema;
 use crate::operator::aggregate::closing::Windows;
 use crate::operator::aggregate::layout::{Call, Layout, SelectedStore};
 use crate::operator::aggregate::past::Past;
 use crate::operator::aggregate::spec::{AggregateSpec, CloseEmit};
+use crate::operator::frozen::Frozen;
 use crate::operator::{Bounds, LateRows, Operator, Output, Scope, Step, TableChange};
 
 /// The slot of the only group where there is no GROUP BY.
