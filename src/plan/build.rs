@@ -5,28 +5,24 @@ use std::sync::Arc;
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::{Field, Schema, SchemaRef};
+use datafusion::common::DFSchema;
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
-use datafusion::common::{DFSchema, JoinType, NullEquality as PlanNullEquality};
-use datafusion::logical_expr::{
-    Aggregate, Distinct, Expr, Join, LogicalPlan, TableScan, Volatility,
-};
+use datafusion::logical_expr::{Aggregate, Distinct, Expr, LogicalPlan, TableScan, Volatility};
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_expr::expressions::Column as PhysicalColumn;
 
 use crate::base::ObjectId;
 use crate::catalog::Changelog;
-use crate::error::{Error, Result, SqlState};
-use crate::operator::gate::GateSpec;
-use crate::operator::join::{Expire, ExpireRule, JoinKind, JoinSpec, NullEquality};
+use crate::error::{Error, Result};
+use crate::operator::aggregate::{AggregateCall, AggregateSpec, Close, CloseEmit};
 use crate::operator::map::{MapSpec, OnError};
-use crate::operator::session::SessionEmit;
 use crate::plan::aggregate::aggregate_calls;
 use crate::plan::context::{PlannedTable, Planner};
+use crate::plan::emit::close_column;
 use crate::plan::failure::from_datafusion;
 use crate::plan::late::{LateOption, LatePlan};
-use crate::plan::names::{display_names, unique_names};
+use crate::plan::names::{display_names, output_names, refuse_twice, unique_names};
 use crate::plan::stream::{Node, Operation, Scan, StreamPlan};
-use crate::plan::window::WINDOW_END;
 use crate::sql::ast;
 use crate::sql::statement::Emit;
 
@@ -58,8 +54,8 @@ pub fn plan_view(
     columns: &[String],
     options: &ViewOptions,
 ) -> Result<StreamPlan> {
-    let (logical, output_names) = named_query(planner, query, columns)?;
-    refuse_twice(&output_names)?;
+    let (logical, names) = named_query(planner, query, columns)?;
+    refuse_twice(&names)?;
     let depends_on = dependencies(&logical)?;
     refuse_volatile(&logical)?;
     let optimized = planner.optimize(&logical)?;
@@ -70,12 +66,11 @@ pub fn plan_view(
     };
     let root = build.plan(&optimized)?;
     let root = build.emit(root)?;
-    build.finish(root, output_names, depends_on)
+    build.finish(root, names, depends_on)
 }
 
 /// A query's plan and what its columns are called; `columns` renames the first ones. Inside the
-/// plan
-/// the names are unique, what they are called may be not.
+/// plan the names are unique, what they are called may be not.
 pub fn named_query(
     planner: &Planner<'_>,
     query: &ast::Query,
@@ -242,7 +237,7 @@ impl Build<'_> {
         self.add(node)
     }
 
-    fn compile(&self, expr: &Expr, schema: &DFSchema) -> Result<Arc<dyn PhysicalExpr>> {
+    pub(super) fn compile(&self, expr: &Expr, schema: &DFSchema) -> Result<Arc<dyn PhysicalExpr>> {
         self.planner
             .state()
             .create_physical_expr(expr.clone(), schema)
@@ -316,7 +311,7 @@ impl Build<'_> {
         &mut self,
         input: usize,
         group: Vec<usize>,
-        calls: Vec<crate::operator::aggregate::AggregateCall>,
+        calls: Vec<AggregateCall>,
         output: SchemaRef,
     ) -> usize {
         let exchanged = self.exchange(input, group.clone());
@@ -328,16 +323,14 @@ impl Build<'_> {
             .copied()
             .filter(|column| group.contains(column))
             .collect();
-        let close = close_column(&bounded, &source.schema).map(|column| {
-            crate::operator::aggregate::Close {
-                column,
-                emit: crate::operator::aggregate::CloseEmit::OnUpdate,
-                lateness_micros: 0,
-            }
+        let close = close_column(&bounded, &source.schema).map(|column| Close {
+            column,
+            emit: CloseEmit::OnUpdate,
+            lateness_micros: 0,
         });
         let is_distinct_only = calls.is_empty() && !group.is_empty();
         let is_append_only = source.changelog == Changelog::AppendOnly;
-        let spec = crate::operator::aggregate::AggregateSpec {
+        let spec = AggregateSpec {
             input: source.schema.clone(),
             group: group.clone(),
             calls,
@@ -380,62 +373,6 @@ impl Build<'_> {
         )))
     }
 
-    fn join(&mut self, join: &Join) -> Result<usize> {
-        let kind = match join.join_type {
-            JoinType::Inner => JoinKind::Inner,
-            JoinType::Left => JoinKind::Left,
-            JoinType::Right => return self.right_join(join),
-            other => return Err(refused_join(other)),
-        };
-        if join.on.is_empty() {
-            return Err(
-                Error::unsupported("joins without an equality are not supported in views")
-                    .hint("join on at least one column: ON a.id = b.id"),
-            );
-        }
-        let left = self.plan(&join.left)?;
-        let right = self.plan(&join.right)?;
-        let (left_exprs, right_exprs): (Vec<_>, Vec<_>) = join.on.iter().cloned().unzip();
-        let (left, left_keys) = self.with_columns(left, join.left.schema(), &left_exprs)?;
-        let (right, right_keys) = self.with_columns(right, join.right.schema(), &right_exprs)?;
-        let widths = (
-            join.left.schema().fields().len(),
-            join.right.schema().fields().len(),
-        );
-        let joined = self.joined(join, kind, (left, left_keys), (right, right_keys))?;
-        // Key expressions that were computed for the join are dropped again.
-        let left_all = self.nodes[left].schema.fields().len();
-        let kept = (0..widths.0).chain(left_all..left_all + widths.1);
-        let schema = self.nodes[joined].schema.clone();
-        let project = kept.map(|column| column_expr(&schema, column)).collect();
-        Ok(self.map_compiled(joined, None, project, arrow_schema(&join.schema)))
-    }
-
-    /// `a RIGHT JOIN b` is `b LEFT JOIN a` with its columns in the other order.
-    fn right_join(&mut self, join: &Join) -> Result<usize> {
-        let swapped = Join::try_new(
-            join.right.clone(),
-            join.left.clone(),
-            join.on
-                .iter()
-                .map(|(left, right)| (right.clone(), left.clone()))
-                .collect(),
-            join.filter.clone(),
-            JoinType::Left,
-            join.join_constraint,
-            join.null_equality,
-            join.null_aware,
-        )
-        .map_err(from_datafusion)?;
-        let node = self.join(&swapped)?;
-        let right = join.right.schema().fields().len();
-        let left = join.left.schema().fields().len();
-        let schema = self.nodes[node].schema.clone();
-        let order = (right..right + left).chain(0..right);
-        let project = order.map(|column| column_expr(&schema, column)).collect();
-        Ok(self.map_compiled(node, None, project, arrow_schema(&join.schema)))
-    }
-
     /// The node with the expressions as columns; those that are columns already are not added.
     pub(super) fn with_columns(
         &mut self,
@@ -454,118 +391,6 @@ impl Build<'_> {
         }
         let output = self.projected_schema(input, &project)?;
         Ok((self.map_compiled(input, None, project, output), places))
-    }
-
-    fn joined(
-        &mut self,
-        join: &Join,
-        kind: JoinKind,
-        (left, left_keys): (usize, Vec<usize>),
-        (right, right_keys): (usize, Vec<usize>),
-    ) -> Result<usize> {
-        let left = self.exchange(left, left_keys.clone());
-        let right = self.exchange(right, right_keys.clone());
-        let (l, r) = (&self.nodes[left], &self.nodes[right]);
-        let left_width = l.schema.fields().len();
-        let right_fields = r.schema.fields().iter().map(|field| match kind {
-            JoinKind::Left => Arc::new(field.as_ref().clone().with_nullable(true)),
-            JoinKind::Inner => field.clone(),
-        });
-        let fields: Vec<_> = l
-            .schema
-            .fields()
-            .iter()
-            .cloned()
-            .chain(right_fields)
-            .collect();
-        let output: SchemaRef = Arc::new(Schema::new(fields));
-        let pairs = || left_keys.iter().copied().zip(right_keys.iter().copied());
-        let timed: Vec<(usize, usize)> = pairs()
-            .filter(|(a, b)| l.bounded.contains(a) && r.bounded.contains(b))
-            .collect();
-        let expire = timed.first().map(|&(column, other_column)| Expire {
-            left: Some(ExpireRule {
-                column,
-                other_column,
-            }),
-            right: Some(ExpireRule {
-                column: other_column,
-                other_column: column,
-            }),
-        });
-        let key = joined_key(l, r, &right_keys, left_width);
-        let changelog = match kind {
-            JoinKind::Inner => l.changelog.and(r.changelog),
-            JoinKind::Left => Changelog::Retracting,
-        };
-        let bounded = match kind {
-            JoinKind::Inner => timed
-                .iter()
-                .flat_map(|&(a, b)| [a, left_width + b])
-                .collect(),
-            JoinKind::Left => timed.iter().map(|&(a, _)| a).collect(),
-        };
-        let residual = match &join.filter {
-            None => None,
-            Some(filter) => Some(self.residual(join, filter, left_width)?),
-        };
-        let (l, r) = (&self.nodes[left], &self.nodes[right]);
-        let spec = JoinSpec {
-            left: l.schema.clone(),
-            right: r.schema.clone(),
-            left_keys,
-            right_keys,
-            null_equality: match join.null_equality {
-                PlanNullEquality::NullEqualsNothing => NullEquality::NullIsUnequal,
-                PlanNullEquality::NullEqualsNull => NullEquality::NullIsEqual,
-            },
-            residual,
-            kind,
-            output: output.clone(),
-            left_append_only: l.changelog == Changelog::AppendOnly,
-            right_append_only: r.changelog == Changelog::AppendOnly,
-            expire,
-        };
-        let node = Node {
-            operation: Operation::Join(spec),
-            inputs: vec![left, right],
-            schema: output,
-            changelog,
-            key,
-            bounded,
-        };
-        Ok(self.add(node))
-    }
-
-    /// The join's other conditions over left ++ right, where columns computed for the keys stand
-    /// between the two.
-    fn residual(
-        &self,
-        join: &Join,
-        filter: &Expr,
-        left_width: usize,
-    ) -> Result<Arc<dyn PhysicalExpr>> {
-        let schema = join
-            .left
-            .schema()
-            .join(join.right.schema())
-            .map_err(from_datafusion)?;
-        let compiled = self.compile(filter, &schema)?;
-        let shift = left_width - join.left.schema().fields().len();
-        let first_right = join.left.schema().fields().len();
-        let moved = datafusion::common::tree_node::TreeNode::transform(compiled, |expr| {
-            let any: &dyn std::any::Any = expr.as_ref();
-            match any.downcast_ref::<PhysicalColumn>() {
-                Some(column) if column.index() >= first_right => {
-                    let moved = PhysicalColumn::new(column.name(), column.index() + shift);
-                    Ok(datafusion::common::tree_node::Transformed::yes(
-                        Arc::new(moved) as Arc<dyn PhysicalExpr>,
-                    ))
-                }
-                _ => Ok(datafusion::common::tree_node::Transformed::no(expr)),
-            }
-        });
-        Ok(moved.map_err(from_datafusion)?.data)
     }
 
     fn union(&mut self, inputs: Vec<usize>, schema: SchemaRef) -> usize {
@@ -614,101 +439,6 @@ impl Build<'_> {
         self.add(node)
     }
 
-    /// The EMIT clause: on the aggregate that the output follows from, or as a gate behind it.
-    fn emit(&mut self, root: usize) -> Result<usize> {
-        let lateness = self.options.allowed_lateness_micros;
-        match &self.options.emit {
-            None | Some(Emit::OnUpdate) => {
-                self.set_lateness(lateness);
-                Ok(root)
-            }
-            Some(Emit::Every { position, .. }) => Err(position
-                .mark(Error::unsupported("EMIT EVERY is not supported"))
-                .hint("leave it out: the view is always up to date")),
-            Some(Emit::OnWindowClose) => {
-                self.set_lateness(lateness);
-                self.emit_on_close(root)
-            }
-        }
-    }
-
-    fn set_lateness(&mut self, lateness_micros: i64) {
-        for node in &mut self.nodes {
-            if let Operation::Aggregate(spec) = &mut node.operation
-                && let Some(close) = &mut spec.close
-            {
-                close.lateness_micros = lateness_micros;
-            }
-        }
-    }
-
-    fn emit_on_close(&mut self, root: usize) -> Result<usize> {
-        let mut at = root;
-        loop {
-            match &mut self.nodes[at].operation {
-                Operation::Map(_) => at = self.nodes[at].inputs[0],
-                // Its rows are final when they come out.
-                Operation::Session(spec) if spec.emit == SessionEmit::OnClose => return Ok(root),
-                Operation::SessionAggregate(spec) if spec.session.emit == SessionEmit::OnClose => {
-                    return Ok(root);
-                }
-                Operation::Aggregate(spec) if spec.close.is_some() => {
-                    let close = spec.close.as_mut().expect("just looked");
-                    close.emit = crate::operator::aggregate::CloseEmit::OnClose;
-                    if close.lateness_micros == 0 {
-                        self.final_above(at, root);
-                    }
-                    return Ok(root);
-                }
-                _ => break,
-            }
-        }
-        let node = &self.nodes[root];
-        let Some(time) = close_column(&node.bounded, &node.schema) else {
-            return Err(Error::unsupported(
-                "EMIT ON WINDOW CLOSE needs a column that the watermark closes",
-            )
-            .hint(
-                "group by window_start and window_end of a window over a source with a \
-                 WATERMARK, or join on them",
-            ));
-        };
-        // A row waits where its retraction comes to.
-        let root = match node.changelog {
-            Changelog::AppendOnly => root,
-            Changelog::Retracting => {
-                let all = || (0..node.schema.fields().len()).collect();
-                let columns = node.key.clone().unwrap_or_else(all);
-                self.exchange(root, columns)
-            }
-        };
-        let node = &self.nodes[root];
-        let gate = Node {
-            operation: Operation::Gate(GateSpec {
-                input: node.schema.clone(),
-                time_column: time,
-            }),
-            inputs: vec![root],
-            schema: node.schema.clone(),
-            changelog: Changelog::AppendOnly,
-            key: node.key.clone(),
-            bounded: node.bounded.clone(),
-        };
-        Ok(self.add(gate))
-    }
-
-    /// Rows that leave a closed window once are never taken back: so say all nodes above it.
-    fn final_above(&mut self, aggregate: usize, root: usize) {
-        let mut at = root;
-        loop {
-            self.nodes[at].changelog = Changelog::AppendOnly;
-            if at == aggregate {
-                return;
-            }
-            at = self.nodes[at].inputs[0];
-        }
-    }
-
     fn finish(
         mut self,
         root: usize,
@@ -751,27 +481,6 @@ impl Build<'_> {
     }
 }
 
-/// The key of joined rows: both keys; the left one alone where the join finds at most one right
-/// row.
-fn joined_key(l: &Node, r: &Node, right_keys: &[usize], left_width: usize) -> Option<Vec<usize>> {
-    let left = l.key.clone()?;
-    let right = r.key.as_ref()?;
-    if right.iter().all(|column| right_keys.contains(column)) {
-        return Some(left);
-    }
-    Some(
-        left.into_iter()
-            .chain(right.iter().map(|column| left_width + column))
-            .collect(),
-    )
-}
-
-/// Of the bounded columns the one that says best when a row is final: a window's end.
-fn close_column(bounded: &[usize], schema: &SchemaRef) -> Option<usize> {
-    let is_end = |column: &&usize| schema.field(**column).name() == WINDOW_END;
-    bounded.iter().find(is_end).or(bounded.first()).copied()
-}
-
 pub(super) fn arrow_schema(schema: &DFSchema) -> SchemaRef {
     Arc::new(schema.as_arrow().clone().with_metadata(Default::default()))
 }
@@ -791,50 +500,6 @@ pub(crate) fn plain_column(expr: &Arc<dyn PhysicalExpr>) -> Option<usize> {
     let any: &dyn std::any::Any = expr.as_ref();
     any.downcast_ref::<PhysicalColumn>()
         .map(PhysicalColumn::index)
-}
-
-/// The names of the output: given ones, else what Postgres would call them.
-fn output_names(
-    plan: &LogicalPlan,
-    display: Option<&[Option<String>]>,
-    given: &[String],
-) -> Result<Vec<String>> {
-    let fields = plan.schema().fields();
-    let mut names: Vec<String> = match display {
-        Some(items) if items.len() == fields.len() => items
-            .iter()
-            .zip(fields)
-            .map(|(item, field)| item.clone().unwrap_or_else(|| field.name().clone()))
-            .collect(),
-        _ => fields.iter().map(|field| field.name().clone()).collect(),
-    };
-    if given.len() > names.len() {
-        return Err(Error::new(
-            SqlState::SYNTAX_ERROR,
-            format!(
-                "the view has {} column names but its query {} columns",
-                given.len(),
-                names.len()
-            ),
-        ));
-    }
-    for (name, given) in names.iter_mut().zip(given) {
-        name.clone_from(given);
-    }
-    Ok(names)
-}
-
-/// A relation's columns have names of their own.
-fn refuse_twice(names: &[String]) -> Result<()> {
-    let mut seen = BTreeSet::new();
-    match names.iter().find(|name| !seen.insert(name.as_str())) {
-        None => Ok(()),
-        Some(twice) => Err(Error::new(
-            SqlState::DUPLICATE_COLUMN,
-            format!("column \"{twice}\" specified more than once"),
-        )
-        .hint("give it another name with AS")),
-    }
 }
 
 /// Every object the plan names, rising.
@@ -878,30 +543,6 @@ fn refuse_volatile(plan: &LogicalPlan) -> Result<()> {
         .detail("its value changes from call to call, and a view depends on its inputs only")
         .hint("use a column of the source, or call it in the SELECT that reads the view")),
     }
-}
-
-/// What the user wrote that became a join which cannot be maintained.
-fn refused_join(kind: JoinType) -> Error {
-    let (what, hint) = match kind {
-        JoinType::Inner | JoinType::Left | JoinType::Right => ("this join", "use an inner join"),
-        JoinType::Full => (
-            "FULL JOIN",
-            "inner, left and right joins are: make two views and select from both",
-        ),
-        JoinType::LeftSemi | JoinType::RightSemi => (
-            "EXISTS or IN over a subquery",
-            "join with (SELECT DISTINCT …) instead",
-        ),
-        JoinType::LeftAnti | JoinType::RightAnti => (
-            "NOT EXISTS or NOT IN over a subquery",
-            "write a LEFT JOIN b ON … WHERE b.key IS NULL",
-        ),
-        JoinType::LeftMark | JoinType::RightMark => (
-            "EXISTS or IN over a subquery inside an expression",
-            "write it as a LEFT JOIN and test a column of the right side for NULL",
-        ),
-    };
-    Error::unsupported(format!("{what} is not supported in views")).hint(hint)
 }
 
 fn refusal(plan: &LogicalPlan) -> Error {

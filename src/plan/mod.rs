@@ -8,14 +8,13 @@
 //!
 //! A [`StreamPlan`] says everything that the running dataflow does: which operator, on which key it
 //! is sharded, what it keeps, when it lets go, what its change looks like. The runtime has no
-//! choices
-//! left. What cannot be kept up to date is refused here, in `build`, with the nearest way out.
+//! choices left. What cannot be kept up to date is refused here, in `build`, with the nearest way
+//! out.
 //!
 //! Reading order: [`context`] (text's names to DataFusion's plan), `window` (window table
-//! functions),
-//! [`stream`] (the plan), `build` (how it is made), `explain` (how it is shown); apart from
-//! queries,
-//! [`source`] and `columns` plan CREATE SOURCE and CREATE TABLE.
+//! functions), [`stream`] (the plan), `build` (how it is made: `windowed`, `aggregate`, `join` and
+//! `emit` are its parts), `explain` (how it is shown); apart from queries, [`source`] and `columns`
+//! plan CREATE SOURCE and CREATE TABLE.
 
 mod aggregate;
 mod build;
@@ -24,10 +23,12 @@ mod columns;
 pub mod compatibility;
 mod constant;
 mod context;
+mod emit;
 mod explain;
 mod failure;
 mod forms;
 mod intervals;
+mod join;
 mod late;
 mod lenient;
 mod literal;

@@ -6,9 +6,10 @@
 
 use std::collections::BTreeSet;
 
+use datafusion::logical_expr::LogicalPlan;
 use datafusion::sql::sqlparser::ast;
 
-use crate::error::Result;
+use crate::error::{Error, Result, SqlState};
 use crate::plan::failure::from_datafusion;
 
 /// The names that a user sees of the query's columns; `None` for items that expand to several
@@ -160,5 +161,49 @@ fn folded(name: &ast::Ident) -> String {
     match name.quote_style {
         Some(_) => name.value.clone(),
         None => name.value.to_lowercase(),
+    }
+}
+
+/// The names of the output: given ones, else what Postgres would call them.
+pub(super) fn output_names(
+    plan: &LogicalPlan,
+    display: Option<&[Option<String>]>,
+    given: &[String],
+) -> Result<Vec<String>> {
+    let fields = plan.schema().fields();
+    let mut names: Vec<String> = match display {
+        Some(items) if items.len() == fields.len() => items
+            .iter()
+            .zip(fields)
+            .map(|(item, field)| item.clone().unwrap_or_else(|| field.name().clone()))
+            .collect(),
+        _ => fields.iter().map(|field| field.name().clone()).collect(),
+    };
+    if given.len() > names.len() {
+        return Err(Error::new(
+            SqlState::SYNTAX_ERROR,
+            format!(
+                "the view has {} column names but its query {} columns",
+                given.len(),
+                names.len()
+            ),
+        ));
+    }
+    for (name, given) in names.iter_mut().zip(given) {
+        name.clone_from(given);
+    }
+    Ok(names)
+}
+
+/// A relation's columns have names of their own.
+pub(super) fn refuse_twice(names: &[String]) -> Result<()> {
+    let mut seen = BTreeSet::new();
+    match names.iter().find(|name| !seen.insert(name.as_str())) {
+        None => Ok(()),
+        Some(twice) => Err(Error::new(
+            SqlState::DUPLICATE_COLUMN,
+            format!("column \"{twice}\" specified more than once"),
+        )
+        .hint("give it another name with AS")),
     }
 }

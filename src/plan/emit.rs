@@ -1,0 +1,116 @@
+//! The EMIT clause in a stream plan: on the aggregate that the output follows from, or behind it.
+
+use arrow::datatypes::SchemaRef;
+
+use crate::catalog::Changelog;
+use crate::error::{Error, Result};
+use crate::operator::aggregate::CloseEmit;
+use crate::operator::gate::GateSpec;
+use crate::operator::session::SessionEmit;
+use crate::plan::build::Build;
+use crate::plan::stream::{Node, Operation};
+use crate::plan::window::WINDOW_END;
+use crate::sql::statement::Emit;
+
+impl Build<'_> {
+    /// The EMIT clause: on the aggregate that the output follows from, or as a gate behind it.
+    pub(super) fn emit(&mut self, root: usize) -> Result<usize> {
+        let lateness = self.options.allowed_lateness_micros;
+        match &self.options.emit {
+            None | Some(Emit::OnUpdate) => {
+                self.set_lateness(lateness);
+                Ok(root)
+            }
+            Some(Emit::Every { position, .. }) => Err(position
+                .mark(Error::unsupported("EMIT EVERY is not supported"))
+                .hint("leave it out: the view is always up to date")),
+            Some(Emit::OnWindowClose) => {
+                self.set_lateness(lateness);
+                self.emit_on_close(root)
+            }
+        }
+    }
+
+    fn set_lateness(&mut self, lateness_micros: i64) {
+        for node in &mut self.nodes {
+            if let Operation::Aggregate(spec) = &mut node.operation
+                && let Some(close) = &mut spec.close
+            {
+                close.lateness_micros = lateness_micros;
+            }
+        }
+    }
+
+    fn emit_on_close(&mut self, root: usize) -> Result<usize> {
+        let mut at = root;
+        loop {
+            match &mut self.nodes[at].operation {
+                Operation::Map(_) => at = self.nodes[at].inputs[0],
+                // Its rows are final when they come out.
+                Operation::Session(spec) if spec.emit == SessionEmit::OnClose => return Ok(root),
+                Operation::SessionAggregate(spec) if spec.session.emit == SessionEmit::OnClose => {
+                    return Ok(root);
+                }
+                Operation::Aggregate(spec) if spec.close.is_some() => {
+                    let close = spec.close.as_mut().expect("just looked");
+                    close.emit = CloseEmit::OnClose;
+                    if close.lateness_micros == 0 {
+                        self.final_above(at, root);
+                    }
+                    return Ok(root);
+                }
+                _ => break,
+            }
+        }
+        let node = &self.nodes[root];
+        let Some(time) = close_column(&node.bounded, &node.schema) else {
+            return Err(Error::unsupported(
+                "EMIT ON WINDOW CLOSE needs a column that the watermark closes",
+            )
+            .hint(
+                "group by window_start and window_end of a window over a source with a \
+                 WATERMARK, or join on them",
+            ));
+        };
+        // A row waits where its retraction comes to.
+        let root = match node.changelog {
+            Changelog::AppendOnly => root,
+            Changelog::Retracting => {
+                let all = || (0..node.schema.fields().len()).collect();
+                let columns = node.key.clone().unwrap_or_else(all);
+                self.exchange(root, columns)
+            }
+        };
+        let node = &self.nodes[root];
+        let gate = Node {
+            operation: Operation::Gate(GateSpec {
+                input: node.schema.clone(),
+                time_column: time,
+            }),
+            inputs: vec![root],
+            schema: node.schema.clone(),
+            changelog: Changelog::AppendOnly,
+            key: node.key.clone(),
+            bounded: node.bounded.clone(),
+        };
+        Ok(self.add(gate))
+    }
+
+    /// Rows that leave a closed window once are never taken back: so say all nodes above it.
+    fn final_above(&mut self, aggregate: usize, root: usize) {
+        let mut at = root;
+        loop {
+            self.nodes[at].changelog = Changelog::AppendOnly;
+            if at == aggregate {
+                return;
+            }
+            at = self.nodes[at].inputs[0];
+        }
+    }
+}
+
+/// Of the bounded columns the one that says best when a row is final: a window's end.
+pub(super) fn close_column(bounded: &[usize], schema: &SchemaRef) -> Option<usize> {
+    let is_end = |column: &&usize| schema.field(**column).name() == WINDOW_END;
+    bounded.iter().find(is_end).or(bounded.first()).copied()
+}
