@@ -589,7 +589,8 @@ fn target_name(statement: &Statement) -> Result<String> {
     })
 }
 
-/// DataFusion's plan of the statement: a DML node over the rows to write.
+/// DataFusion's plan of the statement: a DML node over the rows to write. Clauses that nothing
+/// answers were refused when it was read: see [`crate::sql::clauses`].
 fn plan_write(
     reading: &Reading<'_>,
     statement: &Statement,
@@ -597,15 +598,9 @@ fn plan_write(
 ) -> Result<LogicalPlan> {
     let statement = match statement {
         Statement::Insert(insert) => {
-            refuse_clauses(insert.returning.is_some(), insert.on.is_some())?;
-            let replaces = insert.overwrite || insert.replace_into || insert.or.is_some();
-            if replaces || insert.ignore || insert.partitioned.is_some() {
-                return Err(
-                    Error::unsupported("INSERT that replaces or passes over rows")
-                        .hint("DELETE or UPDATE first, then INSERT what is missing"),
-                );
-            }
             let mut insert = insert.as_ref().clone();
+            // Nothing can name the alias: ON CONFLICT and RETURNING are refused.
+            insert.table_alias = None;
             if let Some(source) = &mut insert.source {
                 // Columns are taken in their order, whatever they are called.
                 unique_names(source);
@@ -617,52 +612,15 @@ fn plan_write(
             ast::Statement::Insert(insert)
         }
         Statement::Update(update) => {
-            refuse_clauses(update.returning.is_some(), false)?;
-            // A row that two rows are joined with would be changed twice.
-            if !update.table.joins.is_empty() || update.from.is_some() || update.or.is_some() {
-                return Err(Error::unsupported("UPDATE with other tables")
-                    .hint("use SET column = (SELECT …) and WHERE EXISTS (SELECT …)"));
-            }
-            if !update.order_by.is_empty() || update.limit.is_some() {
-                return Err(Error::unsupported("UPDATE with ORDER BY or LIMIT")
-                    .hint("name the rows in WHERE"));
-            }
             let mut update = update.as_ref().clone();
             target.complete_update(&mut update)?;
             ast::Statement::Update(update)
         }
-        Statement::Delete(delete) => {
-            refuse_clauses(delete.returning.is_some(), false)?;
-            let from = match &delete.from {
-                ast::FromTable::WithFromKeyword(from) | ast::FromTable::WithoutKeyword(from) => {
-                    from
-                }
-            };
-            let is_joined = from.len() != 1 || from.iter().any(|table| !table.joins.is_empty());
-            if is_joined || delete.using.is_some() || !delete.tables.is_empty() {
-                return Err(Error::unsupported("DELETE with other tables")
-                    .hint("use WHERE EXISTS (SELECT …)"));
-            }
-            if !delete.order_by.is_empty() || delete.limit.is_some() {
-                return Err(Error::unsupported("DELETE with ORDER BY or LIMIT")
-                    .hint("name the rows in WHERE"));
-            }
-            ast::Statement::Delete(delete.as_ref().clone())
-        }
+        Statement::Delete(delete) => ast::Statement::Delete(delete.as_ref().clone()),
         _ => return Err(Error::internal("a write that is none")),
     };
     let plan = reading.planning(|planner| planner.statement(statement))?;
     lower_windows(plan)
-}
-
-fn refuse_clauses(returns: bool, has_conflict: bool) -> Result<()> {
-    match (returns, has_conflict) {
-        (true, _) => Err(Error::unsupported("RETURNING is not supported")
-            .hint("SELECT the rows in the next statement")),
-        (_, true) => Err(Error::unsupported("ON CONFLICT is not supported")
-            .hint("UPDATE first, then INSERT what is missing")),
-        _ => Ok(()),
-    }
 }
 
 /// The change that a DML plan makes, and how many rows it counts.

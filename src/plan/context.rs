@@ -31,6 +31,7 @@ use datafusion::sql::sqlparser::ast;
 use crate::catalog::Object;
 use crate::error::{Error, Result};
 use crate::function::aggregate::STACKING_RULE;
+use crate::plan::calls::check_calls;
 use crate::plan::casts::PostgresCasts;
 use crate::plan::constant::exact_constants;
 use crate::plan::failure::from_datafusion;
@@ -44,6 +45,7 @@ use crate::plan::parameters::{infer_expression, infer_types};
 use crate::plan::place::at_name;
 use crate::plan::width::{refuse_wide, refuse_wide_plan};
 use crate::plan::window::WindowPlanner;
+use crate::sql::clauses::refuse_left;
 
 /// DataFusion's rule that turns an inner join into a semi join where the other side's columns are
 /// not used: a join that a view can maintain would become one that it cannot.
@@ -161,6 +163,8 @@ impl<'a> Planner<'a> {
     /// A statement that the library parsed (query, INSERT …).
     pub fn statement(&self, statement: ast::Statement) -> Result<LogicalPlan> {
         refuse_wide(&statement)?;
+        refuse_left(&statement)?;
+        check_calls(self, &statement)?;
         let planned = self.planned(statement.clone());
         planned.map_err(|error| at_name(error, &statement))
     }
@@ -184,6 +188,8 @@ impl<'a> Planner<'a> {
         expr: &ast::Expr,
         schema: &datafusion::common::DFSchema,
     ) -> Result<datafusion::logical_expr::Expr> {
+        refuse_left(expr)?;
+        check_calls(self, expr)?;
         let planner = SqlToRel::new_with_options(self, self.parser_options());
         let mut context = PlannerContext::new();
         let mut exact = expr.clone();

@@ -18,6 +18,7 @@
 
 mod aggregate;
 mod build;
+mod calls;
 mod casts;
 mod columns;
 pub mod compatibility;

@@ -3,17 +3,18 @@
 //! Afterwards the tree holds only what DataFusion's planner, with our relation planner for
 //! windows, understands: windows have the one shape of [`crate::sql::window`], `GROUP BY
 //! TUMBLE(…)` has become such a window ([`crate::sql::group_window`]), `TABLE(f(…))` is `f(…)`,
-//! and long chains are shallow ([`crate::sql::depth`]). What has no meaning is refused here with
-//! its place.
+//! and long chains are shallow ([`crate::sql::depth`]). What has no meaning is refused with its
+//! place, clauses that nothing answers in [`crate::sql::clauses`].
 
 use std::ops::ControlFlow;
 
 use datafusion::sql::sqlparser::ast::{
-    Expr, Function, ObjectName, Query, Select, SetExpr, TableAlias, TableFactor, VisitMut,
+    Expr, Function, ObjectName, Query, Select, SetExpr, TableAlias, TableFactor, Visit, VisitMut,
     VisitorMut,
 };
 
 use crate::error::{Error, Result, SqlState};
+use crate::sql::clauses;
 use crate::sql::depth::Flattener;
 use crate::sql::group_window;
 use crate::sql::position::Positions;
@@ -23,17 +24,19 @@ use crate::sql::window::{WindowCall, function_factor, kind_of};
 ///
 /// # Errors
 /// 0A000, 42601, 42803, 42883 or 54001, with the place of what cannot be rewritten.
-pub(super) fn rewrite(node: &mut impl VisitMut, positions: &Positions) -> Result<()> {
-    // First, because the other rewrites copy and compare what they find.
-    for flow in [
-        node.visit(&mut Flattener::new()),
-        node.visit(&mut Rewriter { positions }),
-    ] {
-        if let ControlFlow::Break(error) = flow {
-            return Err(error);
-        }
+pub(super) fn rewrite(node: &mut (impl Visit + VisitMut), positions: &Positions) -> Result<()> {
+    // First, because the others copy and compare what they find.
+    broken(VisitMut::visit(node, &mut Flattener::new()))?;
+    // What a rewrite takes apart would be gone.
+    clauses::refuse(node, positions)?;
+    broken(VisitMut::visit(node, &mut Rewriter { positions }))
+}
+
+fn broken(flow: ControlFlow<Error>) -> Result<()> {
+    match flow {
+        ControlFlow::Continue(()) => Ok(()),
+        ControlFlow::Break(error) => Err(error),
     }
-    Ok(())
 }
 
 struct Rewriter<'a> {
@@ -64,23 +67,6 @@ impl Rewriter<'_> {
             } if kind_of(name).is_some() => {
                 let error = Error::unsupported("a window after LATERAL is not supported")
                     .hint("a window depends on no other table: leave LATERAL out");
-                Err(self.mark(name, error))
-            }
-            TableFactor::Table {
-                name,
-                sample: Some(_),
-                ..
-            } => Err(self.mark(name, sampled())),
-            TableFactor::Derived {
-                sample: Some(_), ..
-            } => Err(sampled()),
-            TableFactor::Table {
-                name, with_hints, ..
-            } if !with_hints.is_empty() => {
-                let error = Error::new(SqlState::SYNTAX_ERROR, "a table in FROM takes no options")
-                    .hint(
-                        "a view takes its options before AS: CREATE … VIEW v WITH (…) AS SELECT …",
-                    );
                 Err(self.mark(name, error))
             }
             TableFactor::Table {
@@ -141,25 +127,6 @@ impl Rewriter<'_> {
     }
 }
 
-fn sampled() -> Error {
-    Error::unsupported("TABLESAMPLE is not supported")
-        .hint("WHERE random() < 0.01 takes about a hundredth of the rows")
-}
-
-/// Refuses a row lock: nothing here waits for one.
-fn refuse_locks(query: &Query) -> Result<()> {
-    let Some(lock) = query.locks.first() else {
-        return Ok(());
-    };
-    let kind = &lock.lock_type;
-    Err(
-        Error::unsupported(format!("SELECT … FOR {kind} is not supported")).hint(
-            "read and write in BEGIN ISOLATION LEVEL REPEATABLE READ: a write of a row that has \
-             changed since is refused with 40001, and the transaction is to be tried again",
-        ),
-    )
-}
-
 fn flow(result: Result<()>) -> ControlFlow<Error> {
     match result {
         Ok(()) => ControlFlow::Continue(()),
@@ -171,7 +138,6 @@ impl VisitorMut for Rewriter<'_> {
     type Break = Error;
 
     fn pre_visit_query(&mut self, query: &mut Query) -> ControlFlow<Error> {
-        flow(refuse_locks(query))?;
         let Query { body, order_by, .. } = query;
         match body.as_mut() {
             SetExpr::Select(select) => flow(group_window::rewrite(

@@ -58,7 +58,7 @@ fn target(cursor: &mut Cursor<'_>) -> Result<CopyTarget> {
         .any(|word| cursor.at(&[word]))
     {
         let error = Error::unsupported("COPY of a write is not supported")
-            .hint("run it by itself, with RETURNING");
+            .hint("run it by itself; COPY (SELECT …) gives rows");
         return Err(cursor.position().mark(error));
     } else {
         CopyTarget::Query(cursor.query()?)

@@ -115,7 +115,7 @@ fn other(word: &str) -> Option<Option<&'static str>> {
         "REFRESH" => Some("materialized views are always up to date"),
         "DESCRIBE" | "DESC" => Some("use \\d name in psql, or SHOW CREATE"),
         "USE" => Some("connect to the database instead"),
-        "MERGE" => Some("use INSERT … ON CONFLICT"),
+        "MERGE" => Some("use UPDATE, then INSERT … SELECT … WHERE NOT EXISTS (…)"),
         "VACUUM" | "ANALYZE" | "CLUSTER" | "REINDEX" | "CHECKPOINT" => {
             Some("the server does this by itself")
         }
