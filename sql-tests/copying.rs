@@ -144,6 +144,48 @@ fn a_bad_line_is_named_and_nothing_is_written() {
 }
 
 #[test]
+fn a_copy_into_a_topic_is_there_whole_or_not_at_all() {
+    block_on(async {
+        let server = Server::start();
+        let client = server.connect().await;
+        let objects = "CREATE SOURCE s (n BIGINT, x TEXT) WITH (connector = 'topic');
+            CREATE MATERIALIZED VIEW v AS SELECT count(*) AS n FROM s;";
+        client.batch_execute(objects).await.unwrap();
+        // Beyond the rows of one batch, and with a bad line at the end.
+        let mut text: String = (0..20_000).map(|n| format!("{n}\tx\n")).collect();
+        text.push_str("bad\tx\n");
+        let error = copy_in(&client, "COPY s FROM STDIN", &text)
+            .await
+            .unwrap_err();
+        assert_eq!(error.code().unwrap().code(), "22P02");
+        let count = async |relation: &str| -> i64 {
+            let sql = format!("SELECT count(*) FROM {relation}");
+            client.query_one(&sql, &[]).await.unwrap().get(0)
+        };
+        assert_eq!(count("s").await, 0);
+        // More bytes than one write may have.
+        let line = format!("1\t{}\n", "x".repeat(1 << 20));
+        let error = copy_in(&client, "COPY s FROM STDIN", &line.repeat(50))
+            .await
+            .unwrap_err();
+        let refusal = error.as_db_error().unwrap();
+        assert_eq!(refusal.code().code(), "54000");
+        assert!(refusal.hint().unwrap().contains("cut the file"));
+        assert_eq!(count("s").await, 0);
+        let sql = "INSERT INTO s SELECT n, repeat('x', 1000000) FROM generate_series(1, 50) g(n)";
+        let error = client.execute(sql, &[]).await.unwrap_err();
+        assert_eq!(error.code().unwrap().code(), "54000");
+        assert_eq!(count("s").await, 0);
+        text.truncate(text.len() - "bad\tx\n".len());
+        assert_eq!(
+            copy_in(&client, "COPY s FROM STDIN", &text).await.unwrap(),
+            20_000
+        );
+        assert_eq!(count("s").await, 20_000);
+    });
+}
+
+#[test]
 fn many_rows_go_into_a_topic_and_are_in_its_view() {
     block_on(async {
         let server = Server::start();

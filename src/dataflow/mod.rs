@@ -62,7 +62,7 @@ pub use errors::ErrorRow;
 pub use graph::{CollectionDelta, Dataflow, DataflowOutput, StateChange};
 pub use metrics::{DataflowMetrics, NodeMetrics};
 pub use progress::Progress;
-pub use published::{CollectionStatus, Published, Statistics};
+pub use published::{CollectionStatus, Frame, Published, Statistics};
 pub use reader::{ReaderHandle, ReaderStatus};
 pub use recovery::{Objects, RecoveredView};
 pub use source::{PartitionState, SourceSpec, SourceState, SourceStatus, Taken};

@@ -12,7 +12,7 @@ use arrow::array::{ArrayRef, RecordBatch};
 use tokio::sync::watch;
 
 use crate::base::memory::Account;
-use crate::base::{Epoch, Memory, ObjectId};
+use crate::base::{Epoch, Memory, ObjectId, Offset, PartitionId};
 use crate::dataflow::errors::{ErrorLog, ErrorRow};
 use crate::dataflow::metrics::DataflowMetrics;
 use crate::dataflow::source::SourceStatus;
@@ -48,6 +48,16 @@ struct Collection {
     /// What was missing where a view began.
     gaps: Vec<String>,
     errors: ErrorLog,
+}
+
+/// Relations and sources, all as of one epoch.
+pub struct Frame {
+    pub epoch: Epoch,
+    /// In the order in which they were asked for.
+    pub snapshots: Vec<Snapshot>,
+    /// For each source that was asked for and that steps take rows of: for each partition the
+    /// offset up to which they have.
+    pub positions: BTreeMap<ObjectId, BTreeMap<PartitionId, Offset>>,
 }
 
 /// Numbers that the system relations show of a relation.
@@ -107,6 +117,30 @@ impl Published {
             .map(|id| Ok(state.store(*id)?.snapshot()))
             .collect::<Result<Vec<_>>>()?;
         Ok((state.epoch, snapshots))
+    }
+
+    /// Snapshots of relations, and how far the rows of sources are in them, at one epoch.
+    ///
+    /// # Errors
+    /// As [`Published::snapshots`].
+    pub fn frame(&self, ids: &[ObjectId], sources: &[ObjectId]) -> Result<Frame> {
+        let state = self.read();
+        let snapshots = ids.iter().map(|id| Ok(state.store(*id)?.snapshot()));
+        let snapshots = snapshots.collect::<Result<Vec<_>>>()?;
+        // Without a reader no step takes rows of a source that others write.
+        let is_taken = |source: &&SourceStatus| {
+            sources.contains(&source.id) && (source.is_embedded || source.reader.is_some())
+        };
+        let positions = state.sources.iter().filter(is_taken).map(|source| {
+            let partitions = source.partitions.iter();
+            let positions = partitions.map(|(partition, state)| (*partition, state.position));
+            (source.id, positions.collect())
+        });
+        Ok(Frame {
+            epoch: state.epoch,
+            positions: positions.collect(),
+            snapshots,
+        })
     }
 
     /// The rows under the keys, if the newest epoch is still `epoch`; `None` if it is not.

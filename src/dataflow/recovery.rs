@@ -160,6 +160,8 @@ pub(super) fn recover(
     }
     // A source whose views have all failed begins anew with its next view.
     stepper.stop_unread_sources();
+    // A topic without a view has positions too.
+    stepper.publish_sources();
     Ok(stepper)
 }
 

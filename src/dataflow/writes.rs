@@ -115,10 +115,10 @@ impl Stepper {
         match bytes > WRITE_BYTES_MAX {
             false => Ok(encoded),
             true => Err(Error::new(
-                SqlState::CONFIGURATION_LIMIT_EXCEEDED,
+                SqlState::PROGRAM_LIMIT_EXCEEDED,
                 format!("one transaction writes {bytes} bytes, the limit is {WRITE_BYTES_MAX}"),
             )
-            .hint("write in parts")),
+            .hint("write in parts; cut the file of a COPY")),
         }
     }
 

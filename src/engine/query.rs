@@ -16,6 +16,7 @@ use datafusion::scalar::ScalarValue;
 use futures::StreamExt;
 
 use crate::base::ObjectId;
+use crate::base::memory::Held;
 use crate::catalog::{Catalog, Object, ObjectKind};
 use crate::delta::DeltaBatch;
 use crate::engine::define::expanded_view;
@@ -23,6 +24,7 @@ use crate::engine::response::BatchStream;
 use crate::engine::server::Shared;
 use crate::engine::session::Session;
 use crate::engine::tables::{Pin, Reads, RowsTable, SourceTable};
+use crate::engine::write::data_bytes;
 use crate::error::{Error, Result, SqlState};
 use crate::plan::{
     Planner, StatementFunctions, TableResolver, from_datafusion, lower_windows, named_query,
@@ -132,9 +134,8 @@ impl<'a> Reading<'a> {
             ObjectKind::Source => {
                 let entry = self.shared.sources().get(&object.id()).cloned();
                 let entry = entry.ok_or_else(|| Error::internal("a source that is not there"))?;
-                Ok(provider_as_source(Arc::new(SourceTable::new(
-                    object, entry,
-                ))))
+                let rows = SourceTable::new(object, entry, self.reads.clone());
+                Ok(provider_as_source(Arc::new(rows)))
             }
             ObjectKind::Table | ObjectKind::MaterializedView | ObjectKind::LateRows => {
                 self.shared.check_ready(&object)?;
@@ -243,20 +244,47 @@ impl<'a> Reading<'a> {
         Ok(Box::pin(renamed))
     }
 
-    /// Runs a plan to its end; for rows that are to be written or compared.
+    /// Runs a plan to its end; for rows that are to be written, at most so many bytes of them.
+    ///
+    /// # Errors
+    /// 54000 when they are more, 53200 when there is no memory for them.
     pub async fn collect(
         &self,
         plan: LogicalPlan,
         schema: SchemaRef,
         parameters: Vec<ScalarValue>,
-    ) -> Result<RecordBatch> {
+        bytes_max: usize,
+    ) -> Result<Collected> {
         let mut stream = self.run(plan, schema.clone(), parameters).await?;
         let mut batches = Vec::new();
+        let mut held = self.session.hold_memory();
+        let mut bytes = 0;
         while let Some(batch) = stream.next().await {
-            batches.push(batch?);
+            let batch = batch?;
+            bytes += data_bytes(&batch);
+            if bytes > bytes_max {
+                let megabytes = bytes_max >> 20;
+                let message = format!("one statement writes at most {megabytes} MB");
+                return Err(Error::new(SqlState::PROGRAM_LIMIT_EXCEEDED, message)
+                    .hint("write in parts: name some of the rows in WHERE"));
+            }
+            let memory = batch.get_array_memory_size();
+            self.shared.memory.check("the rows to be written", memory)?;
+            held.set(held.bytes() + memory);
+            batches.push(batch);
         }
-        arrow::compute::concat_batches(&schema, &batches).map_err(crate::delta::arrow_error)
+        let rows = arrow::compute::concat_batches(&schema, &batches);
+        let rows = rows.map_err(crate::delta::arrow_error)?;
+        held.set(rows.get_array_memory_size());
+        Ok(Collected { rows, held })
     }
+}
+
+/// All rows of a query.
+pub struct Collected {
+    pub rows: RecordBatch,
+    /// The memory of the rows.
+    pub held: Held,
 }
 
 /// What is known of each parameter; what is known first is taken.

@@ -8,7 +8,7 @@ use datafusion::scalar::ScalarValue;
 use tokio::sync::mpsc;
 
 use crate::base::memory::{Account, Held};
-use crate::catalog::{Catalog, ObjectKind};
+use crate::catalog::{Catalog, Object, ObjectKind};
 use crate::engine::cursor::Cursors;
 use crate::engine::point_read::PointRead;
 use crate::engine::prepare::{Statements, declared_types};
@@ -20,8 +20,8 @@ use crate::engine::tables::Pin;
 use crate::engine::transaction::Transaction;
 use crate::error::{Error, Result, SqlState};
 use crate::sql::session::{
-    AccessMode, CursorInput, DeclareCursor, IsolationLevel, SetScope, SetTransaction, SetValue,
-    TransactionModes, TransactionScope, Variable,
+    AccessMode, CursorInput, DeclareCursor, Discard, IsolationLevel, SetScope, SetTransaction,
+    SetValue, TransactionModes, TransactionScope, Variable,
 };
 use crate::sql::statement::Statement;
 use crate::sql::{Parsed, parse_script};
@@ -264,6 +264,21 @@ impl Session {
         }
     }
 
+    /// A transaction that only reads changes neither rows nor definitions.
+    fn refuse_read_only(&self, statement: &Statement) -> Result<()> {
+        let is_read_only = match &self.transaction {
+            Some(transaction) => transaction.is_read_only,
+            None => self.settings.is_on("default_transaction_read_only"),
+        };
+        match (is_read_only, statement.change()) {
+            (true, Some(change)) => Err(Error::new(
+                SqlState::READ_ONLY_SQL_TRANSACTION,
+                format!("cannot execute {change} in a read-only transaction"),
+            )),
+            _ => Ok(()),
+        }
+    }
+
     async fn run(
         &mut self,
         parsed: &Parsed,
@@ -272,6 +287,7 @@ impl Session {
         cancel: Cancel,
     ) -> Result<Response> {
         self.refuse_failed(statement)?;
+        self.refuse_read_only(statement)?;
         match statement {
             Statement::Query(query) => self.query(query, parameters).await,
             Statement::Insert(_) | Statement::Update(_) | Statement::Delete(_) => {
@@ -315,12 +331,7 @@ impl Session {
             Statement::Set(set) => self.set(set),
             Statement::SetTransaction(set) => self.set_transaction(set),
             Statement::Reset(variable) => self.reset(variable),
-            Statement::Discard(_) => {
-                self.statements.clear();
-                self.cursors = Cursors::default();
-                self.settings.reset_all();
-                Ok(done("DISCARD ALL"))
-            }
+            Statement::Discard(discard) => self.discard(*discard),
             Statement::Flush => self.flush().await,
             Statement::CancelJob(cancel) => self.cancel_jobs(&cancel.jobs),
             Statement::CreateSink(_) => Err(unsupported(
@@ -375,9 +386,32 @@ impl Session {
             .map(|object| object.id())
             .filter(|id| is_healthy(*id))
             .collect();
-        let pin = Pin::take(&published, &healthy)?;
+        let is_source = |object: &&Arc<Object>| object.kind() == ObjectKind::Source;
+        let sources = catalog.objects().filter(is_source);
+        let sources: Vec<_> = sources.map(|object| object.id()).collect();
+        let pin = Pin::take(&published, &healthy, &sources)?;
         transaction.pin = Some(pin);
         Ok(())
+    }
+
+    fn discard(&mut self, what: Discard) -> Result<Response> {
+        match what {
+            Discard::All if self.is_in_block() => Err(Error::new(
+                SqlState::ACTIVE_SQL_TRANSACTION,
+                "DISCARD ALL cannot run inside a transaction block",
+            )),
+            Discard::All => {
+                self.statements.clear();
+                self.cursors = Cursors::default();
+                self.settings.reset_all();
+                Ok(done("DISCARD ALL"))
+            }
+            // A statement is planned anew when what it names has changed; there are no sequences
+            // and no temporary tables.
+            Discard::Plans => Ok(done("DISCARD PLANS")),
+            Discard::Sequences => Ok(done("DISCARD SEQUENCES")),
+            Discard::Temporary => Ok(done("DISCARD TEMP")),
+        }
     }
 
     fn deallocate(&mut self, what: &crate::sql::session::Deallocate) -> Result<Response> {
@@ -479,21 +513,35 @@ impl Session {
     }
 
     async fn commit(&mut self, and_chain: bool) -> Result<Response> {
-        if !self.is_in_block() {
-            self.warn(
+        self.check_in_block("COMMIT", and_chain)?;
+        self.commit_transaction(and_chain).await
+    }
+
+    /// Warns of an end of nothing; nothing can follow such an end.
+    fn check_in_block(&self, end: &str, and_chain: bool) -> Result<()> {
+        match (self.is_in_block(), and_chain) {
+            (true, _) => {}
+            (false, false) => self.warn(
                 SqlState::NO_ACTIVE_SQL_TRANSACTION,
                 "there is no transaction in progress",
-            );
+            ),
+            (false, true) => {
+                return Err(Error::new(
+                    SqlState::NO_ACTIVE_SQL_TRANSACTION,
+                    format!("{end} AND CHAIN can only be used in transaction blocks"),
+                ));
+            }
         }
-        self.commit_transaction(and_chain).await
+        Ok(())
     }
 
     async fn commit_transaction(&mut self, and_chain: bool) -> Result<Response> {
         let Some(transaction) = self.transaction.take() else {
             return Ok(done("COMMIT"));
         };
+        let next = and_chain.then(|| transaction.modes());
         if transaction.is_failed {
-            self.end_transaction(false, and_chain)?;
+            self.end_transaction(false, next)?;
             return Ok(done("ROLLBACK"));
         }
         let writes = transaction.writes;
@@ -502,30 +550,33 @@ impl Session {
             false => self.apply(writes).await.map(drop),
         };
         drop(transaction.locks);
-        self.end_transaction(written.is_ok(), and_chain)?;
+        // Nothing follows a commit that failed.
+        let next = next.filter(|_| written.is_ok());
+        self.end_transaction(written.is_ok(), next)?;
         written?;
         Ok(done("COMMIT"))
     }
 
     fn rollback(&mut self, and_chain: bool) -> Result<Response> {
-        if !self.is_in_block() {
-            self.warn(
-                SqlState::NO_ACTIVE_SQL_TRANSACTION,
-                "there is no transaction in progress",
-            );
-        }
-        if self.transaction.take().is_none() {
+        self.check_in_block("ROLLBACK", and_chain)?;
+        let Some(transaction) = self.transaction.take() else {
             return Ok(done("ROLLBACK"));
-        }
-        self.end_transaction(false, and_chain)?;
+        };
+        let next = and_chain.then(|| transaction.modes());
+        self.end_transaction(false, next)?;
         Ok(done("ROLLBACK"))
     }
 
-    fn end_transaction(&mut self, is_committed: bool, and_chain: bool) -> Result<()> {
+    /// Ends what ends with a transaction; `next`: the modes of the one that follows at once.
+    fn end_transaction(
+        &mut self,
+        is_committed: bool,
+        next: Option<TransactionModes>,
+    ) -> Result<()> {
         self.cursors.end_transaction();
         self.settings.end(is_committed);
-        if and_chain {
-            self.begin(&TransactionModes::default())?;
+        if let Some(modes) = next {
+            self.begin(&modes)?;
         }
         Ok(())
     }

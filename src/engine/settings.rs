@@ -25,6 +25,10 @@ enum Kind {
     /// Milliseconds, or a text with a unit; 0 = off.
     Time,
     Words(&'static [&'static str]),
+    /// On or off, of which one cannot be had: the value that can, and what to do instead.
+    Only(&'static str, &'static str),
+    /// A style and an order of dates.
+    DateStyle,
     /// Cannot be changed.
     Fixed,
 }
@@ -54,7 +58,7 @@ variables! {
     "client_encoding" = "UTF8", Kind::Words(&["utf8", "utf-8", "unicode", "sql_ascii"]),
         "the client's encoding";
     "client_min_messages" = "notice", Kind::Text, "which messages are sent";
-    "datestyle" = "ISO, MDY", Kind::Text, "how dates are printed";
+    "datestyle" = "ISO, MDY", Kind::DateStyle, "how dates are printed";
     "default_transaction_isolation" = "read committed", Kind::Words(ISOLATION),
         "the isolation of new transactions";
     "default_transaction_read_only" = "off", Kind::Bool, "whether new transactions only read";
@@ -68,9 +72,11 @@ variables! {
     "is_superuser" = "on", Kind::Fixed, "every user may do everything";
     "jit" = "off", Kind::Bool, "without a meaning here";
     "lc_messages" = "C", Kind::Text, "the language of messages";
-    "lock_timeout" = "0", Kind::Time, "there are no locks to wait for";
+    "lock_timeout" = "0", Kind::Time, "how long a write may wait for another one of its table";
     "max_identifier_length" = "63", Kind::Fixed, "bytes of a name";
-    "real_time_recency" = "off", Kind::Bool, "whether SELECT waits for what brokers have now";
+    "real_time_recency" = "off", Kind::Only("off", "SELECT from the source reads to its ends; \
+        tidemill.sources tells how far the views are"),
+        "whether SELECT waits for what brokers have now";
     "row_security" = "on", Kind::Bool, "there are no row policies";
     "search_path" = "\"$user\", public", Kind::Text, "where names are looked up";
     "server_encoding" = "UTF8", Kind::Fixed, "the server's encoding";
@@ -133,9 +139,18 @@ impl Settings {
             changed: Vec::new(),
         };
         for (name, value) in start {
-            let name = name.to_lowercase();
-            let checked = Settings::check(&name, value).unwrap_or_else(|_| value.clone());
-            settings.values.insert(name, checked);
+            let name = canonical(name);
+            match Settings::check(&name, value) {
+                Ok(checked) => {
+                    settings.values.insert(name, checked);
+                }
+                // One that is known keeps its default, which SHOW tells, and never a value that
+                // nothing here obeys.
+                Err(_) if VARIABLES.iter().any(|variable| variable.name == name) => {}
+                Err(_) => {
+                    settings.values.insert(name, value.clone());
+                }
+            }
         }
         settings.initial.clone_from(&settings.values);
         settings
@@ -268,11 +283,20 @@ impl Settings {
                 Ok(zone.to_string())
             }
             Kind::Text => Ok(value.to_string()),
-            Kind::Bool => match value.to_lowercase().as_str() {
-                "on" | "true" | "yes" | "1" | "t" | "y" => Ok("on".to_string()),
-                "off" | "false" | "no" | "0" | "f" | "n" => Ok("off".to_string()),
-                _ => Err(refused("use on or off")),
-            },
+            Kind::Bool => switch(value).ok_or_else(|| refused("use on or off")),
+            Kind::Only(only, hint) => {
+                let value = switch(value).ok_or_else(|| refused("use on or off"))?;
+                match value == only {
+                    true => Ok(value),
+                    false => {
+                        let error =
+                            Error::unsupported(format!("{name} = {value} is not supported"));
+                        Err(error.hint(hint))
+                    }
+                }
+            }
+            Kind::DateStyle => date_style(value)
+                .ok_or_else(|| refused("dates are printed and read as ISO, MDY: 2026-01-31")),
             Kind::Integer => match value.parse::<i64>() {
                 Ok(number) => Ok(number.to_string()),
                 Err(_) => Err(refused("use a number")),
@@ -293,6 +317,23 @@ impl Settings {
             }
         }
     }
+}
+
+/// A truth value as SHOW prints it.
+fn switch(value: &str) -> Option<String> {
+    match value.to_lowercase().as_str() {
+        "on" | "true" | "yes" | "1" | "t" | "y" => Some("on".to_string()),
+        "off" | "false" | "no" | "0" | "f" | "n" => Some("off".to_string()),
+        _ => None,
+    }
+}
+
+/// A style of dates, if it is the one that there is. The order is that of numbers with slashes, of
+/// which a month comes first here.
+fn date_style(value: &str) -> Option<String> {
+    let mut words = value.split(',').map(|word| word.trim().to_lowercase());
+    let is_known = |word: String| matches!(word.as_str(), "iso" | "mdy" | "us" | "noneuropean");
+    words.all(is_known).then(|| "ISO, MDY".to_string())
 }
 
 /// The milliseconds that a time setting says.

@@ -1,7 +1,10 @@
-//! Relations that an ad-hoc SELECT can scan: views and tables at one epoch, sources to their ends.
+//! Relations that an ad-hoc SELECT can scan: views, tables and sources at one epoch.
 //!
 //! All relations of a statement share a [`Reads`]: planning notes which ones are named, then one
-//! [`Reads::pin`] takes their snapshots together, and only then are they scanned.
+//! [`Reads::pin`] takes their snapshots together, and only then are they scanned. A source's rows
+//! are not kept: it is read again, up to where the steps up to that epoch have read it. One that
+//! others write and no view reads is in no step; it is read to the ends that it has when the
+//! statement first reads it, however often the statement names it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
@@ -20,7 +23,7 @@ use datafusion::physical_plan::stream::{RecordBatchReceiverStream, RecordBatchSt
 use datafusion::physical_plan::streaming::{PartitionStream, StreamingTableExec};
 
 use crate::base::limits::{CHUNK_ROWS_MAX, READER_POLL};
-use crate::base::{Epoch, ObjectId};
+use crate::base::{Epoch, ObjectId, Offset, PartitionId};
 use crate::catalog::{Object, ObjectKind};
 use crate::connector::{Polled, ReadRange};
 use crate::dataflow::{Published, SourceSpec, another_topic, tightened, usable};
@@ -31,26 +34,58 @@ use crate::view::{Identity, Snapshot};
 /// What one statement reads, all of it at one epoch.
 pub struct Reads {
     published: Arc<Published>,
-    wanted: Mutex<BTreeSet<ObjectId>>,
+    wanted: Mutex<Wanted>,
     pin: OnceLock<Pin>,
     /// The transaction's own writes, not yet committed.
     own: BTreeMap<ObjectId, DeltaBatch>,
 }
 
-/// Snapshots at an epoch.
+/// What planning has named.
+#[derive(Default)]
+struct Wanted {
+    relations: BTreeSet<ObjectId>,
+    sources: BTreeMap<ObjectId, Arc<Ends>>,
+}
+
+/// For each partition the offset up to which a source is read.
+type Positions = BTreeMap<PartitionId, Offset>;
+
+/// Where the partitions of a source end that no step reads: asked for once, by who scans first.
+/// The lock is held while the broker answers, so that a second scan waits for the same answer.
+#[derive(Debug, Default)]
+struct Ends(Mutex<Option<Positions>>);
+
+impl Ends {
+    fn get(&self, spec: &SourceSpec) -> Result<Positions> {
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(ends) = known.as_ref() {
+            return Ok(ends.clone());
+        }
+        let partitions = spec.connector.partitions()?;
+        let bounds = spec.connector.bounds(&partitions)?;
+        let ends = partitions.into_iter().zip(bounds);
+        let ends: Positions = ends.map(|(partition, b)| (partition, b.end)).collect();
+        *known = Some(ends.clone());
+        Ok(ends)
+    }
+}
+
+/// Snapshots, and positions of sources, at an epoch.
 #[derive(Clone, Debug)]
 pub struct Pin {
     pub epoch: Epoch,
     pub snapshots: BTreeMap<ObjectId, Snapshot>,
+    positions: BTreeMap<ObjectId, Positions>,
 }
 
 impl Pin {
-    /// The relations as they are now.
-    pub fn take(published: &Published, ids: &[ObjectId]) -> Result<Pin> {
-        let (epoch, snapshots) = published.snapshots(ids)?;
+    /// The relations and sources as they are now.
+    pub fn take(published: &Published, ids: &[ObjectId], sources: &[ObjectId]) -> Result<Pin> {
+        let frame = published.frame(ids, sources)?;
         Ok(Pin {
-            epoch,
-            snapshots: ids.iter().copied().zip(snapshots).collect(),
+            epoch: frame.epoch,
+            snapshots: ids.iter().copied().zip(frame.snapshots).collect(),
+            positions: frame.positions,
         })
     }
 }
@@ -74,17 +109,27 @@ impl Reads {
         }
         Arc::new(Reads {
             published,
-            wanted: Mutex::new(BTreeSet::new()),
+            wanted: Mutex::default(),
             pin: cell,
             own,
         })
     }
 
     fn want(&self, id: ObjectId) {
-        self.wanted
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .insert(id);
+        let mut wanted = self.wanted.lock().unwrap_or_else(PoisonError::into_inner);
+        wanted.relations.insert(id);
+    }
+
+    fn want_source(&self, id: ObjectId) -> Arc<Ends> {
+        let mut wanted = self.wanted.lock().unwrap_or_else(PoisonError::into_inner);
+        wanted.sources.entry(id).or_default().clone()
+    }
+
+    /// How far a source is read; `None` where no step reads it.
+    fn positions(&self, id: ObjectId) -> Result<Option<Positions>> {
+        let pin = self.pin.get();
+        let pin = pin.ok_or_else(|| Error::internal("a scan before its snapshot"))?;
+        Ok(pin.positions.get(&id).cloned())
     }
 
     /// Takes the snapshots of everything that planning named, at one epoch.
@@ -92,13 +137,12 @@ impl Reads {
         if let Some(pin) = self.pin.get() {
             return Ok(pin.epoch);
         }
-        let wanted = self
-            .wanted
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone();
-        let ids: Vec<ObjectId> = wanted.into_iter().collect();
-        let pin = Pin::take(&self.published, &ids)?;
+        let (ids, sources): (Vec<ObjectId>, Vec<ObjectId>) = {
+            let wanted = self.wanted.lock().unwrap_or_else(PoisonError::into_inner);
+            let relations = wanted.relations.iter().copied().collect();
+            (relations, wanted.sources.keys().copied().collect())
+        };
+        let pin = Pin::take(&self.published, &ids, &sources)?;
         let epoch = pin.epoch;
         let _ = self.pin.set(pin);
         Ok(epoch)
@@ -300,17 +344,25 @@ impl PartitionStream for SnapshotScan {
     }
 }
 
-/// A source read from its start to the ends seen when the scan begins.
+/// A source read from its start to where it is at the statement's epoch.
 #[derive(Debug)]
 pub struct SourceTable {
     object: Arc<Object>,
     spec: Arc<SourceSpec>,
+    reads: Arc<Reads>,
+    ends: Arc<Ends>,
 }
 
 impl SourceTable {
-    pub fn new(object: Arc<Object>, spec: Arc<SourceSpec>) -> Self {
+    pub fn new(object: Arc<Object>, spec: Arc<SourceSpec>, reads: Arc<Reads>) -> Self {
         debug_assert_eq!(object.kind(), ObjectKind::Source);
-        SourceTable { object, spec }
+        let ends = reads.want_source(object.id());
+        SourceTable {
+            object,
+            spec,
+            reads,
+            ends,
+        }
     }
 }
 
@@ -340,8 +392,11 @@ impl TableProvider for SourceTable {
             None => (0..self.schema().fields().len()).collect(),
         };
         let schema = Arc::new(self.schema().project(&columns)?);
+        let positions = self.reads.positions(self.object.id()).map_err(external)?;
         let part = SourceScan {
             spec: self.spec.clone(),
+            positions,
+            ends: self.ends.clone(),
             columns,
             schema: schema.clone(),
             limit,
@@ -355,6 +410,8 @@ impl TableProvider for SourceTable {
 #[derive(Debug)]
 struct SourceScan {
     spec: Arc<SourceSpec>,
+    positions: Option<Positions>,
+    ends: Arc<Ends>,
     columns: Vec<usize>,
     schema: SchemaRef,
     limit: Option<usize>,
@@ -371,28 +428,39 @@ impl PartitionStream for SourceScan {
         let sender = builder.tx();
         let (spec, columns) = (self.spec.clone(), self.columns.clone());
         let limit = self.limit;
+        let (positions, ends) = (self.positions.clone(), self.ends.clone());
         builder.spawn_blocking(move || {
             let send = |batch: RecordBatch| sender.blocking_send(Ok(batch)).is_ok();
-            read_source(&spec, &columns, limit, &send).map_err(external)
+            let read = || {
+                if let Some(error) = another_topic(&spec)? {
+                    return Err(error);
+                }
+                let until = match positions {
+                    Some(positions) => positions,
+                    None => ends.get(&spec)?,
+                };
+                read_source(&spec, &columns, until, limit, &send)
+            };
+            read().map_err(external)
         });
         builder.build()
     }
 }
 
-/// Reads a source from its start to its present ends; ends early when `send` says so.
+/// Reads a source from its start to the positions; ends early when `send` says so.
 fn read_source(
     spec: &SourceSpec,
     columns: &[usize],
+    until: Positions,
     limit: Option<usize>,
     send: &dyn Fn(RecordBatch) -> bool,
 ) -> Result<()> {
-    if let Some(error) = another_topic(spec)? {
-        return Err(error);
-    }
-    let partitions = spec.connector.partitions()?;
+    let partitions: Vec<PartitionId> = until.keys().copied().collect();
     let bounds = spec.connector.bounds(&partitions)?;
     let mut ranges = Vec::new();
-    for (partition, bounds) in partitions.into_iter().zip(bounds) {
+    for ((partition, until), bounds) in until.into_iter().zip(bounds) {
+        // What the broker has lost since is not waited for.
+        let until = until.min(bounds.end);
         let from = spec
             .startup
             .get(&partition)
@@ -400,10 +468,10 @@ fn read_source(
             .unwrap_or(bounds.start)
             .max(bounds.start);
         let range = ReadRange {
-            until: Some(bounds.end),
+            until: Some(until),
             ..ReadRange::tail(partition, from)
         };
-        if from < bounds.end {
+        if from < until {
             ranges.push(range);
         }
     }

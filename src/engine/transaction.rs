@@ -12,6 +12,7 @@ use crate::catalog::Object;
 use crate::delta::{DeltaBatch, concat, consolidate};
 use crate::engine::tables::Pin;
 use crate::error::{Error, Result, SqlState};
+use crate::sql::session::{AccessMode, IsolationLevel, TransactionModes};
 
 /// The state between the first statement and COMMIT.
 pub struct Transaction {
@@ -45,6 +46,22 @@ impl Transaction {
         }
     }
 
+    /// How it was begun: what AND CHAIN gives the next one.
+    pub fn modes(&self) -> TransactionModes {
+        TransactionModes {
+            isolation: Some(match self.reads_one_epoch {
+                true => IsolationLevel::RepeatableRead,
+                false => IsolationLevel::ReadCommitted,
+            }),
+            access: Some(match self.is_read_only {
+                true => AccessMode::ReadOnly,
+                false => AccessMode::ReadWrite,
+            }),
+            // It is about waiting for a moment without conflicts: nothing waits here.
+            deferrable: None,
+        }
+    }
+
     /// Adds a write to those that COMMIT makes.
     pub fn write(&mut self, object: &Object, delta: DeltaBatch) -> Result<()> {
         if delta.is_empty() {
@@ -53,10 +70,10 @@ impl Transaction {
         self.rows += delta.len();
         if self.rows > TRANSACTION_ROWS_MAX {
             return Err(Error::new(
-                SqlState::CONFIGURATION_LIMIT_EXCEEDED,
+                SqlState::PROGRAM_LIMIT_EXCEEDED,
                 format!("the transaction writes more than {TRANSACTION_ROWS_MAX} rows"),
             )
-            .hint("commit in between, or use COPY outside a transaction"));
+            .hint("commit in between"));
         }
         let weights = (0..delta.len()).map(|row| delta.weights().get(row));
         if weights.sum::<i64>() > 0 {

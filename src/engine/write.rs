@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
 
 use arrow::array::{Array, ArrayRef, RecordBatch};
 use arrow::datatypes::{DataType, FieldRef, Schema, SchemaRef};
@@ -16,16 +17,19 @@ use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder, Values, Wr
 use datafusion::scalar::ScalarValue;
 use tokio::sync::oneshot;
 
-use crate::base::limits::{DETAIL_VALUE_CHARACTERS_MAX, LOCK_WAIT_MAX, TRANSACTION_ROWS_MAX};
+use crate::base::limits::{
+    DETAIL_VALUE_CHARACTERS_MAX, LOCK_WAIT_MAX, TRANSACTION_ROWS_MAX, WRITE_BYTES_MAX,
+};
 use crate::base::memory::Held;
 use crate::base::{Epoch, ObjectId};
 use crate::catalog::{Object, ObjectKind};
 use crate::dataflow::{Command, Write};
 use crate::delta::{DeltaBatch, Weights, concat};
-use crate::engine::query::{Parameters, Reading};
+use crate::engine::query::{Collected, Parameters, Reading};
 use crate::engine::response::{CopyFormat, CopyWriter, Response};
 use crate::engine::server::{Engine, stopped};
 use crate::engine::session::{Session, done};
+use crate::engine::settings::milliseconds;
 use crate::engine::values::Target;
 use crate::error::{Error, Result, SqlState};
 use crate::plan::{from_datafusion, lower_windows, unique_names};
@@ -71,11 +75,14 @@ impl Session {
         statement: &Statement,
         parameters: Parameters,
     ) -> Result<Response> {
-        self.refuse_read_only()?;
         let object = self.target(statement)?;
         self.pin_transaction()?;
         let guard = self.lock(&object).await?;
-        let (delta, count) = {
+        let Changed {
+            delta,
+            count,
+            held: _held,
+        } = {
             let reading = self.reading().for_parameters(&parameters);
             let target = Target::new(&object)?;
             let plan = plan_write(&reading, statement, &target)?;
@@ -88,6 +95,7 @@ impl Session {
             Statement::Update(_) => format!("UPDATE {count}"),
             _ => format!("DELETE {count}"),
         };
+        self.check_keys(&object, &delta)?;
         if !matches!(statement, Statement::Insert(_)) {
             self.check_unchanged(&object, &delta)?;
         }
@@ -95,37 +103,31 @@ impl Session {
         Ok(done(&tag))
     }
 
-    /// Under REPEATABLE READ a row that somebody has changed since the snapshot is not changed
-    /// again.
+    /// No row is removed more often than it is there; under REPEATABLE READ one that somebody has
+    /// changed since the snapshot is not changed again.
     fn check_unchanged(&self, object: &Object, delta: &DeltaBatch) -> Result<()> {
-        let Some(transaction) = self.transaction.as_ref().filter(|t| t.pin.is_some()) else {
-            return Ok(());
-        };
-        let both = match transaction.writes.get(&object.id()) {
+        let transaction = self.transaction.as_ref();
+        let own = transaction.and_then(|transaction| transaction.writes.get(&object.id()));
+        let both = match own {
             None => delta.clone(),
             Some(own) => concat(&delta.schema(), &[own.clone(), delta.clone()])?,
         };
-        match self.engine.published().accepts(object.id(), &both)? {
-            true => Ok(()),
-            false => Err(Error::new(
+        let is_pinned = transaction.is_some_and(|transaction| transaction.pin.is_some());
+        match (
+            self.engine.published().accepts(object.id(), &both)?,
+            is_pinned,
+        ) {
+            (true, _) => Ok(()),
+            (false, true) => Err(Error::new(
                 SqlState::SERIALIZATION_FAILURE,
                 "could not serialize access due to concurrent update",
             )
             .hint("run the transaction again")),
-        }
-    }
-
-    fn refuse_read_only(&self) -> Result<()> {
-        let is_read_only = match &self.transaction {
-            Some(transaction) => transaction.is_read_only,
-            None => self.settings.is_on("default_transaction_read_only"),
-        };
-        match is_read_only {
-            false => Ok(()),
-            true => Err(Error::new(
-                SqlState::READ_ONLY_SQL_TRANSACTION,
-                "cannot write in a read-only transaction",
-            )),
+            // Whoever holds the table's lock reads its newest rows.
+            (false, false) => Err(Error::internal(format!(
+                "a row of table \"{}\" would be removed more often than it is there",
+                object.name()
+            ))),
         }
     }
 
@@ -175,15 +177,30 @@ impl Session {
             return Ok(None);
         }
         let wait = self.shared().writer(object.id()).lock_owned();
+        let timeout = self.setting("lock_timeout");
+        let timeout = timeout.and_then(|timeout| milliseconds(&timeout));
+        let wait = async move {
+            match timeout.filter(|millis| *millis > 0) {
+                None => Ok(wait.await),
+                Some(millis) => tokio::time::timeout(Duration::from_millis(millis), wait)
+                    .await
+                    .map_err(|_| {
+                        Error::new(
+                            SqlState::LOCK_NOT_AVAILABLE,
+                            "canceling statement due to lock timeout",
+                        )
+                    }),
+            }
+        };
         if held.is_none_or(Vec::is_empty) {
-            return Ok(Some(wait.await));
+            return wait.await.map(Some);
         }
         // Who holds one table and waits for another may wait for somebody who waits for it. Of
         // several the last one to come gives up first, so that one of them is told and not all.
         let waiter = Waiter::among(&self.shared().waiting_holders);
         let patience = LOCK_WAIT_MAX + LOCK_WAIT_MAX / (waiter.others + 1);
         match tokio::time::timeout(patience, wait).await {
-            Ok(guard) => Ok(Some(guard)),
+            Ok(guard) => guard.map(Some),
             Err(_) => Err(Error::new(SqlState::DEADLOCK_DETECTED, "deadlock detected")
                 .detail(format!(
                     "waited {patience:?} for table \"{}\"",
@@ -199,7 +216,6 @@ impl Session {
         delta: DeltaBatch,
         guard: Option<tokio::sync::OwnedMutexGuard<()>>,
     ) -> Result<()> {
-        self.check_keys(object, &delta)?;
         let delta = match object.kind() {
             ObjectKind::Source => given(delta, &insertable(&self.engine, object))?,
             _ => delta,
@@ -291,7 +307,6 @@ impl Session {
         let format = copy_format(&copy.options)?;
         match (&copy.target, copy.direction) {
             (CopyTarget::Relation { name, columns }, CopyDirection::FromStdin) => {
-                self.refuse_read_only()?;
                 let object = self.catalog().resolve(name.name())?.clone();
                 self.check_writable(&object, true)?;
                 if object.kind() == ObjectKind::Table && Target::new(&object)?.generates() {
@@ -323,11 +338,11 @@ impl Session {
                 };
                 let writer = Rows {
                     engine: self.engine.clone(),
-                    is_log: object.kind() == ObjectKind::Source && self.transaction.is_none(),
                     all: self.insertable(&object),
                     object,
                     batches: Vec::new(),
                     rows: 0,
+                    bytes: 0,
                     held: self.hold_memory(),
                 };
                 Ok(Response::CopyIn {
@@ -420,12 +435,12 @@ async fn apply(engine: &Engine, writes: BTreeMap<ObjectId, DeltaBatch>) -> Resul
 struct Rows {
     engine: Engine,
     object: Arc<Object>,
-    /// Rows are appended as they come, as to a log: a topic outside a transaction.
-    is_log: bool,
     /// Every column that can be given; those left out of the COPY are NULL.
     all: SchemaRef,
     batches: Vec<RecordBatch>,
     rows: usize,
+    /// The bytes of the rows, without those that only stand ready.
+    bytes: usize,
     /// The memory of the batches.
     held: Held,
 }
@@ -446,17 +461,17 @@ impl CopyWriter for Rows {
         let schema = self.all.clone();
         check_nulls(&self.object, &schema, &columns)?;
         let batch = RecordBatch::try_new(schema, columns).map_err(crate::delta::arrow_error)?;
-        if self.is_log {
-            let delta = DeltaBatch::insertions(batch);
-            apply(&self.engine, BTreeMap::from([(self.object.id(), delta)])).await?;
-            return Ok(());
-        }
-        if self.rows > TRANSACTION_ROWS_MAX {
+        self.bytes += data_bytes(&batch);
+        if self.rows > TRANSACTION_ROWS_MAX || self.bytes > WRITE_BYTES_MAX {
+            let megabytes = WRITE_BYTES_MAX >> 20;
             return Err(Error::new(
-                SqlState::CONFIGURATION_LIMIT_EXCEEDED,
-                format!("one transaction copies at most {TRANSACTION_ROWS_MAX} rows"),
+                SqlState::PROGRAM_LIMIT_EXCEEDED,
+                format!(
+                    "one COPY writes at most {TRANSACTION_ROWS_MAX} rows and {megabytes} MB: all \
+                     of them or none"
+                ),
             )
-            .hint("split the file; into a topic, run COPY outside a transaction"));
+            .hint("cut the file into parts, and run a COPY for each"));
         }
         let bytes = batch.get_array_memory_size();
         self.engine.memory().check("the rows of COPY", bytes)?;
@@ -474,9 +489,17 @@ impl CopyWriter for Rows {
         let batch = arrow::compute::concat_batches(&self.all, &self.batches)
             .map_err(crate::delta::arrow_error)?;
         let delta = DeltaBatch::insertions(batch);
+        session.check_keys(&self.object, &delta)?;
         session.apply_or_keep(&self.object, delta, guard).await?;
         Ok(rows)
     }
+}
+
+/// The bytes of a batch's values: what its journal record has at least.
+pub(super) fn data_bytes(batch: &RecordBatch) -> usize {
+    let columns = batch.columns().iter();
+    let bytes = columns.map(|column| column.to_data().get_slice_memory_size().unwrap_or(0));
+    bytes.sum()
 }
 
 /// Of rows for a topic the columns that are given: the others are computed when they are read.
@@ -623,14 +646,23 @@ fn plan_write(
     lower_windows(plan)
 }
 
-/// The change that a DML plan makes, and how many rows it counts.
+/// The change that a DML plan makes.
+struct Changed {
+    delta: DeltaBatch,
+    /// How many rows the statement counts.
+    count: usize,
+    /// The memory of the rows, until the step engine has taken them into its own account.
+    held: Held,
+}
+
+/// Runs a DML plan.
 async fn change_of(
     reading: &Reading<'_>,
     plan: LogicalPlan,
     object: &Object,
     target: &Target,
     parameters: Vec<ScalarValue>,
-) -> Result<(DeltaBatch, usize)> {
+) -> Result<Changed> {
     let LogicalPlan::Dml(dml) = plan else {
         return Err(Error::internal("a write without a DML plan"));
     };
@@ -643,19 +675,28 @@ async fn change_of(
             if object.kind() == ObjectKind::Table {
                 input = reading.planning(|planner| target.generate(planner, input))?;
             }
-            let rows = reading
-                .collect(input, nullable(&schema), parameters)
+            let Collected { rows, held } = reading
+                .collect(input, nullable(&schema), parameters, WRITE_BYTES_MAX)
                 .await?;
             check_nulls(object, &schema, rows.columns())?;
             let count = rows.num_rows();
             let rows = RecordBatch::try_new(schema, rows.columns().to_vec())
                 .map_err(crate::delta::arrow_error)?;
-            Ok((DeltaBatch::insertions(rows), count))
+            Ok(Changed {
+                delta: DeltaBatch::insertions(rows),
+                count,
+                held,
+            })
         }
         WriteOp::Delete => {
-            let old = reading.collect(input, schema, parameters).await?;
-            let count = old.num_rows();
-            Ok((DeltaBatch::insertions(old).negate(), count))
+            let Collected { rows, held } = reading
+                .collect(input, schema, parameters, WRITE_BYTES_MAX)
+                .await?;
+            Ok(Changed {
+                count: rows.num_rows(),
+                delta: DeltaBatch::insertions(rows).negate(),
+                held,
+            })
         }
         WriteOp::Update => update_of(reading, input, object, target, parameters).await,
         _ => {
@@ -672,7 +713,7 @@ async fn update_of(
     object: &Object,
     target: &Target,
     parameters: Vec<ScalarValue>,
-) -> Result<(DeltaBatch, usize)> {
+) -> Result<Changed> {
     let schema = object.relation.schema.clone();
     let LogicalPlan::Projection(projection) = &input else {
         return Err(Error::internal("an UPDATE without its new values"));
@@ -719,7 +760,10 @@ async fn update_of(
         })
         .collect();
     let pairs = Arc::new(arrow::datatypes::Schema::new(fields));
-    let rows = reading.collect(plan, pairs, parameters).await?;
+    // Rows before and after: those that stay the same are not written.
+    let Collected { rows, held } = reading
+        .collect(plan, pairs, parameters, 2 * WRITE_BYTES_MAX)
+        .await?;
     let count = rows.num_rows();
     let half = |from: usize| -> Result<DeltaBatch> {
         let columns = rows.columns()[from..from + width].to_vec();
@@ -731,7 +775,11 @@ async fn update_of(
     };
     let delta = concat(&schema, &[half(0)?.negate(), half(width)?])?;
     let delta = crate::delta::consolidate(&delta)?;
-    Ok((ordered(delta)?, count))
+    Ok(Changed {
+        delta: ordered(delta)?,
+        count,
+        held,
+    })
 }
 
 /// Removals before additions: a key's old row is gone before its new one comes.

@@ -801,7 +801,12 @@ fn check_update(update: &Update) -> Checked {
 fn check_assignments(assignments: &[Assignment]) -> Checked {
     let mut names: Vec<String> = Vec::with_capacity(assignments.len());
     for assignment in assignments {
-        let Assignment { target, value: _ } = assignment;
+        let Assignment { target, value } = assignment;
+        // A row with several new values would be removed as often.
+        if let ControlFlow::Break(span) = value.visit(&mut Sets { queries: 0 }) {
+            let message = "set-returning functions are not allowed in UPDATE";
+            return Err((span, Error::unsupported(message)));
+        }
         let parts = match target {
             AssignmentTarget::ColumnName(name) => &name.0,
             AssignmentTarget::Tuple(names) => {
@@ -831,6 +836,46 @@ fn check_assignments(assignments: &[Assignment]) -> Checked {
     }
     Ok(())
 }
+
+/// Finds a function that returns a set, outside of subqueries.
+struct Sets {
+    /// How many subqueries deep it is.
+    queries: usize,
+}
+
+impl Visitor for Sets {
+    type Break = Span;
+
+    fn pre_visit_query(&mut self, _: &Query) -> ControlFlow<Span> {
+        self.queries += 1;
+        ControlFlow::Continue(())
+    }
+
+    fn post_visit_query(&mut self, _: &Query) -> ControlFlow<Span> {
+        self.queries -= 1;
+        ControlFlow::Continue(())
+    }
+
+    fn pre_visit_expr(&mut self, expr: &Expr) -> ControlFlow<Span> {
+        let Expr::Function(function) = expr else {
+            return ControlFlow::Continue(());
+        };
+        let name = function.name.0.last().and_then(|part| part.as_ident());
+        let is_set = name.is_some_and(|name| SETS.contains(&fold(name).as_str()));
+        match is_set && self.queries == 0 {
+            true => ControlFlow::Break(function.name.span()),
+            false => ControlFlow::Continue(()),
+        }
+    }
+}
+
+/// Functions that return sets.
+const SETS: [&str; 4] = [
+    "generate_series",
+    "generate_subscripts",
+    "string_to_table",
+    "unnest",
+];
 
 fn check_delete(delete: &Delete) -> Checked {
     let Delete {

@@ -14,7 +14,7 @@ use crate::sql::session::{
     Begin, Close, Deallocate, DeclareCursor, Discard, Execute, Explain, Fetch, Prepare, Savepoint,
     Set, SetTransaction, ShowObjects, TransactionEnd, Variable,
 };
-use crate::sql::watch::{CopyRows, Subscribe};
+use crate::sql::watch::{CopyDirection, CopyRows, Subscribe};
 use crate::sql::{Interval, ObjectName, Position};
 
 /// One statement.
@@ -63,6 +63,54 @@ pub enum Statement {
 
     /// A statement of Postgres or of a relative that this server does not have.
     Unsupported(Unsupported),
+}
+
+impl Statement {
+    /// The command, if it changes rows or definitions; `None` for one that only reads, or is about
+    /// the session.
+    pub fn change(&self) -> Option<&'static str> {
+        Some(match self {
+            Statement::CreateSource(_) => "CREATE SOURCE",
+            Statement::CreateTable(_) => "CREATE TABLE",
+            Statement::CreateMaterializedView(_) => "CREATE MATERIALIZED VIEW",
+            Statement::CreateView(_) => "CREATE VIEW",
+            Statement::CreateSink(_) => "CREATE SINK",
+            Statement::CreateIndex(_) => "CREATE INDEX",
+            Statement::Drop(_) => "DROP",
+            Statement::Truncate(_) => "TRUNCATE",
+            Statement::Alter(_) => "ALTER",
+            Statement::Comment(_) => "COMMENT",
+            Statement::Insert(_) => "INSERT",
+            Statement::Update(_) => "UPDATE",
+            Statement::Delete(_) => "DELETE",
+            Statement::Copy(copy) if copy.direction == CopyDirection::FromStdin => "COPY FROM",
+            Statement::CancelJob(_) => "CANCEL JOB",
+            Statement::Copy(_)
+            | Statement::Query(_)
+            | Statement::ShowCreate(_)
+            | Statement::Subscribe(_)
+            | Statement::Explain(_)
+            | Statement::DeclareCursor(_)
+            | Statement::Fetch(_)
+            | Statement::Close(_)
+            | Statement::Prepare(_)
+            // What it executes is asked by itself.
+            | Statement::Execute(_)
+            | Statement::Deallocate(_)
+            | Statement::Begin(_)
+            | Statement::Commit(_)
+            | Statement::Rollback(_)
+            | Statement::Savepoint(_)
+            | Statement::Set(_)
+            | Statement::SetTransaction(_)
+            | Statement::Reset(_)
+            | Statement::ShowVariable(_)
+            | Statement::ShowObjects(_)
+            | Statement::Discard(_)
+            | Statement::Flush
+            | Statement::Unsupported(_) => return None,
+        })
+    }
 }
 
 /// `CREATE SOURCE` and `CREATE TABLE`: columns, and how they are filled.
