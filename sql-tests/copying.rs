@@ -172,7 +172,7 @@ fn a_copy_into_a_topic_is_there_whole_or_not_at_all() {
         assert_eq!(refusal.code().code(), "54000");
         assert!(refusal.hint().unwrap().contains("cut the file"));
         assert_eq!(count("s").await, 0);
-        let sql = "INSERT INTO s SELECT n, repeat('x', 1000000) FROM generate_series(1, 50) g(n)";
+        let sql = "INSERT INTO s SELECT n, repeat('x', 1000000) FROM generate_series(1, 60) g(n)";
         let error = client.execute(sql, &[]).await.unwrap_err();
         assert_eq!(error.code().unwrap().code(), "54000");
         assert_eq!(count("s").await, 0);

@@ -395,6 +395,10 @@ pub const TOPIC_PARTITIONS_MAX: u32 = 128;
 /// a call of the code that builds the decoder.
 pub const PATH_STEPS_MAX: usize = 64;
 
+/// Bytes of rows that one FETCH gives: they are in memory until the client has taken them. A client
+/// that wants more at once wants a SELECT, whose rows are sent as they are found.
+pub const FETCH_BYTES_MAX: usize = 64 << 20;
+
 /// Cursors a session may have open: each may hold a batch and a pinned epoch.
 pub const CURSORS_MAX: usize = 100;
 /// Windows that one row may be in, size divided by slide: a day in steps of fifteen seconds. Each

@@ -4,7 +4,7 @@
 //! subscription never ends; FETCH gives what is there, and waits for more only when it is given a
 //! timeout.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -12,7 +12,8 @@ use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use futures::StreamExt;
 
-use crate::base::limits::CURSORS_MAX;
+use crate::base::limits::{CURSORS_MAX, FETCH_BYTES_MAX};
+use crate::base::memory::Held;
 use crate::engine::query::{Parameters, Reading};
 use crate::engine::response::{BatchStream, Cancel, Response, RowsTag};
 use crate::engine::session::{Session, done};
@@ -27,8 +28,10 @@ struct Cursor {
     schema: SchemaRef,
     // Behind a mutex only so that a session may be shared between threads; it is never locked.
     batches: Mutex<BatchStream>,
-    /// Read from the stream and not yet fetched.
-    rest: Option<RecordBatch>,
+    /// Read from the stream and not yet fetched, in order.
+    rest: VecDeque<RecordBatch>,
+    /// The memory of what one FETCH takes, and of what it leaves.
+    held: Held,
     is_over: bool,
     is_subscription: bool,
     with_hold: bool,
@@ -96,7 +99,8 @@ impl Session {
         let cursor = Cursor {
             schema,
             batches: Mutex::new(batches),
-            rest: None,
+            rest: VecDeque::new(),
+            held: self.hold_memory(),
             is_over: false,
             is_subscription,
             with_hold: declare.with_hold || is_subscription && !is_in_block,
@@ -163,6 +167,8 @@ impl Cursor {
     ) -> Result<Vec<RecordBatch>> {
         let mut rows = Vec::new();
         let mut taken = 0;
+        // What is left over is taken, and counted, again.
+        self.held.set(0);
         let batches = self
             .batches
             .get_mut()
@@ -170,7 +176,7 @@ impl Cursor {
         let patience = tokio::time::sleep(timeout.unwrap_or(Duration::ZERO));
         tokio::pin!(patience);
         while taken < count && !self.is_over {
-            let batch = match self.rest.take() {
+            let batch = match self.rest.pop_front() {
                 Some(batch) => Some(batch),
                 None if self.is_subscription => tokio::select! {
                     biased;
@@ -190,9 +196,23 @@ impl Cursor {
                 },
             };
             let Some(batch) = batch else { break };
+            let memory = batch.get_array_memory_size();
+            let refused = match self.held.bytes() + memory > FETCH_BYTES_MAX {
+                true if !rows.is_empty() => Some(too_much()),
+                _ => self.held.memory().check("the rows of FETCH", memory).err(),
+            };
+            self.held.set(self.held.bytes() + memory);
+            if let Some(error) = refused {
+                // The next FETCH begins where this one did.
+                rows.push(batch);
+                rows.extend(self.rest.drain(..));
+                self.rest = rows.into();
+                return Err(error);
+            }
             let wanted = (count - taken).min(batch.num_rows());
             if wanted < batch.num_rows() {
-                self.rest = Some(batch.slice(wanted, batch.num_rows() - wanted));
+                self.rest
+                    .push_front(batch.slice(wanted, batch.num_rows() - wanted));
             }
             taken += wanted;
             rows.push(batch.slice(0, wanted));
@@ -201,8 +221,17 @@ impl Cursor {
                 patience.as_mut().reset(tokio::time::Instant::now());
             }
         }
+        let left = self.rest.iter().map(RecordBatch::get_array_memory_size);
+        self.held.set(left.sum());
         Ok(rows)
     }
+}
+
+fn too_much() -> Error {
+    let megabytes = FETCH_BYTES_MAX >> 20;
+    let message = format!("one FETCH gives at most {megabytes} MB");
+    Error::new(SqlState::PROGRAM_LIMIT_EXCEEDED, message)
+        .hint("fetch fewer rows at a time: FETCH 1000 FROM …")
 }
 
 fn missing(name: &str) -> Error {

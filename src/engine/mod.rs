@@ -24,6 +24,7 @@ mod define;
 mod entrance;
 mod explain;
 mod memory;
+mod opening;
 mod point_cache;
 mod point_read;
 mod prepare;

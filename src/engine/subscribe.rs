@@ -9,16 +9,19 @@
 //!   snapshot at 41:  (41, +1, …) (41, +1, …)      then:  (44, −1, old) (44, +1, new)  (47, +1, …)
 //! ```
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, BooleanArray, Int64Array, RecordBatch};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 
+use crate::base::memory::Held;
 use crate::base::{Epoch, ObjectId};
 use crate::dataflow::{Command, NewView, Progress, Published};
-use crate::delta::{DeltaBatch, concat, consolidate};
+use crate::delta::DeltaBatch;
 use crate::engine::define;
+use crate::engine::opening::Opening;
 use crate::engine::response::{BatchStream, Cancel, Response, RowsTag};
 use crate::engine::server::{Engine, stopped};
 use crate::engine::session::Session;
@@ -26,6 +29,7 @@ use crate::error::{Error, Result, SqlState};
 use crate::plan::{Planner, ViewOptions, plan_view};
 use crate::sql::statement::RelationOrQuery;
 use crate::sql::watch::{Subscribe, SubscribeEnvelope};
+use crate::view::ChangeSet;
 
 impl Session {
     pub(super) async fn subscribe(
@@ -91,6 +95,7 @@ impl Session {
                 (temporary.id, Some(temporary))
             }
         };
+        let held = self.hold_memory();
         let follower = Follower {
             published: self.engine.published().clone(),
             id,
@@ -99,8 +104,9 @@ impl Session {
             up_to: subscribe.up_to.map(Epoch),
             _temporary: temporary,
         };
-        let (first, at) = follower.start(subscribe.snapshot, subscribe.as_of.map(Epoch))?;
-        Ok((schema, follower.stream(first, at)))
+        let as_of = subscribe.as_of.map(Epoch);
+        let (opening, at) = follower.start(subscribe.snapshot, as_of, held)?;
+        Ok((schema, follower.stream(opening, at)))
     }
 
     /// A view that lives as long as its subscription.
@@ -175,8 +181,13 @@ struct Follower {
 }
 
 impl Follower {
-    /// The first batch and the epoch that it brings the client to.
-    fn start(&self, snapshot: bool, as_of: Option<Epoch>) -> Result<(Option<RecordBatch>, Epoch)> {
+    /// The rows that it begins with and the epoch that they bring the client to.
+    fn start(
+        &self,
+        snapshot: bool,
+        as_of: Option<Epoch>,
+        held: Held,
+    ) -> Result<(Option<Opening>, Epoch)> {
         let (epoch, mut snapshots) = self.published.snapshots(&[self.id])?;
         let at = as_of.unwrap_or(epoch);
         if at > epoch {
@@ -211,17 +222,10 @@ impl Follower {
         let now = snapshots
             .pop()
             .ok_or_else(|| Error::internal("a snapshot was asked for"))?;
-        let mut parts = now.deltas().collect::<Result<Vec<DeltaBatch>>>()?;
-        // What the rows were at an earlier epoch: today's, less what has changed since.
-        let later = since.into_iter().filter(|change| change.epoch <= epoch);
-        parts.extend(later.map(|change| change.delta.negate()));
-        let rows = concat(now.schema(), &parts)?;
-        let rows = match rows.is_append_only() {
-            true => rows,
-            false => consolidate(&rows)?,
-        };
-        let batch = self.batch(at, &rows)?;
-        Ok(((batch.num_rows() > 0).then_some(batch), at))
+        // A step may have been published since the snapshot was taken.
+        let mut since = since;
+        since.retain(|change| change.epoch <= epoch);
+        Ok((Some(Opening::new(now, &since, held)?), at))
     }
 
     /// The rows of one epoch's change.
@@ -249,49 +253,89 @@ impl Follower {
         RecordBatch::try_new(self.schema.clone(), columns).map_err(crate::delta::arrow_error)
     }
 
-    fn stream(self, first: Option<RecordBatch>, at: Epoch) -> BatchStream {
-        let epochs = self.published.watch();
-        let state = (
-            self,
-            epochs,
+    fn stream(self, opening: Option<Opening>, at: Epoch) -> BatchStream {
+        let following = Following {
+            epochs: self.published.watch(),
+            follower: self,
+            opening,
+            begun: at,
             at,
-            first.into_iter().collect::<Vec<_>>(),
-            false,
-        );
-        let stream = futures::stream::try_unfold(
-            state,
-            |(follower, mut epochs, mut at, mut ready, mut is_over)| async move {
-                loop {
-                    if !ready.is_empty() {
-                        let batch = ready.remove(0);
-                        return Ok(Some((batch, (follower, epochs, at, ready, is_over))));
-                    }
-                    if is_over {
-                        return Ok(None);
-                    }
-                    epochs.borrow_and_update();
-                    let (newest, changes) = follower.published.changes_since(follower.id, at)?;
-                    for change in changes {
-                        if follower.up_to.is_some_and(|end| change.epoch >= end) {
-                            is_over = true;
-                            break;
-                        }
-                        ready.push(follower.batch(change.epoch, &change.delta)?);
-                    }
-                    if follower.up_to.is_some_and(|end| newest.next() >= end) {
-                        is_over = true;
-                    }
-                    if follower.progress && newest > at {
-                        ready.push(follower.progress_row(newest)?);
-                    }
-                    at = newest;
-                    if ready.is_empty() && !is_over && epochs.changed().await.is_err() {
-                        return Err(stopped());
-                    }
+            ready: VecDeque::new(),
+            is_over: false,
+        };
+        let next = |mut following: Following| async move {
+            let batch = following.next().await?;
+            Ok(batch.map(|batch| (batch, following)))
+        };
+        Box::pin(futures::stream::try_unfold(following, next))
+    }
+}
+
+/// How far a subscription is.
+struct Following {
+    follower: Follower,
+    epochs: watch::Receiver<Epoch>,
+    /// What is still to be given of the rows that it begins with, and their epoch.
+    opening: Option<Opening>,
+    begun: Epoch,
+    /// Everything up to here has been sent or is ready.
+    at: Epoch,
+    /// Changes that wait for the client, as the history has them: its bound bounds them.
+    ready: VecDeque<Ready>,
+    is_over: bool,
+}
+
+/// What is sent next.
+enum Ready {
+    Change(ChangeSet),
+    Progress(Epoch),
+}
+
+impl Following {
+    async fn next(&mut self) -> Result<Option<RecordBatch>> {
+        loop {
+            if let Some(opening) = &mut self.opening {
+                match opening.next()? {
+                    Some(rows) => return self.follower.batch(self.begun, &rows).map(Some),
+                    None => self.opening = None,
                 }
-            },
-        );
-        Box::pin(stream)
+            }
+            match self.ready.pop_front() {
+                Some(Ready::Change(change)) => {
+                    let batch = self.follower.batch(change.epoch, &change.delta);
+                    return batch.map(Some);
+                }
+                Some(Ready::Progress(epoch)) => return self.follower.progress_row(epoch).map(Some),
+                None if self.is_over => return Ok(None),
+                None => {}
+            }
+            self.epochs.borrow_and_update();
+            self.read()?;
+            let is_idle = self.ready.is_empty() && !self.is_over;
+            if is_idle && self.epochs.changed().await.is_err() {
+                return Err(stopped());
+            }
+        }
+    }
+
+    /// Takes what has been published since.
+    fn read(&mut self) -> Result<()> {
+        let follower = &self.follower;
+        let (newest, changes) = follower.published.changes_since(follower.id, self.at)?;
+        let is_behind = |epoch: Epoch| follower.up_to.is_some_and(|end| epoch >= end);
+        for change in changes {
+            if is_behind(change.epoch) {
+                self.is_over = true;
+                break;
+            }
+            self.ready.push_back(Ready::Change(change));
+        }
+        self.is_over |= is_behind(newest.next());
+        if follower.progress && newest > self.at {
+            self.ready.push_back(Ready::Progress(newest));
+        }
+        self.at = newest;
+        Ok(())
     }
 }
 
