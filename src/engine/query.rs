@@ -16,6 +16,7 @@ use datafusion::scalar::ScalarValue;
 use futures::StreamExt;
 
 use crate::base::ObjectId;
+use crate::base::limits::WRITE_BYTES_MAX;
 use crate::base::memory::Held;
 use crate::catalog::{Catalog, Object, ObjectKind};
 use crate::delta::DeltaBatch;
@@ -244,17 +245,18 @@ impl<'a> Reading<'a> {
         Ok(Box::pin(renamed))
     }
 
-    /// Runs a plan to its end; for rows that are to be written, at most so many bytes of them.
+    /// Runs a plan to its end; for rows that are to be written.
     ///
     /// # Errors
-    /// 54000 when they are more, 53200 when there is no memory for them.
+    /// 54000 when they are more than a write may have, 53200 when there is no memory for new ones.
     pub async fn collect(
         &self,
         plan: LogicalPlan,
         schema: SchemaRef,
         parameters: Vec<ScalarValue>,
-        bytes_max: usize,
+        purpose: Purpose,
     ) -> Result<Collected> {
+        let bytes_max = purpose.bytes_max();
         let mut stream = self.run(plan, schema.clone(), parameters).await?;
         let mut batches = Vec::new();
         let mut held = self.session.hold_memory();
@@ -269,7 +271,9 @@ impl<'a> Reading<'a> {
                     .hint("write in parts: name some of the rows in WHERE"));
             }
             let memory = batch.get_array_memory_size();
-            self.shared.memory.check("the rows to be written", memory)?;
+            if purpose == Purpose::Insert {
+                self.shared.memory.check("the rows to be written", memory)?;
+            }
             held.set(held.bytes() + memory);
             batches.push(batch);
         }
@@ -277,6 +281,27 @@ impl<'a> Reading<'a> {
         let rows = rows.map_err(crate::delta::arrow_error)?;
         held.set(rows.get_array_memory_size());
         Ok(Collected { rows, held })
+    }
+}
+
+/// What a query's rows are collected for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Purpose {
+    /// They are new. Only these need room: who has run out of memory must be able to remove some.
+    Insert,
+    /// They are there and go.
+    Delete,
+    /// They are there, beside what becomes of them.
+    Update,
+}
+
+impl Purpose {
+    fn bytes_max(self) -> usize {
+        match self {
+            Purpose::Insert | Purpose::Delete => WRITE_BYTES_MAX,
+            // Rows that stay the same are not written.
+            Purpose::Update => 2 * WRITE_BYTES_MAX,
+        }
     }
 }
 

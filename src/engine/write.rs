@@ -25,7 +25,7 @@ use crate::base::{Epoch, ObjectId};
 use crate::catalog::{Object, ObjectKind};
 use crate::dataflow::{Command, Write};
 use crate::delta::{DeltaBatch, Weights, concat};
-use crate::engine::query::{Collected, Parameters, Reading};
+use crate::engine::query::{Collected, Parameters, Purpose, Reading};
 use crate::engine::response::{CopyFormat, CopyWriter, Response};
 use crate::engine::server::{Engine, stopped};
 use crate::engine::session::{Session, done};
@@ -676,7 +676,7 @@ async fn change_of(
                 input = reading.planning(|planner| target.generate(planner, input))?;
             }
             let Collected { rows, held } = reading
-                .collect(input, nullable(&schema), parameters, WRITE_BYTES_MAX)
+                .collect(input, nullable(&schema), parameters, Purpose::Insert)
                 .await?;
             check_nulls(object, &schema, rows.columns())?;
             let count = rows.num_rows();
@@ -690,7 +690,7 @@ async fn change_of(
         }
         WriteOp::Delete => {
             let Collected { rows, held } = reading
-                .collect(input, schema, parameters, WRITE_BYTES_MAX)
+                .collect(input, schema, parameters, Purpose::Delete)
                 .await?;
             Ok(Changed {
                 count: rows.num_rows(),
@@ -760,9 +760,8 @@ async fn update_of(
         })
         .collect();
     let pairs = Arc::new(arrow::datatypes::Schema::new(fields));
-    // Rows before and after: those that stay the same are not written.
     let Collected { rows, held } = reading
-        .collect(plan, pairs, parameters, 2 * WRITE_BYTES_MAX)
+        .collect(plan, pairs, parameters, Purpose::Update)
         .await?;
     let count = rows.num_rows();
     let half = |from: usize| -> Result<DeltaBatch> {
