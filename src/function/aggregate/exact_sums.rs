@@ -191,6 +191,19 @@ impl ExactSums {
         Ok(())
     }
 
+    /// Adds `times` (1, or −1 to take it out again) the sum of slot `from` to that of `into`.
+    #[inline]
+    pub fn combine(&mut self, from: usize, into: usize, times: i64) {
+        let ExactSum { low, wraps } = self.get(from);
+        match times {
+            1 => self.add_once(into, low),
+            _ => self.add(into, low, times),
+        }
+        if wraps != 0 {
+            self.add_wraps(into, wraps * times);
+        }
+    }
+
     /// Takes the first `slots` slots away; the others move down.
     pub fn drop_first(&mut self, slots: usize) {
         self.low.drain(..slots.min(self.low.len()));
@@ -240,6 +253,21 @@ mod tests {
         assert_eq!(other.get(0), sums.get(0));
         other.add(0, NUMERIC_END - 1, i64::MAX);
         assert_eq!(other.get(0), ExactSum::default());
+    }
+
+    #[test]
+    fn a_sum_that_is_combined_and_taken_out_again_leaves_no_trace() {
+        let mut sums = ExactSums::default();
+        sums.grow(3);
+        sums.add(0, NUMERIC_END - 1, 3);
+        sums.add(1, i128::MIN, 1);
+        sums.add(2, 7, 1);
+        sums.combine(0, 2, 1);
+        sums.combine(1, 2, 1);
+        sums.combine(0, 2, -1);
+        assert_eq!(sums.get(2).average(1, 0), None);
+        sums.combine(1, 2, -1);
+        assert_eq!(sums.get(2).to_bigint(), Some(7));
     }
 
     #[test]

@@ -252,6 +252,15 @@ impl Totals {
         }
     }
 
+    /// Adds `times` (1 or −1) the sum of slot `from` to that of `into`.
+    #[inline]
+    pub fn combine(&mut self, from: usize, into: usize, times: i64) {
+        match self {
+            Totals::Exact(sums) => sums.combine(from, into, times),
+            Totals::Float(sums) => sums.combine(from, into, times),
+        }
+    }
+
     pub fn drop_first(&mut self, slots: usize) {
         match self {
             Totals::Exact(sums) => sums.drop_first(slots),

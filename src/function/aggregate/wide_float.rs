@@ -81,12 +81,13 @@ impl WideFloat {
         }
     }
 
-    pub fn add_wide(&mut self, other: &WideFloat) {
+    /// Adds `times` (1 or −1) another number.
+    pub fn add_wide(&mut self, other: &WideFloat, times: i64) {
         self.carry();
         let mut other = other.clone();
         other.carry();
         for (digit, added) in self.digits.iter_mut().zip(other.digits.iter()) {
-            *digit += added;
+            *digit += added * times;
         }
         self.carry();
     }
@@ -263,8 +264,11 @@ mod tests {
         copy.add(0.1, -i64::MAX);
         copy.add(1e-300, 1);
         assert_eq!(copy.round(), 1e-300);
-        copy.add_wide(&sum(&[-1e-300, 3.0, -7.5]));
+        copy.add_wide(&sum(&[-1e-300, 3.0, -7.5]), 1);
         assert_eq!(copy.round(), -4.5);
         assert_eq!(copy.to_pair(), Some((-4.5, 0.0)));
+        copy.add_wide(&sum(&[3.0, f64::MAX]), -1);
+        copy.add_wide(&sum(&[f64::MAX]), 1);
+        assert_eq!(copy.to_pair(), Some((-7.5, 0.0)));
     }
 }
