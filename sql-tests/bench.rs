@@ -29,7 +29,18 @@ fn assert_right(arguments: &[&str], queries: usize) {
 
 #[test]
 fn every_query_from_the_generator_gives_the_batch_answer() {
-    assert_right(&["--rows", "20000", "--seconds", "0", "--json"], 10);
+    assert_right(&["--rows", "20000", "--seconds", "0", "--json"], 13);
+}
+
+/// Enough rows for some windows to close.
+#[test]
+fn windows_that_have_closed_are_the_batch_answer() {
+    let (output, lines) = bench(&["hop", "--rows", "100000", "--seconds", "0", "--json"]);
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{lines:#?}\n{said}");
+    let line = &lines[0];
+    assert!(line.contains(r#""status":"ok""#), "{line}");
+    assert!(!line.contains(r#""view_rows":0"#), "{line}");
 }
 
 #[test]

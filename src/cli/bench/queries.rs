@@ -51,6 +51,14 @@ impl Feed {
     }
 }
 
+/// When a view's rows appear.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Shows {
+    OnUpdate,
+    /// Windows that have closed, by their `window_end`.
+    OnClose,
+}
+
 /// One benchmark.
 #[derive(Debug)]
 pub(super) struct Query {
@@ -62,8 +70,32 @@ pub(super) struct Query {
     pub columns: &'static [&'static [&'static str]],
     /// The view, as SELECT.
     pub select: &'static str,
+    /// When its rows appear.
+    pub shows: Shows,
     /// The view's key, by which a reader looks up single rows; empty where it has none.
     pub key: &'static [&'static str],
+}
+
+impl Query {
+    /// The EMIT clause, with a space before it.
+    pub fn emit(&self) -> &'static str {
+        match self.shows {
+            Shows::OnUpdate => "",
+            Shows::OnClose => " EMIT ON WINDOW CLOSE",
+        }
+    }
+
+    /// What the view holds, as a SELECT over the sources.
+    pub fn batch(&self) -> String {
+        match self.shows {
+            Shows::OnUpdate => self.select.to_string(),
+            Shows::OnClose => format!(
+                "SELECT * FROM ({}) every_window WHERE window_end <= \
+                 (SELECT watermark FROM tidemill.views WHERE name = 'answer')",
+                self.select
+            ),
+        }
+    }
 }
 
 /// All of them, in the order in which they run.
@@ -74,6 +106,7 @@ pub(super) const QUERIES: &[Query] = &[
         feeds: &[Feed::Bids],
         columns: &[&["auction", "bidder", "price", "ts", "extra"]],
         select: "SELECT auction, bidder, price, ts, extra FROM bids",
+        shows: Shows::OnUpdate,
         key: &[],
     },
     Query {
@@ -82,6 +115,7 @@ pub(super) const QUERIES: &[Query] = &[
         feeds: &[Feed::Bids],
         columns: &[&["auction", "bidder", "price", "ts", "extra"]],
         select: "SELECT auction, bidder, 0.908 * price AS price, ts, extra FROM bids",
+        shows: Shows::OnUpdate,
         key: &[],
     },
     Query {
@@ -90,6 +124,7 @@ pub(super) const QUERIES: &[Query] = &[
         feeds: &[Feed::Bids],
         columns: &[&["auction", "price", "ts"]],
         select: "SELECT auction, price FROM bids WHERE auction % 123 = 0",
+        shows: Shows::OnUpdate,
         key: &[],
     },
     Query {
@@ -108,6 +143,7 @@ JOIN (SELECT max(num) AS most, window_start, window_end
             GROUP BY auction, window_start, window_end) c
       GROUP BY window_start, window_end) m
 ON a.window_start = m.window_start AND a.window_end = m.window_end AND a.num = m.most",
+        shows: Shows::OnUpdate,
         key: &[],
     },
     Query {
@@ -122,6 +158,7 @@ JOIN (SELECT max(price) AS highest, window_start, window_end
       FROM TUMBLE(bids, ts, INTERVAL '10 seconds')
       GROUP BY window_start, window_end) m
 ON b.price = m.highest AND b.window_start = m.window_start AND b.window_end = m.window_end",
+        shows: Shows::OnUpdate,
         key: &[],
     },
     Query {
@@ -138,6 +175,7 @@ JOIN (SELECT seller, window_start, window_end
       FROM TUMBLE(auctions, ts, INTERVAL '10 seconds')
       GROUP BY seller, window_start, window_end) a
 ON p.id = a.seller AND p.window_start = a.window_start AND p.window_end = a.window_end",
+        shows: Shows::OnUpdate,
         key: &["id", "window_start", "window_end"],
     },
     Query {
@@ -149,6 +187,7 @@ ON p.id = a.seller AND p.window_start = a.window_start AND p.window_end = a.wind
 SELECT bidder, count(*) AS bids, window_start, window_end
 FROM SESSION(bids PARTITION BY bidder, ts, INTERVAL '10 seconds')
 GROUP BY bidder, window_start, window_end",
+        shows: Shows::OnUpdate,
         key: &["bidder", "window_start", "window_end"],
     },
     Query {
@@ -161,7 +200,47 @@ SELECT auction, window_start, window_end,
        count(*) AS bids, sum(price) AS total, max(price) AS top
 FROM TUMBLE(bids, ts, INTERVAL '10 seconds')
 GROUP BY auction, window_start, window_end",
+        shows: Shows::OnUpdate,
         key: &["auction", "window_start", "window_end"],
+    },
+    Query {
+        name: "hop",
+        about: "bids per auction in 10 s, every 2 s, on close: count, sum and max (HOP)",
+        feeds: &[Feed::Bids],
+        columns: &[&["auction", "price", "ts"]],
+        select: "\
+SELECT auction, window_start, window_end,
+       count(*) AS bids, sum(price) AS total, max(price) AS top
+FROM HOP(bids, ts, INTERVAL '2 seconds', INTERVAL '10 seconds')
+GROUP BY auction, window_start, window_end",
+        shows: Shows::OnClose,
+        key: &["auction", "window_start", "window_end"],
+    },
+    Query {
+        name: "hop60",
+        about: "bids per group of bidders in 60 s, every second, on close (HOP)",
+        feeds: &[Feed::Bids],
+        columns: &[&["bidder", "price", "ts"]],
+        select: "\
+SELECT bidder % 500 AS bidders, window_start, window_end,
+       count(*) AS bids, sum(price) AS total, max(price) AS top
+FROM HOP(bids, ts, INTERVAL '1 second', INTERVAL '60 seconds')
+GROUP BY bidder % 500, window_start, window_end",
+        shows: Shows::OnClose,
+        key: &["bidders", "window_start", "window_end"],
+    },
+    Query {
+        name: "tumble60",
+        about: "the same in 60 s, one after the other, on close (TUMBLE)",
+        feeds: &[Feed::Bids],
+        columns: &[&["bidder", "price", "ts"]],
+        select: "\
+SELECT bidder % 500 AS bidders, window_start, window_end,
+       count(*) AS bids, sum(price) AS total, max(price) AS top
+FROM TUMBLE(bids, ts, INTERVAL '60 seconds')
+GROUP BY bidder % 500, window_start, window_end",
+        shows: Shows::OnClose,
+        key: &["bidders", "window_start", "window_end"],
     },
     Query {
         name: "group",
@@ -170,6 +249,7 @@ GROUP BY auction, window_start, window_end",
         columns: &[&["key", "value", "ts"]],
         select: "SELECT key, count(*) AS n, sum(value) AS total, max(value) AS top \
                  FROM events GROUP BY key",
+        shows: Shows::OnUpdate,
         key: &["key"],
     },
     Query {
@@ -182,6 +262,7 @@ GROUP BY auction, window_start, window_end",
         ],
         select: "SELECT b.auction, b.bidder, b.price, a.seller, a.category \
                  FROM bids b JOIN auctions a ON b.auction = a.id",
+        shows: Shows::OnUpdate,
         key: &[],
     },
 ];

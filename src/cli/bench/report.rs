@@ -218,10 +218,11 @@ fn percentile(values: &[f64], percent: usize) -> f64 {
 mod tests {
     use super::*;
     use crate::cli::bench::input::Ceiling;
-    use crate::cli::bench::queries::QUERIES;
+    use crate::cli::bench::queries::{QUERIES, Shows};
 
     fn figures(differences: u64) -> Figures {
         Figures {
+            shows: Shows::OnUpdate,
             rows: 2_000_000,
             view_rows: 10,
             seconds: 2.0,
