@@ -405,6 +405,11 @@ pub const CURSORS_MAX: usize = 100;
 /// of them is a row of its own, and beyond it a user has mistaken the units.
 pub const WINDOWS_PER_ROW_MAX: usize = 5_760;
 
+/// Panes by which one window of HOP begins after the last one, where it is kept in panes. A key has
+/// at most so many times more of them than open windows; beyond it a row per window takes less
+/// memory, and where panes hardly hold two rows of a key it takes hardly more time.
+pub const PANES_PER_SLIDE_MAX: i64 = 8;
+
 /// Rows of one batch that HOP puts out: where a row is in many windows, a batch of the input would
 /// otherwise become one of millions.
 pub const WINDOW_ROWS_MAX: usize = 64 * 1024;

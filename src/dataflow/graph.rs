@@ -28,7 +28,7 @@ use crate::dataflow::metrics::{DataflowMetrics, NodeMetrics, rows};
 use crate::delta::{DeltaBatch, KeyBatch, KeyTable, cancel_pairs, concat, consolidate};
 use crate::error::{Error, Result};
 use crate::operator::TableChange;
-use crate::operator::aggregate::{Aggregate, SessionAggregate};
+use crate::operator::aggregate::{Aggregate, PaneAggregate, SessionAggregate};
 use crate::operator::gate::Gate;
 use crate::operator::join::Join;
 use crate::operator::map::Map;
@@ -511,11 +511,12 @@ impl Shard {
         let operator = |operation: &Operation| -> Result<Option<Box<dyn Operator>>> {
             Ok(match operation {
                 Operation::Map(spec) => Some(Box::new(Map::new(spec.clone())?)),
-                Operation::Window(spec) => Some(Box::new(Window::new(spec.clone())?)),
+                Operation::Window(spec, _) => Some(Box::new(Window::new(spec.clone())?)),
                 Operation::Session(spec) => Some(Box::new(Session::new(spec.clone())?)),
                 Operation::SessionAggregate(spec) => {
                     Some(Box::new(SessionAggregate::new(spec.clone())?))
                 }
+                Operation::PaneAggregate(spec) => Some(Box::new(PaneAggregate::new(spec.clone())?)),
                 Operation::Aggregate(spec) => Some(Box::new(Aggregate::new(spec.clone(), shard)?)),
                 Operation::Join(spec) => Some(Box::new(Join::new(spec.clone())?)),
                 Operation::Gate(spec) => Some(Box::new(Gate::new(spec.clone())?)),

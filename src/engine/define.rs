@@ -352,7 +352,7 @@ fn check_lateness(plan: &StreamPlan, options: &ViewOptions) -> Result<()> {
         .hint("rows are late for a window over the event time of a source with a WATERMARK"));
     }
     let has_window = plan.nodes.iter().any(|node| match &node.operation {
-        Operation::Window(_) | Operation::Session(_) | Operation::SessionAggregate(_) => true,
+        Operation::Window(..) | Operation::Session(_) | Operation::SessionAggregate(_) => true,
         Operation::Aggregate(spec) => spec.close.is_some(),
         _ => false,
     });

@@ -13,13 +13,23 @@
 //!                          +  12  W 20    ─────────► Output.late
 //! ```
 //!
+//! With [`Assignment::Panes`] a row goes out once, with the start of its pane in place of windows,
+//! and rows that are late for some windows keep the watermark that stood before them:
+//!
+//! ```text
+//!   the same, by panes        ts                       ts  pane
+//!                          +  12  W 0     ─────────► +  12    10
+//!                          +  12  W 15    ─────────► +  12    10   W 15
+//! ```
+//!
 //! State: none. A row whose time is NULL, or whose windows do not fit the type, is an error row.
 //!
 //! Bounds: with W the bound of the time column, a later row's windows end after `W - lateness`:
 //! `window_end ≥ W - lateness + 1`, and `window_start` is at least the start of the first such
 //! window. So a window is closed, `end ≤ W`, exactly when its end is below the bound plus the
-//! lateness. Where the operator judges, rows behind W may still pass, and other columns have no
-//! bound.
+//! lateness. The pane of a later row begins with such a window or in it, so its bound is that of
+//! `window_start`; a window is closed exactly when it begins below it. Where the operator judges,
+//! rows behind W may still pass, and other columns have no bound.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -33,7 +43,7 @@ use crate::base::EventTime;
 use crate::base::limits::WINDOW_ROWS_MAX;
 use crate::delta::{DeltaBatch, arrow_error};
 use crate::error::{Error, Result, SqlState};
-use crate::function::window::{Cell, WindowKind, Windows};
+use crate::function::window::{Cell, Panes, WindowKind, Windows};
 use crate::operator::evaluate::{Failure, report};
 use crate::operator::{Bounds, LateRows, Operator, Output, Step};
 
@@ -44,7 +54,9 @@ pub struct WindowSpec {
     /// The column of the input that windows are cut on: a timestamp in microseconds.
     pub time_column: usize,
     pub kind: WindowKind,
-    /// The input's columns, then `window_start` and `window_end` of the time column's type.
+    pub assignment: Assignment,
+    /// The input's columns, then of the time column's type `window_start` and `window_end`, or the
+    /// start of the pane.
     pub output: SchemaRef,
     /// How long after its end a window stays open for corrections.
     pub lateness_micros: i64,
@@ -53,15 +65,36 @@ pub struct WindowSpec {
     pub judges: bool,
 }
 
+/// How often a row goes out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Assignment {
+    /// Once for each window that holds it.
+    Windows,
+    /// Once, with its pane. There is no lateness: what is late for a window never counts for it.
+    Panes(Panes),
+}
+
+impl Assignment {
+    /// How many columns are added to the input's.
+    fn width(self) -> usize {
+        match self {
+            Assignment::Windows => 2,
+            Assignment::Panes(_) => 1,
+        }
+    }
+}
+
 /// Assigns windows.
 pub struct Window {
     spec: WindowSpec,
     windows: Windows,
+    /// What is looked up for each row: the windows, or their panes.
+    cells: Windows,
     /// Every row is in its latest window and in no other.
     is_single: bool,
 }
 
-/// For each row the latest window that begins by its time.
+/// For each row the latest window that begins by its time, or its pane.
 #[derive(Default)]
 struct Latest {
     starts: Vec<i64>,
@@ -100,11 +133,25 @@ impl Window {
             return Err(Error::new(SqlState::INVALID_PARAMETER_VALUE, message));
         }
         let windows = Windows::new(spec.kind)?;
+        let cells = match spec.assignment {
+            Assignment::Windows => windows,
+            Assignment::Panes(panes) => Windows::new(panes.as_windows())?,
+        };
         let time = spec.input.field(spec.time_column).data_type();
         let width = spec.input.fields().len();
+        let added = width..width + spec.assignment.width();
+        let is_fit = match spec.assignment {
+            Assignment::Windows => true,
+            Assignment::Panes(panes) => {
+                Panes::of(spec.kind) == Some(panes) && spec.lateness_micros == 0
+            }
+        };
         let is_sound = matches!(time, DataType::Timestamp(TimeUnit::Microsecond, _))
-            && spec.output.fields().len() == width + 2
-            && (width..width + 2).all(|column| spec.output.field(column).data_type() == time);
+            && spec.output.fields().len() == added.end
+            && added
+                .into_iter()
+                .all(|column| spec.output.field(column).data_type() == time)
+            && is_fit;
         if !is_sound {
             return Err(Error::internal(format!(
                 "window over {time} into {}",
@@ -115,6 +162,7 @@ impl Window {
         Ok(Window {
             spec,
             windows,
+            cells,
             is_single,
         })
     }
@@ -131,7 +179,7 @@ impl Window {
         latest = Latest::with_capacity(batch.len());
         let mut is_good = vec![true; batch.len()];
         for (row, time) in times.iter().enumerate() {
-            let reason = match time.map(|time| self.windows.cell(time)) {
+            let reason = match time.map(|time| self.cell(time)) {
                 Some(Some(cell)) => {
                     latest.push(cell);
                     continue;
@@ -150,15 +198,24 @@ impl Window {
         Ok((batch.filter(&BooleanArray::from(is_good))?, latest))
     }
 
-    /// Pushes every time's latest window; false as soon as one does not fit.
+    /// What a time is in; `None` when its latest window does not fit.
+    #[inline]
+    fn cell(&self, time: i64) -> Option<Cell> {
+        if let Assignment::Panes(_) = self.spec.assignment {
+            self.windows.cell(time)?;
+        }
+        self.cells.cell(time)
+    }
+
+    /// Pushes every time's latest window, or its pane; false as soon as one does not fit.
     fn fill(&self, times: &[i64], latest: &mut Latest) -> bool {
         for chunk in times.chunks(1024) {
             // Both ends of a run that lies within one cell say so: no division per row.
             let (least, greatest) = ends(chunk);
-            let Some(mut cell) = self.windows.cell(least) else {
+            let Some(mut cell) = self.cell(least) else {
                 return false;
             };
-            if self.windows.cell(greatest).is_none() {
+            if self.cell(greatest).is_none() {
                 return false;
             }
             if cell.covers(greatest) {
@@ -170,7 +227,7 @@ impl Window {
             for &time in chunk {
                 // Neighbours are mostly in one window.
                 if !cell.covers(time) {
-                    let found = self.windows.cell(time);
+                    let found = self.cells.cell(time);
                     cell = found.expect("both ends of the run fit");
                 }
                 latest.push(cell);
@@ -245,6 +302,47 @@ impl Window {
         self.emit(run, bounds, out)
     }
 
+    /// One pane per row.
+    fn assign_panes(&self, batch: DeltaBatch, panes: Latest, out: &mut Output) -> Result<()> {
+        // Windows that hold a pane end with it or later.
+        let Some(watermarks) = self.watermarks_that_matter(&batch, &panes.ends) else {
+            return self.emit(batch.with_watermarks(None), panes, out);
+        };
+        let times = batch.rows().column(self.spec.time_column);
+        let times = times.as_primitive::<TimestampMicrosecondType>().values();
+        let mut is_kept = vec![true; batch.len()];
+        let mut is_partly_late = false;
+        for row in 0..batch.len() {
+            if !self.is_late(panes.ends[row], watermarks[row]) {
+                continue;
+            }
+            let (mut is_open, mut is_late) = (false, false);
+            let latest = self.windows.cell(times[row]).expect("its window fits");
+            self.windows.each(times[row], latest, |_, end| {
+                match self.is_late(end, watermarks[row]) {
+                    true => is_late = true,
+                    false => is_open = true,
+                }
+            });
+            is_kept[row] = is_open;
+            if is_open && is_late {
+                is_partly_late = true;
+                out.counts.rows_late_partly += batch.weights().get(row).unsigned_abs();
+            }
+        }
+        let mask = BooleanArray::from(is_kept);
+        self.put_out_late(&batch, &mask, out)?;
+        let mut kept = Latest::with_capacity(batch.len());
+        for row in mask.values().set_indices() {
+            kept.push(panes.cell(row));
+        }
+        let batch = batch.filter(&mask)?;
+        match is_partly_late {
+            true => self.emit(batch, kept, out),
+            false => self.emit(batch.with_watermarks(None), kept, out),
+        }
+    }
+
     /// Whether the window that ends at `end` is not open for corrections any more.
     #[inline]
     fn is_late(&self, end: i64, watermark: i64) -> bool {
@@ -304,12 +402,19 @@ impl Window {
             Arc::new(array.with_data_type(data_type.clone()))
         };
         let mut columns = batch.rows().columns().to_vec();
-        columns.extend([column(bounds.starts), column(bounds.ends)]);
+        columns.push(column(bounds.starts));
+        let keeps_watermarks = match self.spec.assignment {
+            Assignment::Windows => {
+                columns.push(column(bounds.ends));
+                !self.spec.judges
+            }
+            Assignment::Panes(_) => true,
+        };
         let rows = RecordBatch::try_new(self.spec.output.clone(), columns).map_err(arrow_error)?;
         let batch = batch.with_rows(rows);
-        out.emit(match self.spec.judges {
-            true => batch.with_watermarks(None),
-            false => batch,
+        out.emit(match keeps_watermarks {
+            true => batch,
+            false => batch.with_watermarks(None),
         });
         Ok(())
     }
@@ -319,6 +424,9 @@ impl Operator for Window {
     fn push(&mut self, port: usize, batch: DeltaBatch, out: &mut Output) -> Result<()> {
         assert_eq!(port, 0, "a window has one input");
         let (batch, latest) = self.latest(batch, out)?;
+        if let Assignment::Panes(_) = self.spec.assignment {
+            return self.assign_panes(batch, latest, out);
+        }
         match self.is_single {
             true => self.assign_single(batch, latest, out),
             false => self.assign_many(batch, &latest, out),
@@ -333,7 +441,7 @@ impl Operator for Window {
         let input = &step.bounds[0].0;
         let Some(EventTime(time)) = input[self.spec.time_column] else {
             let mut columns = input.clone();
-            columns.extend([None, None]);
+            columns.resize(self.spec.output.fields().len(), None);
             return Bounds(columns);
         };
         let held_back = match self.spec.judges {
@@ -356,7 +464,10 @@ impl Operator for Window {
         if self.spec.judges {
             columns[self.spec.time_column] = Some(EventTime(start));
         }
-        columns.extend([Some(EventTime(start)), Some(EventTime(end))]);
+        columns.push(Some(EventTime(start)));
+        if self.spec.assignment == Assignment::Windows {
+            columns.push(Some(EventTime(end)));
+        }
         Bounds(columns)
     }
 }

@@ -293,9 +293,12 @@ impl Build<'_> {
         let mapped = self.map_compiled(input, None, project, narrow);
         let output = arrow_schema(&aggregate.schema);
         Ok(
-            match self.session_aggregate(mapped, &group, &calls, &output) {
-                Some(node) => node,
-                None => self.grouped(mapped, group, calls, output),
+            if let Some(node) = self.session_aggregate(mapped, &group, &calls, &output) {
+                node
+            } else if let Some(node) = self.pane_aggregate(mapped, &group, &calls, &output) {
+                node
+            } else {
+                self.grouped(mapped, group, calls, output)
             },
         )
     }

@@ -51,6 +51,7 @@ impl Build<'_> {
                 Operation::SessionAggregate(spec) if spec.session.emit == SessionEmit::OnClose => {
                     return Ok(root);
                 }
+                Operation::PaneAggregate(_) => return Ok(root),
                 Operation::Aggregate(spec) if spec.close.is_some() => {
                     let close = spec.close.as_mut().expect("just looked");
                     close.emit = CloseEmit::OnClose;

@@ -4,11 +4,12 @@ use std::fmt;
 
 use arrow::datatypes::SchemaRef;
 
-use crate::function::window::Span;
+use crate::function::window::{Panes, Span};
 use crate::operator::aggregate::{AggregateCall, AggregateSpec, CloseEmit};
 use crate::operator::join::{JoinKind, JoinSpec};
 use crate::operator::map::MapSpec;
 use crate::operator::session::{SessionEmit, SessionSpec};
+use crate::operator::window::Assignment;
 use crate::plan::build::plain_column;
 use crate::plan::stream::{Node, Operation, StreamPlan};
 
@@ -51,17 +52,18 @@ impl fmt::Display for Line<'_> {
                 write!(f, "Scan {} ({})", scan.name, all_names(&node.schema))?;
             }
             Operation::Map(map) => write_map(f, map)?,
-            Operation::Window(window) => write!(
-                f,
-                "Window {} on {}{}",
-                window.kind,
-                window.input.field(window.time_column).name(),
-                if window.judges {
-                    ", drops late rows"
-                } else {
-                    ""
+            Operation::Window(window, expansion) => {
+                let time = window.input.field(window.time_column).name();
+                write!(f, "Window {} on {time}", window.kind)?;
+                match (window.assignment, expansion) {
+                    (Assignment::Panes(panes), _) => write!(f, ", {}", in_panes(&panes))?,
+                    (Assignment::Windows, Some(why)) => write!(f, ", a row per window: {why}")?,
+                    (Assignment::Windows, None) => {}
                 }
-            )?,
+                if window.judges {
+                    write!(f, ", drops late rows")?;
+                }
+            }
             Operation::Session(session) => {
                 write!(f, "Session ")?;
                 write_session(f, session, "rows of open sessions")?;
@@ -71,6 +73,16 @@ impl fmt::Display for Line<'_> {
                 write_calls(f, &aggregate.calls, &aggregate.session.input)?;
                 write!(f, " by session ")?;
                 write_session(f, &aggregate.session, "open sessions")?;
+            }
+            Operation::PaneAggregate(aggregate) => {
+                write!(f, "Pane aggregate")?;
+                write_calls(f, &aggregate.calls, &aggregate.input)?;
+                let (kind, panes) = (aggregate.panes.windows(), in_panes(&aggregate.panes));
+                write!(f, " by {kind}, {panes}")?;
+                if !aggregate.keys.is_empty() {
+                    write!(f, ", by ({})", names(&aggregate.input, &aggregate.keys))?;
+                }
+                write!(f, "; emits on close; state: panes of open windows")?;
             }
             Operation::Exchange(columns) if columns.is_empty() => write!(f, "Exchange to one")?,
             Operation::Exchange(columns) => {
@@ -103,6 +115,10 @@ impl fmt::Display for Line<'_> {
         }
         write!(f, "]")
     }
+}
+
+fn in_panes(panes: &Panes) -> String {
+    format!("in panes of {}", Span::Micros(panes.length()))
 }
 
 fn write_map(f: &mut fmt::Formatter<'_>, map: &MapSpec) -> fmt::Result {

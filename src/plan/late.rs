@@ -60,7 +60,7 @@ impl LatePlan {
         let mut inputs = Vec::new();
         for (node, planned) in nodes.iter().enumerate() {
             let judged = match &planned.operation {
-                Operation::Window(window) if window.judges => &window.input,
+                Operation::Window(window, _) if window.judges => &window.input,
                 Operation::Session(session) if session.judges => &session.input,
                 Operation::SessionAggregate(aggregate) if aggregate.session.judges => {
                     &aggregate.session.input

@@ -12,8 +12,8 @@
 //! out.
 //!
 //! Reading order: [`context`] (text's names to DataFusion's plan), `window` (window table
-//! functions), [`stream`] (the plan), `build` (how it is made: `windowed`, `aggregate`, `join` and
-//! `emit` are its parts), `explain` (how it is shown); apart from queries, [`source`] and `columns`
+//! functions), [`stream`] (the plan), `build` (how it is made: `windowed`, `panes`, `aggregate`,
+//! `join` and `emit` are its parts), `explain` (how it is shown); apart from queries, [`source`] and `columns`
 //! plan CREATE SOURCE and CREATE TABLE.
 
 mod aggregate;
@@ -36,6 +36,7 @@ mod literal;
 mod names;
 mod numbers;
 mod operators;
+mod panes;
 mod parameters;
 mod path;
 mod place;
@@ -56,6 +57,7 @@ pub use late::{LATE_SUFFIX, LateInput, LateOption, LatePlan};
 pub use literal::{literal_value, sql_type};
 pub use names::{display_names, relation_names, unique_names};
 pub use operators::takes_text;
+pub use panes::Expansion;
 pub use source::{PlannedSource, plan_source, plan_table};
 pub use stream::{Node, Operation, StreamPlan};
 pub use window::lower_windows;

@@ -15,13 +15,14 @@ use arrow::datatypes::SchemaRef;
 
 use crate::base::ObjectId;
 use crate::catalog::Changelog;
-use crate::operator::aggregate::{AggregateSpec, SessionAggregateSpec};
+use crate::operator::aggregate::{AggregateSpec, PaneAggregateSpec, SessionAggregateSpec};
 use crate::operator::gate::GateSpec;
 use crate::operator::join::JoinSpec;
 use crate::operator::map::MapSpec;
 use crate::operator::session::SessionSpec;
 use crate::operator::window::WindowSpec;
 use crate::plan::late::LatePlan;
+use crate::plan::panes::Expansion;
 use crate::view::Identity;
 
 /// The dataflow of one view.
@@ -89,9 +90,11 @@ pub enum Operation {
     /// The change of a collection, with the columns in the given order.
     Scan(Scan),
     Map(MapSpec),
-    Window(WindowSpec),
+    /// A HOP that has a row per window says why.
+    Window(WindowSpec, Option<Expansion>),
     Session(SessionSpec),
     SessionAggregate(SessionAggregateSpec),
+    PaneAggregate(PaneAggregateSpec),
     /// Rows go to the shard that their key's hash names; with no columns, to the first shard.
     Exchange(Vec<usize>),
     Aggregate(AggregateSpec),

@@ -10,9 +10,10 @@ use crate::catalog::Changelog;
 use crate::error::{Error, Result};
 use crate::operator::aggregate::{AggregateCall, SessionAggregateSpec};
 use crate::operator::session::{SessionEmit, SessionSpec};
-use crate::operator::window::WindowSpec;
+use crate::operator::window::{Assignment, WindowSpec};
 use crate::plan::build::{Build, arrow_schema, column_expr, plain_column};
 use crate::plan::failure::from_datafusion;
+use crate::plan::panes::Expansion;
 use crate::plan::session::SessionNode;
 use crate::plan::stream::{Node, Operation};
 use crate::plan::window::WindowNode;
@@ -49,14 +50,18 @@ impl Build<'_> {
         });
         let output = arrow_schema(window.schema());
         let node = Node {
-            operation: Operation::Window(WindowSpec {
-                input: source.schema.clone(),
-                time_column,
-                kind: window.kind,
-                output: output.clone(),
-                lateness_micros: self.options.allowed_lateness_micros,
-                judges: self.judges(input, time_column),
-            }),
+            operation: Operation::Window(
+                WindowSpec {
+                    input: source.schema.clone(),
+                    time_column,
+                    kind: window.kind,
+                    assignment: Assignment::Windows,
+                    output: output.clone(),
+                    lateness_micros: self.options.allowed_lateness_micros,
+                    judges: self.judges(input, time_column),
+                },
+                Expansion::of(window.kind),
+            ),
             inputs: vec![input],
             changelog: source.changelog,
             key,
@@ -228,7 +233,7 @@ impl Build<'_> {
     }
 
     /// Whether the rows come, through filters and projections only, from several inputs.
-    fn is_union(&self, node: usize) -> bool {
+    pub(super) fn is_union(&self, node: usize) -> bool {
         let node = &self.nodes[node];
         match &node.operation {
             Operation::Map(_) => self.is_union(node.inputs[0]),

@@ -116,6 +116,7 @@ fn workers_on_threads_have_the_same_result() {
     for part in [
         "SELECT k, sum(c) AS x, avg(c) AS y, count(c) AS z FROM u GROUP BY k",
         "SELECT a, window_start, window_end, count(*), count(DISTINCT b) FROM HOP(s",
+        "SELECT b, window_end, count(*), sum(v), avg(v), count(v) FROM HOP(l",
         "SELECT x.window_end, x.n, y.m \
          FROM (SELECT window_start, window_end, count(*) AS n FROM TUMBLE",
     ] {

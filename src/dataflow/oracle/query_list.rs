@@ -19,6 +19,7 @@ pub fn cases() -> Vec<Case> {
     cases.extend(other_windows());
     cases.extend(sessions());
     cases.extend(closing());
+    cases.extend(panes());
     cases.extend(window_joins());
     cases.extend(views_over_views());
     cases
@@ -552,6 +553,63 @@ fn closing() -> Vec<Case> {
             .hop("l", 5, 10)
             .lateness(10)
             .closes(0),
+    ]
+}
+
+/// HOP on close: by panes where nothing speaks against it.
+fn panes() -> Vec<Case> {
+    vec![
+        query(
+            "SELECT a, window_start, window_end, count(*), sum(a), min(b), max(b), min(ts), \
+             sum(c), avg(d), max(d), bool_and(e), bool_or(e), count(b) FILTER (WHERE e) FROM {0} \
+             GROUP BY a, window_start, window_end",
+        )
+        .hop("s", 2, 10)
+        .closes(2),
+        query("SELECT b, window_start, count(*), max(v), min(v) FROM {0} GROUP BY b, window_start")
+            .hop("r", 4, 10)
+            .closes_behind(1, 10),
+        query(
+            "SELECT b, window_end, count(*), sum(v), avg(v), count(v) FROM {0} \
+             GROUP BY b, window_end",
+        )
+        .hop("l", 3, 12)
+        .closes(1),
+        query("SELECT window_end, count(*), max(v) FROM {0} GROUP BY window_end")
+            .hop("l", 3, 12)
+            .closes(0),
+        query(
+            "SELECT b || 'x' AS x, window_end, window_start, sum(v % 9 * 2) AS y FROM {0} WHERE v > 0 \
+             GROUP BY b || 'x', window_start, window_end HAVING count(*) > 1",
+        )
+        .hop("r", 5, 20)
+        .filter(|row| over(&row[2], 0))
+        .closes(1),
+        query("SELECT window_start, window_end, count(*), min(a) FROM {0} GROUP BY 1, 2")
+            .window(
+                "HOP(s, ts, INTERVAL '1 second', INTERVAL '30 seconds', INTERVAL '3 seconds')",
+                "s",
+                [1, 30, 3],
+            )
+            .closes(1),
+        query("SELECT a, window_end, count(*) AS n FROM {0} GROUP BY a, window_end")
+            .tumble("s", 5)
+            .closes(1)
+            .then(
+                "SELECT window_end, sum(n), max(n), count(*) FROM HOP((SELECT n, window_end AS x \
+                 FROM v0), x, INTERVAL '5 seconds', INTERVAL '15 seconds') GROUP BY window_end",
+            )
+            .closes_or_later(0),
+        query(
+            "SELECT most, window_end, q.n FROM (SELECT max(n) AS most, window_end AS e FROM \
+             (SELECT a, count(*) AS n, window_start, window_end FROM {0} GROUP BY 1, 3, 4) AS p \
+             GROUP BY window_end) AS m JOIN \
+             (SELECT a, count(*) AS n, window_start, window_end FROM {1} GROUP BY 1, 3, 4) AS q \
+             ON q.window_end = m.e AND q.n = m.most",
+        )
+        .hop("s", 5, 10)
+        .hop("s", 5, 10)
+        .closes(1),
     ]
 }
 

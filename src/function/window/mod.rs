@@ -15,14 +15,16 @@
 //! - A window whose bounds do not fit a timestamp is none.
 //! - The operator and the batch function ask the same [`Windows`]; the tests of both do not.
 //!
-//! Reading order: [`WindowKind`], [`Windows`], [`Calendar`], [`window_starts`].
+//! Reading order: [`WindowKind`], [`Windows`], [`Calendar`], [`Panes`], [`window_starts`].
 
 mod bounds;
 mod calendar;
 mod kind;
+mod panes;
 mod windows;
 
 pub use bounds::{window_ends, window_starts};
 pub use calendar::{Calendar, Span};
 pub use kind::WindowKind;
+pub use panes::Panes;
 pub use windows::{Cell, Windows};

@@ -240,6 +240,27 @@ impl Store for ExtremeStore {
         self.clear(&[from])
     }
 
+    fn is_ahead(&self, group: u32, than: u32) -> bool {
+        let (a, b) = (group as usize, than as usize);
+        match (&self.values, self.end) {
+            (Values::Words(values), End::Least) => values[a] < values[b],
+            (Values::Words(values), End::Greatest) => values[a] > values[b],
+            (Values::Wide(values), End::Least) => values[a] < values[b],
+            (Values::Wide(values), End::Greatest) => values[a] > values[b],
+            (Values::Bytes(bytes), _) if !(bytes.is_set[a] && bytes.is_set[b]) => bytes.is_set[a],
+            (Values::Bytes(bytes), end) => {
+                let (one, other) = (
+                    bytes.values.bytes_of(0, group),
+                    bytes.values.bytes_of(0, than),
+                );
+                match end {
+                    End::Least => one < other,
+                    End::Greatest => one > other,
+                }
+            }
+        }
+    }
+
     fn bytes(&self) -> usize {
         match &self.values {
             Values::Words(values) => values.capacity() * size_of::<u64>(),

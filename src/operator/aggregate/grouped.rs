@@ -9,7 +9,7 @@ use crate::error::{Error, Result};
 use crate::operator::aggregate::change::{Change, Selection};
 use crate::operator::aggregate::checkpoint::saved_schema;
 use crate::operator::aggregate::closing::Windows;
-use crate::operator::aggregate::layout::{Call, Layout, SelectedStore};
+use crate::operator::aggregate::layout::{Call, Layout, SelectedStore, add_rows};
 use crate::operator::aggregate::past::Past;
 use crate::operator::aggregate::spec::{AggregateSpec, CloseEmit};
 use crate::operator::frozen::Frozen;
@@ -390,26 +390,9 @@ impl Operator for Aggregate {
         };
         let fresh = self.count_rows(&all);
         self.place_in_windows(&batch, &slots, &fresh);
-        let mut valid = Vec::with_capacity(self.selections.len());
-        for selection in &mut self.selections {
-            let rows = selection.valid(batch.rows());
-            selection.update(
-                self.groups.len(),
-                &Change {
-                    valid: rows.as_ref(),
-                    ..all
-                },
-            );
-            valid.push(rows);
-        }
-        for selected in &mut self.stores {
-            let valid = selected
-                .selection
-                .and_then(|selection| valid[selection].as_ref());
-            selected
-                .store
-                .update(batch.rows(), &Change { valid, ..all })?;
-        }
+        let groups = self.groups.len();
+        let (selections, stores) = (&mut self.selections, &mut self.stores);
+        add_rows(selections, stores, groups, batch.rows(), &all)?;
         self.slots = slots;
         Ok(())
     }

@@ -2,11 +2,12 @@
 
 use std::sync::Arc;
 
+use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 
 use crate::error::{Error, Result};
 use crate::function::aggregate::{Total, TotalRule};
-use crate::operator::aggregate::change::Selection;
+use crate::operator::aggregate::change::{Change, Selection};
 use crate::operator::aggregate::extreme::ExtremeStore;
 use crate::operator::aggregate::multiset::Multiset;
 use crate::operator::aggregate::order::End;
@@ -159,6 +160,31 @@ impl Layout {
             self.plans.len() - 1
         })
     }
+}
+
+/// Adds the rows of a batch to the selections and stores of groups below `groups`.
+pub(super) fn add_rows(
+    selections: &mut [Selection],
+    stores: &mut [SelectedStore],
+    groups: usize,
+    rows: &RecordBatch,
+    all: &Change<'_>,
+) -> Result<()> {
+    let mut valid = Vec::with_capacity(selections.len());
+    for selection in selections {
+        let counted = selection.valid(rows);
+        let change = Change {
+            valid: counted.as_ref(),
+            ..*all
+        };
+        selection.update(groups, &change);
+        valid.push(counted);
+    }
+    for selected in stores {
+        let valid = selected.selection.and_then(|at| valid[at].as_ref());
+        selected.store.update(rows, &Change { valid, ..*all })?;
+    }
+    Ok(())
 }
 
 impl StorePlan {

@@ -33,7 +33,8 @@
 //! held back by the groups that wait.
 //!
 //! Reading order: [`spec`](AggregateSpec), [`grouped`](Aggregate), [`past`], [`emission`],
-//! [`closing`], [`layout`], [`store`] and the stores, [`checkpoint`].
+//! [`closing`], [`layout`], [`store`] and the stores, [`checkpoint`]; then the relatives that replace
+//! what is below the aggregate, too: [`session`], [`panes`].
 
 mod change;
 mod checkpoint;
@@ -44,6 +45,7 @@ mod grouped;
 mod layout;
 mod multiset;
 mod order;
+mod panes;
 mod past;
 mod session;
 mod spec;
@@ -53,6 +55,7 @@ mod totals;
 mod truths;
 
 pub use grouped::Aggregate;
+pub use panes::{PaneAggregate, PaneAggregateSpec};
 pub use session::{SessionAggregate, SessionAggregateSpec};
 pub use spec::{AggregateCall, AggregateFunction, AggregateSpec, Close, CloseEmit, StockAggregate};
 

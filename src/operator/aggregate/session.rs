@@ -27,7 +27,7 @@ use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef, TimestampM
 use crate::delta::{Arena, DeltaBatch, KeyBatch, KeyTable, SlotSet, Weights, arrow_error};
 use crate::error::{Error, Result, SqlState};
 use crate::operator::aggregate::change::{Change, Selection};
-use crate::operator::aggregate::layout::{Call, Layout, SelectedStore};
+use crate::operator::aggregate::layout::{Call, Layout, SelectedStore, add_rows};
 use crate::operator::aggregate::spec::{AggregateCall, AggregateSpec};
 use crate::operator::aggregate::store::Groups;
 use crate::operator::evaluate::{Failure, report};
@@ -231,22 +231,9 @@ impl SessionAggregate {
         };
         let rows = &mut self.rows;
         all.each(|_, slot, weight| rows[slot] += weight);
-        let mut valid = Vec::with_capacity(self.selections.len());
-        for selection in &mut self.selections {
-            let rows = selection.valid(batch.rows());
-            let change = Change {
-                valid: rows.as_ref(),
-                ..all
-            };
-            selection.update(self.rows.len(), &change);
-            valid.push(rows);
-        }
-        for selected in &mut self.stores {
-            let valid = selected.selection.and_then(|at| valid[at].as_ref());
-            let change = Change { valid, ..all };
-            selected.store.update(batch.rows(), &change)?;
-        }
-        Ok(())
+        let groups = self.rows.len();
+        let (selections, stores) = (&mut self.selections, &mut self.stores);
+        add_rows(selections, stores, groups, batch.rows(), &all)
     }
 
     /// The bounds and values of sessions, and which of them have none.

@@ -41,6 +41,19 @@ pub(super) trait Store: Send {
         Err(crate::error::Error::internal(message))
     }
 
+    /// Adds what groups have to others, or takes it out of them again; `from` is as it was. What
+    /// keeps one extreme cannot do it: there, see [`Store::is_ahead`].
+    fn combine(&mut self, _from: &[u32], _into: &[u32], _times: Times) -> Result<()> {
+        let message = "groups of this aggregate cannot be added up";
+        Err(crate::error::Error::internal(message))
+    }
+
+    /// Whether the store keeps an extreme, and that of one group is further out than that of
+    /// another one.
+    fn is_ahead(&self, _group: u32, _than: u32) -> bool {
+        false
+    }
+
     fn bytes(&self) -> usize;
 
     /// The types of the columns that [`Store::save`] gives.
@@ -75,6 +88,23 @@ pub(super) trait Store: Send {
     /// Everything is restored: derives what is not saved.
     fn rebuild(&mut self, _groups: usize) -> Result<()> {
         Ok(())
+    }
+}
+
+/// Which way groups are combined.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Times {
+    Once,
+    /// What was added is taken out.
+    Minus,
+}
+
+impl Times {
+    pub fn factor(self) -> i64 {
+        match self {
+            Times::Once => 1,
+            Times::Minus => -1,
+        }
     }
 }
 

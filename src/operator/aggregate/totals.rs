@@ -8,7 +8,7 @@ use arrow::datatypes::{DataType, Float32Type, Float64Type};
 use crate::error::{Error, Result};
 use crate::function::aggregate::{Algebra, Totals, for_integers};
 use crate::operator::aggregate::change::Change;
-use crate::operator::aggregate::store::{Groups, Reading, Store};
+use crate::operator::aggregate::store::{Groups, Reading, Store, Times};
 use crate::operator::evaluate::Failure;
 
 /// The sum of one column by slot.
@@ -110,6 +110,14 @@ impl Store for TotalStore {
         self.totals.write(from as usize, &mut sum);
         self.totals.clear(from as usize);
         self.totals.merge(into as usize, &sum)
+    }
+
+    fn combine(&mut self, from: &[u32], into: &[u32], times: Times) -> Result<()> {
+        for (&from, &into) in from.iter().zip(into) {
+            let (from, into) = (from as usize, into as usize);
+            self.totals.combine(from, into, times.factor());
+        }
+        self.settle(into)
     }
 
     fn bytes(&self) -> usize {

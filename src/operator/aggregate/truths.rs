@@ -7,7 +7,7 @@ use arrow::datatypes::{DataType, Int64Type};
 
 use crate::error::{Error, Result};
 use crate::operator::aggregate::change::Change;
-use crate::operator::aggregate::store::{Groups, Reading, Store};
+use crate::operator::aggregate::store::{Groups, Reading, Store, Times};
 use crate::operator::evaluate::Failure;
 
 /// How many values of a boolean column are true.
@@ -77,6 +77,13 @@ impl Store for TruthStore {
 
     fn merge(&mut self, from: u32, into: u32) -> Result<()> {
         self.truths[into as usize] += std::mem::take(&mut self.truths[from as usize]);
+        Ok(())
+    }
+
+    fn combine(&mut self, from: &[u32], into: &[u32], times: Times) -> Result<()> {
+        for (&from, &into) in from.iter().zip(into) {
+            self.truths[into as usize] += self.truths[from as usize] * times.factor();
+        }
         Ok(())
     }
 

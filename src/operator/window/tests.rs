@@ -5,7 +5,7 @@ use std::sync::Arc;
 use arrow::array::{Array, AsArray, RecordBatch, TimestampMicrosecondArray};
 use arrow::datatypes::{Field, Schema, TimestampMicrosecondType};
 
-use super::{Window, WindowSpec};
+use super::{Assignment, Window, WindowSpec};
 use crate::base::{Epoch, EventTime};
 use crate::delta::notation::parse;
 use crate::delta::{DeltaBatch, Weights};
@@ -43,6 +43,7 @@ fn window(kind: WindowKind, lateness_micros: i64, input: &DeltaBatch) -> Window 
         input,
         time_column: 0,
         kind,
+        assignment: Assignment::Windows,
         output,
         lateness_micros,
         judges: true,
