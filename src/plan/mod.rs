@@ -13,8 +13,8 @@
 //!
 //! Reading order: [`context`] (text's names to DataFusion's plan), `window` (window table
 //! functions), [`stream`] (the plan), `build` (how it is made: `windowed`, `panes`, `aggregate`,
-//! `join` and `emit` are its parts), `explain` (how it is shown); apart from queries, [`source`] and `columns`
-//! plan CREATE SOURCE and CREATE TABLE.
+//! `join` and `emit` are its parts), `explain` (how it is shown); apart from queries, [`source`]
+//! and `columns` plan CREATE SOURCE and CREATE TABLE.
 
 mod aggregate;
 mod build;

@@ -33,8 +33,8 @@
 //! held back by the groups that wait.
 //!
 //! Reading order: [`spec`](AggregateSpec), [`grouped`](Aggregate), [`past`], [`emission`],
-//! [`closing`], [`layout`], [`store`] and the stores, [`checkpoint`]; then the relatives that replace
-//! what is below the aggregate, too: [`session`], [`panes`].
+//! [`closing`], [`layout`], [`store`] and the stores, [`checkpoint`]; then the relatives that
+//! replace what is below the aggregate, too: [`session`], [`panes`].
 
 mod change;
 mod checkpoint;

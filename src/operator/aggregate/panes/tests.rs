@@ -212,7 +212,20 @@ impl Run {
         }
     }
 
+    /// Begins a checkpoint that steps run beside; the one before is completed.
+    fn begin_checkpoint(&mut self) {
+        self.complete_checkpoint();
+        self.aggregate.freeze(self.scope()).unwrap();
+    }
+
+    fn complete_checkpoint(&mut self) {
+        while let Some(piece) = self.aggregate.thaw(3).unwrap() {
+            self.blocks.push(piece);
+        }
+    }
+
     fn restart(&mut self) {
+        self.complete_checkpoint();
         let changes = self.aggregate.changes(self.scope()).unwrap();
         self.blocks.extend(changes);
         self.aggregate = PaneAggregate::new(self.spec.clone()).unwrap();
@@ -518,8 +531,7 @@ fn agrees(seed: u64) {
         run.step(&batches, watermark);
         match random.u8(..6) {
             0 => run.restart(),
-            // A checkpoint that steps run beside.
-            1 => run.aggregate.freeze(run.scope()).unwrap(),
+            1 => run.begin_checkpoint(),
             2 => {
                 let piece = run.aggregate.thaw(2).unwrap();
                 run.blocks.extend(piece);
