@@ -405,6 +405,12 @@ pub const CURSORS_MAX: usize = 100;
 /// of them is a row of its own, and beyond it a user has mistaken the units.
 pub const WINDOWS_PER_ROW_MAX: usize = 5_760;
 
+/// The shortest interval of EMIT EVERY, microseconds: steps are no closer to each other.
+pub const EMIT_EVERY_MICROS_MIN: i64 = 1_000;
+
+/// The longest one: what has changed since is kept in memory.
+pub const EMIT_EVERY_MICROS_MAX: i64 = 86_400_000_000;
+
 /// Panes by which one window of HOP begins after the last one, where it is kept in panes. A key has
 /// at most so many times more of them than open windows; beyond it a row per window takes less
 /// memory, and where panes hardly hold two rows of a key it takes hardly more time.

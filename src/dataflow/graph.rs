@@ -29,6 +29,7 @@ use crate::delta::{DeltaBatch, KeyBatch, KeyTable, cancel_pairs, concat, consoli
 use crate::error::{Error, Result};
 use crate::operator::TableChange;
 use crate::operator::aggregate::{Aggregate, PaneAggregate, SessionAggregate};
+use crate::operator::every::Every;
 use crate::operator::gate::Gate;
 use crate::operator::join::Join;
 use crate::operator::map::Map;
@@ -519,6 +520,7 @@ impl Shard {
                 Operation::PaneAggregate(spec) => Some(Box::new(PaneAggregate::new(spec.clone())?)),
                 Operation::Aggregate(spec) => Some(Box::new(Aggregate::new(spec.clone(), shard)?)),
                 Operation::Join(spec) => Some(Box::new(Join::new(spec.clone())?)),
+                Operation::Every(spec) => Some(Box::new(Every::new(spec.clone())?)),
                 Operation::Gate(spec) => Some(Box::new(Gate::new(spec.clone())?)),
                 Operation::Scan(_)
                 | Operation::Exchange(_)

@@ -18,6 +18,7 @@
 
 pub mod aggregate;
 pub mod evaluate;
+pub mod every;
 pub mod frozen;
 pub mod gate;
 pub mod join;

@@ -5,6 +5,7 @@ use arrow::datatypes::SchemaRef;
 use crate::catalog::Changelog;
 use crate::error::{Error, Result};
 use crate::operator::aggregate::CloseEmit;
+use crate::operator::every::EverySpec;
 use crate::operator::gate::GateSpec;
 use crate::operator::session::SessionEmit;
 use crate::plan::build::Build;
@@ -21,9 +22,13 @@ impl Build<'_> {
                 self.set_lateness(lateness);
                 Ok(root)
             }
-            Some(Emit::Every { position, .. }) => Err(position
-                .mark(Error::unsupported("EMIT EVERY is not supported"))
-                .hint("leave it out: the view is always up to date")),
+            Some(Emit::Every { interval, .. }) => {
+                let micros = interval.fixed_micros();
+                let micros =
+                    micros.ok_or_else(|| Error::internal("EMIT EVERY without a length"))?;
+                self.set_lateness(lateness);
+                Ok(self.emit_every(root, micros))
+            }
             Some(Emit::OnWindowClose) => {
                 self.set_lateness(lateness);
                 self.emit_on_close(root)
@@ -73,14 +78,9 @@ impl Build<'_> {
                  WATERMARK, or join on them",
             ));
         };
-        // A row waits where its retraction comes to.
         let root = match node.changelog {
             Changelog::AppendOnly => root,
-            Changelog::Retracting => {
-                let all = || (0..node.schema.fields().len()).collect();
-                let columns = node.key.clone().unwrap_or_else(all);
-                self.exchange(root, columns)
-            }
+            Changelog::Retracting => self.exchange_by_row(root),
         };
         let node = &self.nodes[root];
         let gate = Node {
@@ -95,6 +95,45 @@ impl Build<'_> {
             bounded: node.bounded.clone(),
         };
         Ok(self.add(gate))
+    }
+
+    /// Changes wait where those of the same row come together.
+    fn emit_every(&mut self, root: usize, interval_micros: i64) -> usize {
+        let is_append_only = self.nodes[root].changelog == Changelog::AppendOnly;
+        let root = match is_append_only || self.is_of_groups(root) {
+            true => root,
+            false => self.exchange_by_row(root),
+        };
+        let node = self.nodes[root].clone();
+        self.add(Node {
+            operation: Operation::Every(EverySpec {
+                input: node.schema.clone(),
+                interval_micros,
+                is_append_only,
+            }),
+            inputs: vec![root],
+            ..node
+        })
+    }
+
+    /// Rows go where their retraction goes.
+    fn exchange_by_row(&mut self, root: usize) -> usize {
+        let node = &self.nodes[root];
+        let all = || (0..node.schema.fields().len()).collect();
+        let columns = node.key.clone().unwrap_or_else(all);
+        self.exchange(root, columns)
+    }
+
+    /// Whether all changes of a row come from one group, and so from one place.
+    fn is_of_groups(&self, root: usize) -> bool {
+        let node = &self.nodes[root];
+        match &node.operation {
+            Operation::Map(_) => self.is_of_groups(node.inputs[0]),
+            Operation::Aggregate(_)
+            | Operation::SessionAggregate(_)
+            | Operation::PaneAggregate(_) => true,
+            _ => false,
+        }
     }
 
     /// Rows that leave a closed window once are never taken back: so say all nodes above it.

@@ -95,6 +95,11 @@ impl fmt::Display for Line<'_> {
                 "Gate until {} is final; state: waiting rows",
                 gate.input.field(gate.time_column).name()
             )?,
+            Operation::Every(every) => write!(
+                f,
+                "Every {}, changes merged; state: changes since the last time",
+                Span::Micros(every.interval_micros)
+            )?,
             Operation::Union => write!(f, "Union")?,
             Operation::Constant(rows) => write!(f, "Constant {} rows", rows.num_rows())?,
         }

@@ -16,6 +16,7 @@ use arrow::datatypes::SchemaRef;
 use crate::base::ObjectId;
 use crate::catalog::Changelog;
 use crate::operator::aggregate::{AggregateSpec, PaneAggregateSpec, SessionAggregateSpec};
+use crate::operator::every::EverySpec;
 use crate::operator::gate::GateSpec;
 use crate::operator::join::JoinSpec;
 use crate::operator::map::MapSpec;
@@ -100,6 +101,7 @@ pub enum Operation {
     Aggregate(AggregateSpec),
     Join(JoinSpec),
     Gate(GateSpec),
+    Every(EverySpec),
     /// UNION ALL of inputs with equal types.
     Union,
     /// Rows that are there from the beginning: VALUES, a SELECT without FROM, or none at all.

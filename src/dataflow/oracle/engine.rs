@@ -38,6 +38,14 @@ struct Piece {
     bad_rows: Vec<BadRow>,
 }
 
+/// The interval of views that show their changes every so often.
+pub const EVERY_MICROS: i64 = 1_000;
+
+/// The clock of a step; some three steps are in an interval.
+fn clock(epoch: u64) -> i64 {
+    1_000_000 + i64::try_from(epoch).expect("few steps") * 370
+}
+
 /// A source's positions and clock.
 type Clock = (BTreeMap<PartitionId, PartitionState>, EventTime);
 
@@ -75,6 +83,9 @@ pub struct Engine<'a> {
     plans: &'a [(ObjectId, StreamPlan)],
     workers: usize,
     epoch: u64,
+    /// How many items had been taken when the last step ended, and the last one that fired.
+    taken: usize,
+    fired: usize,
     sources: BTreeMap<ObjectId, SourceState>,
     views: Vec<Running>,
     saved: Option<Saved>,
@@ -93,6 +104,8 @@ impl<'a> Engine<'a> {
             plans,
             workers,
             epoch: 0,
+            taken: 0,
+            fired: 0,
             sources: BTreeMap::new(),
             views: Vec::new(),
             saved: None,
@@ -133,6 +146,11 @@ impl<'a> Engine<'a> {
 
     /// Takes items in one step, in batches cut at random.
     pub fn step(&mut self, items: &[Item], range: Range<usize>, random: &mut Rng) {
+        self.taken = range.end;
+        let ticks = |epoch: u64| clock(epoch).div_euclid(EVERY_MICROS);
+        if self.epoch == 0 || ticks(self.epoch + 1) > ticks(self.epoch) {
+            self.fired = range.end;
+        }
         let input = self.input(&items[range], random);
         self.run(&input);
         if let Some(saved) = &mut self.saved {
@@ -219,7 +237,7 @@ impl<'a> Engine<'a> {
             inputs.get_mut(id).unwrap().bounds = source.bounds();
         }
         for view in &mut self.views {
-            let input = view.step(Epoch(self.epoch), &inputs);
+            let input = view.step(Epoch(self.epoch), clock(self.epoch), &inputs);
             inputs.insert(view.id, input);
         }
     }
@@ -299,9 +317,9 @@ impl<'a> Engine<'a> {
                 .expect("every relation has an input")
                 .deltas
                 .push(delta);
-            view.step(Epoch(0), &inputs);
+            view.step(Epoch(0), 0, &inputs);
         }
-        view.step(Epoch(0), &empty);
+        view.step(Epoch(0), 0, &empty);
         *self.views.last_mut().expect("a case has a view") = view;
         self.saved = None;
         self.saving = None;
@@ -354,6 +372,27 @@ impl<'a> Engine<'a> {
             assert_eq!(&self.rows(view), before, "a replay gives the same rows");
         }
         self.saved = Some(saved);
+    }
+
+    /// Steps without rows, until one has fired.
+    pub fn fire(&mut self, items: &[Item], random: &mut Rng) {
+        while self.fired < self.taken {
+            self.step(items, self.taken..self.taken, random);
+            let deadlines = self
+                .views
+                .iter()
+                .filter_map(|view| view.dataflow.deadline());
+            let is_over = |deadline: i64| deadline <= clock(self.epoch);
+            assert!(
+                !deadlines.into_iter().any(is_over),
+                "a step has missed its deadline"
+            );
+        }
+    }
+
+    /// How many of the items had been taken when a step fired last.
+    pub fn fired(&self) -> usize {
+        self.fired
     }
 
     pub fn watermark(&self, relation: ObjectId) -> EventTime {
@@ -414,8 +453,10 @@ impl<'a> Engine<'a> {
         });
         // What is no row of state, such as the time up to which windows are freed, has one column
         // of its own.
-        let is_row =
-            |change: &StateChange| change.change.rows.schema().fields()[0].name() != "freed_before";
+        let is_row = |change: &StateChange| {
+            let schema = change.change.rows.schema();
+            !["freed_before", "fired_at"].contains(&schema.fields()[0].name().as_str())
+        };
         changes
             .filter(is_row)
             .map(|change| change.change.rows.num_rows())
@@ -438,11 +479,12 @@ impl Running {
     fn step(
         &mut self,
         epoch: Epoch,
+        clock_micros: i64,
         inputs: &BTreeMap<ObjectId, CollectionDelta>,
     ) -> CollectionDelta {
         let before = self.dataflow.bounds().clone();
         let input = |object: ObjectId| inputs[&object].clone();
-        let output = self.dataflow.step(epoch, 0, &input).unwrap();
+        let output = self.dataflow.step(epoch, clock_micros, &input).unwrap();
         if let Some(delta) = &output.delta {
             self.check(&before, delta);
             self.store.apply(delta).unwrap();

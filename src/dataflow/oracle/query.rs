@@ -4,13 +4,12 @@ use crate::dataflow::oracle::model::{Cut, WindowUse};
 use crate::dataflow::oracle::relation::{Row, SECOND};
 
 /// When a view's rows appear.
-#[expect(
-    clippy::enum_variant_names,
-    reason = "they are the words of the EMIT clause"
-)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Emits {
     OnUpdate,
+    /// What was there at the end of the last step that fired. A view below such a one is like it,
+    /// or always up to date.
+    Every,
     /// As soon as the watermark of every source has passed the time in the column by so many
     /// microseconds, and not before.
     OnClose {
@@ -163,6 +162,17 @@ impl Case {
         let behind = seconds * SECOND;
         self.last().emits = Emits::OnClose { column, behind };
         self
+    }
+
+    /// Merged, every so often.
+    pub fn every(mut self) -> Case {
+        self.last().emits = Emits::Every;
+        self
+    }
+
+    /// Whether what is shown depends on where steps are cut.
+    pub fn is_by_clock(&self) -> bool {
+        self.views.iter().any(|view| view.emits == Emits::Every)
     }
 
     pub fn closes_or_later(mut self, column: usize) -> Case {

@@ -20,6 +20,7 @@ pub fn cases() -> Vec<Case> {
     cases.extend(sessions());
     cases.extend(closing());
     cases.extend(panes());
+    cases.extend(every());
     cases.extend(window_joins());
     cases.extend(views_over_views());
     cases
@@ -579,8 +580,8 @@ fn panes() -> Vec<Case> {
             .hop("l", 3, 12)
             .closes(0),
         query(
-            "SELECT b || 'x' AS x, window_end, window_start, sum(v % 9 * 2) AS y FROM {0} WHERE v > 0 \
-             GROUP BY b || 'x', window_start, window_end HAVING count(*) > 1",
+            "SELECT b || 'x' AS x, window_end, window_start, sum(v % 9 * 2) AS y FROM {0} \
+             WHERE v > 0 GROUP BY b || 'x', window_start, window_end HAVING count(*) > 1",
         )
         .hop("r", 5, 20)
         .filter(|row| over(&row[2], 0))
@@ -610,6 +611,36 @@ fn panes() -> Vec<Case> {
         .hop("s", 5, 10)
         .hop("s", 5, 10)
         .closes(1),
+    ]
+}
+
+/// Changes that are merged and shown every so often.
+fn every() -> Vec<Case> {
+    let grouped = "SELECT a, window_start, window_end, count(*) AS n FROM {0} \
+                   GROUP BY a, window_start, window_end";
+    vec![
+        query("SELECT a, count(*), sum(d), max(b) FROM t GROUP BY a").every(),
+        query("SELECT count(*), max(a) FROM t").every(),
+        query("SELECT id, a, b FROM t WHERE a > 0").every(),
+        query("SELECT b FROM u").every(),
+        query("SELECT a, ts, c FROM s WHERE e").every().keeps(),
+        query("SELECT t.id, u.k FROM t LEFT JOIN u ON t.a = u.k").every(),
+        query("SELECT a FROM t UNION ALL SELECT k FROM u").every(),
+        query(grouped).hop("s", 5, 15).every(),
+        query(grouped).tumble("l", 10).every(),
+        query(grouped).session("s", "a", &[0], 5).every(),
+        query("SELECT a, count(*) AS n FROM t GROUP BY a")
+            .every()
+            .then("SELECT n, count(*) AS m, max(a) FROM v0 GROUP BY n"),
+        query("SELECT a, count(*) AS n FROM t GROUP BY a")
+            .every()
+            .then("SELECT n, count(*) AS m, max(a) FROM v0 GROUP BY n")
+            .every(),
+        query(grouped)
+            .tumble("s", 10)
+            .every()
+            .then("SELECT window_end, max(n), count(*) FROM v0 GROUP BY window_end")
+            .closes_or_later(0),
     ]
 }
 

@@ -13,7 +13,7 @@ use crate::base::limits::PARALLEL_ROWS_MIN;
 use crate::catalog::{Object, ObjectKind, Relation};
 use crate::dataflow::oracle::answer::windowed_schema;
 use crate::dataflow::oracle::answer::{Answers, Multiset, difference, multiset, parsed};
-use crate::dataflow::oracle::engine::{Engine, Tally};
+use crate::dataflow::oracle::engine::{EVERY_MICROS, Engine, Tally};
 use crate::dataflow::oracle::model::{self, Late, NEVER, Used};
 use crate::dataflow::oracle::query::{Case, Emits};
 use crate::dataflow::oracle::relation::{World, batch, definition, planned_table};
@@ -24,6 +24,7 @@ use crate::plan::{
     LateOption, Operation, Planner, StreamPlan, ViewOptions, named_query, plan_view,
 };
 use crate::sql::statement::Emit;
+use crate::sql::{Interval, Position};
 
 /// Items of a sequence: enough for windows to come and go and for rows to meet.
 const ITEMS: usize = 110;
@@ -118,6 +119,10 @@ impl<'a> Trial<'a> {
             begun = items.len();
             self.check(&engine, items);
         }
+        if self.case.is_by_clock() {
+            engine.fire(&script.items, &mut random);
+            self.check(&engine, &script.items);
+        }
         self.check_state(&mut engine);
     }
 
@@ -136,10 +141,16 @@ impl<'a> Trial<'a> {
             }
         }
         for (number, view) in self.case.views.iter().enumerate() {
+            if view.emits == Emits::Every {
+                self.fill(&items[..engine.fired()]);
+            }
             let mut batches = self.answers.run(number);
+            if view.emits == Emits::Every {
+                self.fill(items);
+            }
             let all = multiset(&batches);
             let after = match view.emits {
-                Emits::OnUpdate => None,
+                Emits::OnUpdate | Emits::Every => None,
                 Emits::OnClose { column, behind } => Some((column, behind)),
                 Emits::OnCloseOrEarlier { column } | Emits::OnCloseOrLater { column } => {
                     Some((column, 0))
@@ -157,7 +168,9 @@ impl<'a> Trial<'a> {
             let difference = match view.emits {
                 Emits::OnCloseOrEarlier { .. } => beyond(&found, &expected, &all),
                 Emits::OnCloseOrLater { .. } => beyond(&found, &Multiset::new(), &expected),
-                Emits::OnUpdate | Emits::OnClose { .. } => difference(&found, &expected),
+                Emits::OnUpdate | Emits::Every | Emits::OnClose { .. } => {
+                    difference(&found, &expected)
+                }
             };
             assert!(
                 difference.is_empty(),
@@ -249,6 +262,9 @@ impl<'a> Trial<'a> {
 
 /// Two ways of cutting a sequence give the same rows and the same late rows.
 pub fn agree_under_all_cuts(trial: &Trial<'_>, seed: u64) {
+    if trial.case.is_by_clock() {
+        return;
+    }
     let _naming = Naming(format!("seed {seed}, {}", trial.case.name()));
     let script = Script::new(trial.world, &trial.reads, seed, ITEMS);
     let run = |cut_seed: u64, length: usize, workers: usize| -> Vec<(Multiset, Tally)> {
@@ -362,6 +378,9 @@ pub fn agree_on_many_rows(trial: &Trial<'_>, seed: u64) {
 
 /// The last view, made when others have run for long: it begins with their rows as they are.
 pub fn agrees_when_made_late(trial: &Trial<'_>, seed: u64) {
+    if trial.case.is_by_clock() {
+        return;
+    }
     let scans = trial
         .plans
         .last()
@@ -409,7 +428,19 @@ fn plans(world: &World, case: &Case) -> Vec<(ObjectId, StreamPlan)> {
         };
         let planner = Planner::new(&world.state, &resolve);
         let options = ViewOptions {
-            emit: (view.emits != Emits::OnUpdate).then_some(Emit::OnWindowClose),
+            emit: match view.emits {
+                Emits::OnUpdate => None,
+                Emits::Every => Some(Emit::Every {
+                    interval: Interval {
+                        micros: EVERY_MICROS,
+                        ..Interval::default()
+                    },
+                    position: Position::UNKNOWN,
+                }),
+                Emits::OnClose { .. }
+                | Emits::OnCloseOrLater { .. }
+                | Emits::OnCloseOrEarlier { .. } => Some(Emit::OnWindowClose),
+            },
             allowed_lateness_micros: if number == 0 { case.lateness } else { 0 },
             late_rows: LateOption::SideOutput,
             ..ViewOptions::default()

@@ -2,6 +2,7 @@
 
 use datafusion::sql::sqlparser::tokenizer::Token;
 
+use crate::base::limits::{EMIT_EVERY_MICROS_MAX, EMIT_EVERY_MICROS_MIN};
 use crate::error::{Error, Result, SqlState};
 use crate::sql::cursor::Cursor;
 use crate::sql::parse::{option, relation, unsupported};
@@ -184,6 +185,14 @@ fn emit_interval(cursor: &mut Cursor<'_>) -> Result<Interval> {
     let interval = interval::from_expr(&cursor.expr()?)?;
     if interval.fixed_micros().is_none_or(|micros| micros <= 0) {
         let message = format!("EMIT EVERY needs a positive time without months, not {interval}");
+        return Err(Error::new(SqlState::INVALID_PARAMETER_VALUE, message));
+    }
+    let lengths = EMIT_EVERY_MICROS_MIN..=EMIT_EVERY_MICROS_MAX;
+    if !interval
+        .fixed_micros()
+        .is_some_and(|micros| lengths.contains(&micros))
+    {
+        let message = format!("EMIT EVERY takes a millisecond to a day, not {interval}");
         return Err(Error::new(SqlState::INVALID_PARAMETER_VALUE, message));
     }
     Ok(interval)

@@ -1,0 +1,430 @@
+//! EMIT EVERY: changes come out at multiples of an interval of the clock, merged.
+//!
+//! Rule: a step fires when its clock has passed a multiple of the interval that the step before it
+//! had not. What comes out then is the sum of all changes since the last firing, those of the step
+//! itself included; what has cancelled in between is not there.
+//!
+//! ```text
+//!   every 1 s
+//!   clock 0.4     + (7, 1)                        —
+//!   clock 0.8     - (7, 1)    + (7, 2)            —
+//!   clock 1.1     - (7, 2)    + (7, 3)            + (7, 3)
+//!   clock 1.3     - (7, 3)    + (7, 3)            —             and no firing at 2: nothing waits
+//! ```
+//!
+//! State: the changes that wait, as a multiset of rows (table 0), and of the last step whether
+//! another one is due, of the last firing when it was and which bounds held (table 1).
+//!
+//! Time: the clock is the step's, which the journal keeps, so that a replay fires where the first
+//! run did. While something waits the operator asks for a step at the next multiple. Steps without
+//! a place in time, of a view that is being built, all fire: nobody reads it yet.
+//!
+//! Bounds: those of the input as they were at the last firing; what came before has come out.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, Int64Array, RecordBatch};
+use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef};
+
+use crate::base::EventTime;
+use crate::base::limits::CHUNK_ROWS_MAX;
+use crate::delta::{DeltaBatch, Weights, arrow_error};
+use crate::error::{Error, Result, SqlState};
+use crate::operator::rows::{Removal, RowStore, weights_of};
+use crate::operator::{Bounds, Operator, Output, Scope, Step, TableChange};
+
+const ROWS_TABLE: u32 = 0;
+const FIRED_TABLE: u32 = 1;
+
+/// The clock of steps without a place in time.
+const NO_TIME: i64 = 0;
+
+/// What an [`Every`] does.
+#[derive(Clone, Debug)]
+pub struct EverySpec {
+    pub input: SchemaRef,
+    pub interval_micros: i64,
+    /// The input never retracts: nothing can cancel.
+    pub is_append_only: bool,
+}
+
+/// Holds changes back until the next multiple of an interval.
+pub struct Every {
+    spec: EverySpec,
+    rows: RowStore,
+    /// What the step has brought.
+    incoming: Vec<DeltaBatch>,
+    /// How many intervals the clock had behind it at the last step.
+    ticks: i64,
+    /// Those of the input at the last step, and at the last firing.
+    bounds: Bounds,
+    fired: Bounds,
+    /// There is something that a firing would put out.
+    is_waiting: bool,
+    /// What the checkpoint under way has not taken yet.
+    frozen: VecDeque<TableChange>,
+}
+
+impl Every {
+    /// # Errors
+    /// Internal, when the interval is not positive; 0A000, when a column's type cannot be kept.
+    pub fn new(spec: EverySpec) -> Result<Every> {
+        if spec.interval_micros <= 0 {
+            return Err(Error::internal("changes come out every so often"));
+        }
+        let removal = match spec.is_append_only {
+            true => Removal::Never,
+            false => Removal::ByRow,
+        };
+        let width = spec.input.fields().len();
+        Ok(Every {
+            rows: RowStore::new(spec.input.clone(), removal)?,
+            spec,
+            incoming: Vec::new(),
+            ticks: i64::MIN,
+            bounds: Bounds::unknown(width),
+            fired: Bounds::unknown(width),
+            is_waiting: false,
+            frozen: VecDeque::new(),
+        })
+    }
+
+    /// Adds what has come to what waits; what has cancelled goes.
+    fn wait(&mut self) -> Result<()> {
+        let mut slots = Vec::new();
+        for batch in std::mem::take(&mut self.incoming) {
+            self.rows.add(&batch, &mut slots)?;
+        }
+        let touched = self.rows.take_touched();
+        let gone = touched.iter().map(|touched| touched.slot);
+        let gone: Vec<u32> = gone.filter(|&slot| self.rows.weight(slot) == 0).collect();
+        self.rows.release(&gone);
+        self.rows.shrink()?;
+        Ok(())
+    }
+
+    /// Puts out everything.
+    fn fire(&mut self, out: &mut Output) -> Result<()> {
+        if self.rows.rows() == 0 {
+            self.incoming.drain(..).for_each(|batch| out.emit(batch));
+            return Ok(());
+        }
+        self.wait()?;
+        let slots = 0..u32::try_from(self.rows.slots()).expect("slots fit u32");
+        let live: Vec<u32> = slots.filter(|&slot| self.rows.weight(slot) != 0).collect();
+        for slots in live.chunks(CHUNK_ROWS_MAX) {
+            let weights = slots.iter().map(|&slot| self.rows.weight(slot)).collect();
+            let rows = self.rows.gather(slots)?;
+            out.emit(DeltaBatch::new(rows, weights_of(weights)));
+        }
+        self.rows.release(&live);
+        self.rows.shrink()?;
+        Ok(())
+    }
+
+    /// The one row of table 1.
+    fn save(&self) -> Result<TableChange> {
+        let mut columns: Vec<ArrayRef> = vec![
+            Arc::new(Int64Array::from(vec![self.ticks])),
+            Arc::new(BooleanArray::from(vec![self.is_waiting])),
+        ];
+        for bounds in [&self.bounds, &self.fired] {
+            let bounds = bounds
+                .0
+                .iter()
+                .map(|bound| bound.map(|EventTime(time)| time));
+            columns.extend(
+                bounds.map(|bound| -> ArrayRef { Arc::new(Int64Array::from(vec![bound])) }),
+            );
+        }
+        let fields = columns.iter().enumerate().map(|(at, column)| {
+            let name = match at {
+                0 => "fired_at".to_string(),
+                at => format!("column{at}"),
+            };
+            Field::new(name, column.data_type().clone(), true)
+        });
+        let schema = Arc::new(Schema::new(fields.collect::<Vec<_>>()));
+        Ok(TableChange {
+            table: FIRED_TABLE,
+            slots: vec![0],
+            rows: RecordBatch::try_new(schema, columns).map_err(arrow_error)?,
+            freed: vec![],
+        })
+    }
+
+    fn load(&mut self, rows: &RecordBatch) -> Result<()> {
+        let width = self.spec.input.fields().len();
+        let is_ours = rows.num_rows() == 1
+            && rows.num_columns() == 2 + 2 * width
+            && rows.columns().iter().enumerate().all(|(at, column)| {
+                let expected = if at == 1 {
+                    DataType::Boolean
+                } else {
+                    DataType::Int64
+                };
+                *column.data_type() == expected
+            });
+        if !is_ours {
+            let message = "a checkpoint's row is not that of this EMIT EVERY";
+            return Err(Error::new(SqlState::DATA_CORRUPTED, message));
+        }
+        self.ticks = rows.column(0).as_primitive::<Int64Type>().value(0);
+        self.is_waiting = rows.column(1).as_boolean().value(0);
+        let bound = |at: usize| {
+            let column = rows.column(at).as_primitive::<Int64Type>();
+            column.is_valid(0).then(|| EventTime(column.value(0)))
+        };
+        self.bounds = Bounds((2..2 + width).map(bound).collect());
+        self.fired = Bounds((2 + width..2 + 2 * width).map(bound).collect());
+        Ok(())
+    }
+}
+
+/// Without rows of weight 0, which a store that only grows would keep.
+fn weighty(batch: DeltaBatch) -> Result<DeltaBatch> {
+    match batch.weights() {
+        Weights::Each(weights) if weights.contains(&0) => {
+            let is_there = weights.iter().map(|&weight| Some(weight != 0)).collect();
+            batch.filter(&is_there)
+        }
+        Weights::Ones | Weights::Each(_) => Ok(batch),
+    }
+}
+
+impl Operator for Every {
+    fn push(&mut self, port: usize, batch: DeltaBatch, _out: &mut Output) -> Result<()> {
+        assert_eq!(port, 0, "EMIT EVERY has one input");
+        let batch = weighty(batch)?;
+        if !batch.is_empty() {
+            self.incoming.push(batch);
+        }
+        Ok(())
+    }
+
+    fn finish(&mut self, step: &Step, out: &mut Output) -> Result<()> {
+        let ticks = step.clock_micros.div_euclid(self.spec.interval_micros);
+        let is_due = step.clock_micros == NO_TIME || ticks > self.ticks;
+        self.ticks = self.ticks.max(ticks);
+        self.bounds = step.bounds[0].clone();
+        match is_due {
+            true => {
+                self.fire(out)?;
+                self.fired = self.bounds.clone();
+            }
+            false => self.wait()?,
+        }
+        // Time that has passed is told as well: windows above close by it.
+        self.is_waiting = self.rows.rows() > 0 || self.bounds != self.fired;
+        Ok(())
+    }
+
+    fn bounds(&self, _step: &Step) -> Bounds {
+        self.fired.clone()
+    }
+
+    fn deadline(&self) -> Option<i64> {
+        let next = self.ticks.saturating_add(1);
+        self.is_waiting
+            .then(|| next.saturating_mul(self.spec.interval_micros))
+    }
+
+    fn state_rows(&self) -> usize {
+        self.rows.rows()
+    }
+
+    fn state_bytes(&self) -> usize {
+        self.rows.bytes()
+    }
+
+    fn freeze(&mut self, scope: Scope) -> Result<()> {
+        self.frozen = self.rows.changes(scope, ROWS_TABLE)?.into();
+        self.frozen.push_back(self.save()?);
+        Ok(())
+    }
+
+    fn thaw(&mut self, _rows: usize) -> Result<Option<TableChange>> {
+        Ok(self.frozen.pop_front())
+    }
+
+    fn unfreeze(&mut self) {
+        self.frozen = VecDeque::new();
+    }
+
+    fn restore(&mut self, change: TableChange) -> Result<()> {
+        match change.table {
+            FIRED_TABLE => self.load(&change.rows),
+            ROWS_TABLE => {
+                let replaced = self.rows.replaced(&change);
+                self.rows.release(&replaced);
+                self.rows.restore(&change).map(|_| ())
+            }
+            table => Err(Error::internal(format!(
+                "EMIT EVERY has no state table {table}"
+            ))),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use fastrand::Rng;
+
+    use super::*;
+    use crate::base::Epoch;
+    use crate::delta::notation::{parse, parse_rows, print, print_sorted};
+    use crate::delta::{concat, consolidate};
+
+    const HEADER: &str = "t:timestamp a:bigint";
+
+    struct Run {
+        every: Every,
+        blocks: Vec<TableChange>,
+        out: Output,
+    }
+
+    impl Run {
+        fn new(is_append_only: bool) -> Run {
+            let spec = EverySpec {
+                input: parse(HEADER).schema(),
+                interval_micros: 1_000,
+                is_append_only,
+            };
+            Run {
+                every: Every::new(spec).unwrap(),
+                blocks: Vec::new(),
+                out: Output::default(),
+            }
+        }
+
+        /// A step with rows such as `+ 7, - 8` at a clock, after which the time column is bounded
+        /// there.
+        fn step(&mut self, rows: &str, clock_micros: i64, bound: Option<i64>) -> String {
+            self.out = Output::default();
+            let lines = rows.split(',').map(str::trim).filter(|row| !row.is_empty());
+            let timed = |line: &str| {
+                let (weight, value) = line.split_once(' ').unwrap();
+                format!("{weight} 1970-01-01T00:00:00 {value}")
+            };
+            let lines: Vec<String> = lines.map(timed).collect();
+            let schema = self.every.spec.input.clone();
+            let batch = parse_rows(&schema, lines.iter().map(String::as_str));
+            self.every.push(0, batch, &mut self.out).unwrap();
+            let step = Step {
+                epoch: Epoch(1),
+                clock_micros,
+                bounds: vec![Bounds(vec![bound.map(EventTime), None])],
+            };
+            self.every.finish(&step, &mut self.out).unwrap();
+            let text: String = self.out.deltas.iter().map(print).collect();
+            let text = text.replace("1970-01-01T00:00:00 ", "");
+            let lines: Vec<&str> = text.lines().collect();
+            lines.join(", ")
+        }
+
+        fn restart(&mut self) {
+            let scope = match self.blocks.is_empty() {
+                true => Scope::All,
+                false => Scope::Changed,
+            };
+            self.blocks.extend(self.every.changes(scope).unwrap());
+            self.every = Every::new(self.every.spec.clone()).unwrap();
+            for block in &self.blocks {
+                self.every.restore(block.clone()).unwrap();
+            }
+        }
+    }
+
+    #[test]
+    fn changes_come_out_merged_when_an_interval_has_passed() {
+        let mut run = Run::new(false);
+        assert_eq!(run.step("+ 1", 5_400, None), "+ 1", "the first step fires");
+        assert_eq!(run.step("- 1, + 2", 5_800, None), "");
+        assert_eq!(run.every.deadline(), Some(6_000));
+        assert_eq!(run.step("- 2, + 3", 5_999, None), "");
+        assert_eq!(run.step("", 6_000, None), "- 1, + 3");
+        assert_eq!(run.every.state_rows(), 0);
+        assert_eq!(run.every.deadline(), None);
+        // What has changed back is no change.
+        assert_eq!(run.step("- 3, + 4", 6_100, None), "");
+        assert_eq!(run.step("- 4, + 3", 6_200, None), "");
+        assert_eq!(run.every.deadline(), None);
+        assert_eq!(run.step("", 9_000, None), "");
+    }
+
+    #[test]
+    fn time_that_passes_is_told_with_the_next_firing() {
+        let mut run = Run::new(true);
+        let bound = |run: &Run| {
+            let step = Step {
+                epoch: Epoch(1),
+                clock_micros: 0,
+                bounds: vec![],
+            };
+            run.every.bounds(&step).0[0].map(|EventTime(time)| time)
+        };
+        run.step("+ 1", 1_000, Some(7));
+        assert_eq!(bound(&run), Some(7));
+        run.step("", 1_500, Some(9));
+        assert_eq!((bound(&run), run.every.deadline()), (Some(7), Some(2_000)));
+        run.restart();
+        assert_eq!((bound(&run), run.every.deadline()), (Some(7), Some(2_000)));
+        run.step("", 2_000, Some(9));
+        assert_eq!((bound(&run), run.every.deadline()), (Some(9), None));
+    }
+
+    #[test]
+    fn steps_of_a_view_that_is_being_built_all_fire() {
+        let mut run = Run::new(false);
+        assert_eq!(run.step("+ 1", 0, None), "+ 1");
+        assert_eq!(run.step("- 1, + 2", 0, None), "- 1, + 2");
+        assert_eq!(run.every.state_rows(), 0);
+    }
+
+    #[test]
+    fn what_is_out_is_the_input_as_it_was_at_the_last_firing() {
+        for seed in 0..100 {
+            let mut random = Rng::with_seed(seed);
+            let is_append_only = random.bool();
+            let mut run = Run::new(is_append_only);
+            let schema = run.every.spec.input.clone();
+            let (mut input, mut output): (Vec<DeltaBatch>, Vec<DeltaBatch>) = Default::default();
+            let mut shown = String::new();
+            let (mut clock, mut fired) = (10_000, 0);
+            let mut held: Vec<i64> = Vec::new();
+            for _ in 0..30 {
+                let mut lines = Vec::new();
+                for _ in 0..random.usize(..5) {
+                    let value = random.i64(0..6);
+                    lines.push(format!("+ {value}"));
+                    held.push(value);
+                }
+                if !is_append_only && !held.is_empty() && random.bool() {
+                    let value = held.swap_remove(random.usize(..held.len()));
+                    lines.push(format!("- {value}"));
+                }
+                random.shuffle(&mut lines);
+                let timed = lines.iter().map(|line| {
+                    let (weight, value) = line.split_once(' ').unwrap();
+                    format!("{weight} 1970-01-01T00:00:00 {value}")
+                });
+                let timed: Vec<String> = timed.collect();
+                input.push(parse_rows(&schema, timed.iter().map(String::as_str)));
+                clock += random.i64(0..600);
+                run.step(&lines.join(","), clock, None);
+                output.append(&mut run.out.deltas);
+                if clock / 1_000 > fired {
+                    fired = clock / 1_000;
+                    let all = consolidate(&concat(&schema, &input).unwrap()).unwrap();
+                    shown = print_sorted(&all);
+                }
+                let found = consolidate(&concat(&schema, &output).unwrap()).unwrap();
+                assert_eq!(print_sorted(&found), shown, "seed {seed}");
+                if random.u8(..4) == 0 {
+                    run.restart();
+                }
+            }
+        }
+    }
+}
