@@ -99,6 +99,14 @@ fn lines(figures: &Figures) -> Vec<(&'static str, String)> {
             "rows, rows of the view",
             format!("{}, {}", figures.rows, figures.view_rows),
         ),
+        (
+            "changes of the view",
+            format!(
+                "{}, an engine CPU-s for {:.0}",
+                figures.changes,
+                count(figures.changes) / engine_cpu(figures)
+            ),
+        ),
         ("rows/s", format!("{:.0}", rate(figures))),
         (
             "CPU s / million rows",
@@ -162,6 +170,7 @@ fn object(query: &Query, figures: &Figures, options: &BenchOptions) -> Value {
         "input": input(options),
         "rows": figures.rows,
         "view_rows": figures.view_rows,
+        "changes": figures.changes,
         "seconds": figures.seconds,
         "rows_per_second": rate(figures).round(),
         "cpu_seconds_per_million_rows": per_million(figures, figures.cpu),
@@ -188,7 +197,11 @@ fn rate(figures: &Figures) -> f64 {
 
 /// Rows per CPU second of everything but the reading threads.
 fn engine_rate(figures: &Figures) -> f64 {
-    count(figures.rows) / (figures.cpu - figures.cpu_readers)
+    count(figures.rows) / engine_cpu(figures)
+}
+
+fn engine_cpu(figures: &Figures) -> f64 {
+    figures.cpu - figures.cpu_readers
 }
 
 fn ceiling_rate(figures: &Figures) -> f64 {
@@ -225,6 +238,7 @@ mod tests {
             shows: Shows::OnUpdate,
             rows: 2_000_000,
             view_rows: 10,
+            changes: 30,
             seconds: 2.0,
             cpu: 1.5,
             cpu_readers: 0.5,

@@ -25,6 +25,8 @@ pub(super) struct Figures {
     pub rows: u64,
     /// Rows of the view at the end.
     pub view_rows: u64,
+    /// Rows of change that the view has put out: insertions and removals.
+    pub changes: u64,
     pub seconds: f64,
     /// CPU seconds of the server.
     pub cpu: f64,
@@ -56,6 +58,10 @@ impl Figures {
         self.differences == 0 && (self.view_rows > 0 || may_be_empty)
     }
 }
+
+/// What the view's last operator has put out.
+const CHANGES: &str = "SELECT sum(rows_out)::BIGINT FROM tidemill.operators WHERE view = 'answer' \
+    AND operator = (SELECT max(operator) FROM tidemill.operators WHERE view = 'answer')";
 
 /// Measures a query.
 ///
@@ -101,11 +107,13 @@ async fn flat_out(query: &Query, input: &Input, options: &BenchOptions) -> Resul
     let after = server.usage()?;
     let memory_bytes = server.peak_memory()?;
     let (view_rows, differences) = check(query, &client).await?;
+    let changes = number(&client, CHANGES).await?;
     drop(server);
     Ok(Figures {
         shows: query.shows,
         rows,
         view_rows,
+        changes,
         seconds,
         cpu: after.cpu - before.cpu,
         cpu_readers: after.cpu_readers - before.cpu_readers,
