@@ -139,7 +139,7 @@ impl Window {
         };
         let time = spec.input.field(spec.time_column).data_type();
         let width = spec.input.fields().len();
-        let added = width..width + spec.assignment.width();
+        let end = width + spec.assignment.width();
         let is_fit = match spec.assignment {
             Assignment::Windows => true,
             Assignment::Panes(panes) => {
@@ -147,10 +147,8 @@ impl Window {
             }
         };
         let is_sound = matches!(time, DataType::Timestamp(TimeUnit::Microsecond, _))
-            && spec.output.fields().len() == added.end
-            && added
-                .into_iter()
-                .all(|column| spec.output.field(column).data_type() == time)
+            && spec.output.fields().len() == end
+            && (width..end).all(|column| spec.output.field(column).data_type() == time)
             && is_fit;
         if !is_sound {
             return Err(Error::internal(format!(
