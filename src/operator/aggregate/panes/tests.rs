@@ -345,7 +345,10 @@ fn the_retraction_of_the_last_row_leaves_no_window() {
         ..row(0, 6, 4, 0)
     };
     assert_eq!(run.step(&[&[row(1, 6, 3, 0), null]], 0), "");
-    assert_eq!(run.step(&[&[taken.clone()]], 10), "+ NULL 0 10 1 4");
+    assert_eq!(
+        run.step(&[std::slice::from_ref(&taken)], 10),
+        "+ NULL 0 10 1 4"
+    );
     let again = row(1, 6, 3, 10);
     assert_eq!(run.step(&[&[again]], 10), "");
     let taken = Row {
