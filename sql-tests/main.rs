@@ -14,6 +14,7 @@
 //! | `transaction` | the statements of a text, COPY in one, topics and tables under SIGKILL |
 //! | `pipeline` | the extended protocol by its messages: what is before one Sync |
 //! | `copying` | COPY in both directions, and a live subscription by COPY |
+//! | `ending` | rows that come and go by the clock, without input and over restarts |
 //! | `lifetime` | views that are cancelled, made in the background, dropped under a reader |
 //! | `input` | large, broken and hostile input |
 //! | `program` | psql and psycopg |
@@ -33,6 +34,7 @@ mod consistency;
 mod copying;
 mod crash;
 mod definition;
+mod ending;
 mod input;
 mod lifetime;
 mod pipeline;

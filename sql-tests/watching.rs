@@ -16,7 +16,7 @@ async fn lines(client: &Client, statement: &str) -> String {
 }
 
 /// The body of an answer to a GET, with its status.
-fn get(address: SocketAddr, path: &str) -> (u16, String) {
+pub fn get(address: SocketAddr, path: &str) -> (u16, String) {
     let mut stream = TcpStream::connect(address).unwrap();
     let request = format!("GET {path} HTTP/1.1\r\nHost: here\r\nConnection: close\r\n\r\n");
     stream.write_all(request.as_bytes()).unwrap();

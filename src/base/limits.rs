@@ -7,6 +7,11 @@
 /// backlog stays below 50 ms, and enough rows for the cost per step to vanish.
 pub const STEP_ROWS_MAX: usize = 256 * 1024;
 
+/// Time between two steps that nothing but the clock asks for: rows that leave a view one by one
+/// would otherwise be as many steps, each with an entry in the journal. Nobody watches a clock more
+/// closely, and a step for another reason does what is due as well.
+pub const CLOCK_STEP_INTERVAL: std::time::Duration = std::time::Duration::from_millis(50);
+
 /// Bytes of decoded batches a step takes at most; wide rows reach it before the row bound.
 pub const STEP_BYTES_MAX: usize = 64 << 20;
 

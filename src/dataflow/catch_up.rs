@@ -146,6 +146,8 @@ pub struct CatchUp {
     relations: BTreeMap<ObjectId, Epoch>,
     pub(super) counts: Counts,
     steps: u64,
+    /// The clock of the last step: no later one, of the running system either, has an earlier one.
+    pub(super) clock_micros: i64,
     /// Chunks drained and not yet fed.
     pending: Vec<(ObjectId, Chunk)>,
     /// Records and rows that were left out, by the source or view that shows them.
@@ -275,7 +277,7 @@ fn ask<T>(
 impl CatchUp {
     fn new(start: CatchUpStart, inputs: &Inputs, resumed: Option<Resumed>) -> Result<CatchUp> {
         let held = start.memory.hold(Account::CatchUps);
-        let (dataflow, store, reached) = match resumed {
+        let (mut dataflow, store, reached) = match resumed {
             Some(resumed) => (resumed.dataflow, resumed.store, Some(resumed.reached)),
             None => {
                 let dataflow = Dataflow::new(start.plan.clone(), start.workers)?;
@@ -283,6 +285,7 @@ impl CatchUp {
                 (dataflow, store, None)
             }
         };
+        dataflow.set_building(true);
         start.progress.watch(dataflow.metrics().clone());
         let wanted = start.wanted();
         let mut sources = BTreeMap::new();
@@ -312,8 +315,10 @@ impl CatchUp {
         let mut relations = start.since.clone();
         relations.extend(inputs.snapshots.keys().map(|id| (*id, inputs.epoch)));
         let (mut steps, mut counts) = (0, Counts::default());
+        let mut clock_micros = i64::MIN;
         if let Some(reached) = reached {
             (steps, counts) = (reached.steps, reached.counts());
+            clock_micros = reached.clock_micros;
             start.progress.records_done.add(reached.records_done);
             start.progress.records_total.add(reached.records_done);
         }
@@ -326,6 +331,7 @@ impl CatchUp {
             relations,
             counts,
             steps,
+            clock_micros,
             pending: Vec::new(),
             errors: BTreeMap::new(),
             news,
@@ -344,6 +350,7 @@ impl CatchUp {
         };
         let done = self.start.progress.records_done.get();
         let mut reached = Reached::new(&self.dataflow, self.steps, done, &self.counts);
+        reached.clock_micros = self.clock_micros;
         reached.relations.clone_from(&self.relations);
         for (id, source) in &self.sources {
             let source = SourceMeta {
@@ -386,9 +393,12 @@ impl CatchUp {
             inputs.insert(*id, CollectionDelta { bounds, ..input });
         }
         let input = |object: ObjectId| inputs[&object].clone();
-        // A catch-up's steps have no place in time: processing-time operators see the epoch of
-        // 1970.
-        let output = self.dataflow.step(Epoch(self.steps), 0, &input)?;
+        // What comes and goes by the clock does so here as in the running system, so that what is
+        // long over is never held.
+        let now = self.start.clock.now_micros();
+        self.clock_micros = self.clock_micros.max(now);
+        let epoch = Epoch(self.steps);
+        let output = self.dataflow.step(epoch, self.clock_micros, &input)?;
         self.counts.add(&output.counts);
         let at_micros = self.start.clock.now_micros();
         let errors = self.errors.entry(self.start.id).or_default();

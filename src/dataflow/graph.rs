@@ -34,6 +34,7 @@ use crate::operator::gate::Gate;
 use crate::operator::join::Join;
 use crate::operator::map::Map;
 use crate::operator::session::Session;
+use crate::operator::temporal::Temporal;
 use crate::operator::window::Window;
 use crate::operator::{Bounds, Counts, LateRows, Operator, Output, RowError, Scope, Step};
 use crate::plan::{Operation, StreamPlan};
@@ -426,6 +427,13 @@ impl Dataflow {
                 .is_some_and(|deadline| deadline <= clock_micros)
     }
 
+    /// Says whether the view is being built: see [`Operator::set_building`].
+    pub fn set_building(&mut self, is_building: bool) {
+        let operators = self.shards.iter_mut().flat_map(|s| &mut s.operators);
+        let operators = operators.flatten();
+        operators.for_each(|operator| operator.set_building(is_building));
+    }
+
     /// Begins a checkpoint between two steps: see [`Operator::freeze`].
     pub fn freeze(&mut self, scope: Scope) -> Result<()> {
         let operators = self.shards.iter_mut().flat_map(|s| &mut s.operators);
@@ -522,6 +530,7 @@ impl Shard {
                 Operation::Join(spec) => Some(Box::new(Join::new(spec.clone())?)),
                 Operation::Every(spec) => Some(Box::new(Every::new(spec.clone())?)),
                 Operation::Gate(spec) => Some(Box::new(Gate::new(spec.clone())?)),
+                Operation::Temporal(spec) => Some(Box::new(Temporal::new(spec.clone())?)),
                 Operation::Scan(_)
                 | Operation::Exchange(_)
                 | Operation::Union

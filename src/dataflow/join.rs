@@ -272,13 +272,17 @@ impl Stepper {
             }
         }
         let CatchUp {
-            dataflow,
+            mut dataflow,
             store,
             counts,
             errors,
             start,
+            clock_micros,
             ..
         } = catch_up;
+        dataflow.set_building(false);
+        // The clock does not go back for what the catch-up has let in or out by it.
+        self.clock_micros = self.clock_micros.max(clock_micros);
         let bytes = dataflow.state_bytes();
         let metrics = dataflow.metrics().clone();
         let late = late_store(&dataflow)?;

@@ -22,7 +22,8 @@ use arrow::datatypes::SchemaRef;
 use tokio::sync::oneshot;
 
 use crate::base::limits::{
-    COMMANDS_MAX, HISTORY_BYTES_MAX, STEP_BYTES_MAX, STEP_ROWS_MAX, STEP_ROWS_MIN, STEP_TIME_MAX,
+    CLOCK_STEP_INTERVAL, COMMANDS_MAX, HISTORY_BYTES_MAX, STEP_BYTES_MAX, STEP_ROWS_MAX,
+    STEP_ROWS_MIN, STEP_TIME_MAX,
 };
 use crate::base::memory::Account;
 use crate::base::metrics::PROCESS;
@@ -549,7 +550,18 @@ impl Stepper {
                     || !roused_partitions(source).is_empty()
                     || !idle_partitions(source, now).is_empty()
             })
-            || self.views.values().any(|view| view.is_waiting(now))
+            || self.views.values().any(|view| {
+                view.is_waiting(match now >= self.next_clock_step() {
+                    true => now,
+                    false => i64::MIN,
+                })
+            })
+    }
+
+    /// When the next step may be that only the clock asks for.
+    fn next_clock_step(&self) -> i64 {
+        let pause = i64::try_from(CLOCK_STEP_INTERVAL.as_micros()).unwrap_or(i64::MAX);
+        self.clock_micros.saturating_add(pause)
     }
 
     /// How long there is nothing to do but wait.
@@ -562,6 +574,7 @@ impl Stepper {
             .views
             .values()
             .filter_map(Dataflow::deadline)
+            .map(|deadline| deadline.max(self.next_clock_step()))
             .chain(self.sources.values().filter_map(idle_deadline))
             .chain(self.checkpointer.deadline());
         let micros = deadlines

@@ -56,6 +56,8 @@ pub(super) struct Reached {
     plan: String,
     shards: usize,
     pub steps: u64,
+    /// The clock of the last step.
+    pub clock_micros: i64,
     pub records_done: u64,
     rows_late: u64,
     rows_late_partly: u64,
@@ -74,7 +76,7 @@ pub(super) struct Resumed {
 }
 
 /// The bytes-on-disk version of [`Reached`].
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 
 impl Reached {
     pub fn new(dataflow: &Dataflow, steps: u64, records_done: u64, counts: &Counts) -> Reached {
@@ -83,6 +85,7 @@ impl Reached {
             plan: fingerprint(dataflow.plan()),
             shards: dataflow.shards(),
             steps,
+            clock_micros: i64::MIN,
             records_done,
             rows_late: counts.rows_late,
             rows_late_partly: counts.rows_late_partly,

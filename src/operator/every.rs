@@ -16,8 +16,8 @@
 //! another one is due, of the last firing when it was and which bounds held (table 1).
 //!
 //! Time: the clock is the step's, which the journal keeps, so that a replay fires where the first
-//! run did. While something waits the operator asks for a step at the next multiple. Steps without
-//! a place in time, of a view that is being built, all fire: nobody reads it yet.
+//! run did. While something waits the operator asks for a step at the next multiple. Steps
+//! of a view that is being built all fire: nobody reads it yet.
 //!
 //! Bounds: those of the input as they were at the last firing; what came before has come out.
 
@@ -37,9 +37,6 @@ use crate::operator::{Bounds, Operator, Output, Scope, Step, TableChange};
 const ROWS_TABLE: u32 = 0;
 const FIRED_TABLE: u32 = 1;
 
-/// The clock of steps without a place in time.
-const NO_TIME: i64 = 0;
-
 /// What an [`Every`] does.
 #[derive(Clone, Debug)]
 pub struct EverySpec {
@@ -53,6 +50,8 @@ pub struct EverySpec {
 pub struct Every {
     spec: EverySpec,
     rows: RowStore,
+    /// Every step fires.
+    is_building: bool,
     /// What the step has brought.
     incoming: Vec<DeltaBatch>,
     /// How many intervals the clock had behind it at the last step.
@@ -81,6 +80,7 @@ impl Every {
         Ok(Every {
             rows: RowStore::new(spec.input.clone(), removal)?,
             spec,
+            is_building: false,
             incoming: Vec::new(),
             ticks: i64::MIN,
             bounds: Bounds::unknown(width),
@@ -205,7 +205,7 @@ impl Operator for Every {
 
     fn finish(&mut self, step: &Step, out: &mut Output) -> Result<()> {
         let ticks = step.clock_micros.div_euclid(self.spec.interval_micros);
-        let is_due = step.clock_micros == NO_TIME || ticks > self.ticks;
+        let is_due = self.is_building || ticks > self.ticks;
         self.ticks = self.ticks.max(ticks);
         self.bounds = step.bounds[0].clone();
         match is_due {
@@ -228,6 +228,10 @@ impl Operator for Every {
         let next = self.ticks.saturating_add(1);
         self.is_waiting
             .then(|| next.saturating_mul(self.spec.interval_micros))
+    }
+
+    fn set_building(&mut self, is_building: bool) {
+        self.is_building = is_building;
     }
 
     fn state_rows(&self) -> usize {
@@ -377,6 +381,7 @@ mod tests {
     #[test]
     fn steps_of_a_view_that_is_being_built_all_fire() {
         let mut run = Run::new(false);
+        run.every.set_building(true);
         assert_eq!(run.step("+ 1", 0, None), "+ 1");
         assert_eq!(run.step("- 1, + 2", 0, None), "- 1, + 2");
         assert_eq!(run.every.state_rows(), 0);

@@ -26,6 +26,7 @@ pub mod map;
 pub mod recent;
 pub mod rows;
 pub mod session;
+pub mod temporal;
 pub mod window;
 
 use arrow::array::RecordBatch;
@@ -46,6 +47,10 @@ pub trait Operator: Send {
     /// What may still come out of this shard: for each output column the least value that a later
     /// delta can have, given the bounds of the inputs (`step.bounds`). Called after `finish`.
     fn bounds(&self, step: &Step) -> Bounds;
+
+    /// Says whether the steps that follow are those of a view that is being built: nobody reads yet
+    /// what comes out.
+    fn set_building(&mut self, _is_building: bool) {}
 
     /// Bytes of state held. Called once per step; must cost next to nothing.
     fn state_bytes(&self) -> usize {

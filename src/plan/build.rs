@@ -14,6 +14,7 @@ use datafusion::physical_expr::expressions::Column as PhysicalColumn;
 use crate::base::ObjectId;
 use crate::catalog::Changelog;
 use crate::error::{Error, Result};
+use crate::function::time::as_now_is;
 use crate::operator::aggregate::{AggregateCall, AggregateSpec, Close, CloseEmit};
 use crate::operator::map::{MapSpec, OnError};
 use crate::plan::aggregate::aggregate_calls;
@@ -23,6 +24,9 @@ use crate::plan::failure::from_datafusion;
 use crate::plan::late::{LateOption, LatePlan};
 use crate::plan::names::{display_names, output_names, refuse_twice, unique_names};
 use crate::plan::stream::{Node, Operation, Scan, StreamPlan};
+use crate::plan::temporal::{
+    above_windows, has_timed_condition, in_query, is_clock, misplaced, timed_conditions,
+};
 use crate::sql::ast;
 use crate::sql::statement::Emit;
 
@@ -57,8 +61,9 @@ pub fn plan_view(
     let (logical, names) = named_query(planner, query, columns)?;
     refuse_twice(&names)?;
     let depends_on = dependencies(&logical)?;
-    refuse_volatile(&logical)?;
-    let optimized = planner.optimize(&logical)?;
+    let logical = timed_conditions(planner, logical).map_err(|error| in_query(error, query))?;
+    refuse_volatile(&logical).map_err(|error| in_query(error, query))?;
+    let optimized = above_windows(planner.optimize(&logical)?)?;
     let mut build = Build {
         planner,
         options,
@@ -121,7 +126,7 @@ impl Build<'_> {
             }
             LogicalPlan::Aggregate(aggregate) => self.aggregate(aggregate),
             LogicalPlan::Distinct(Distinct::All(input)) => self.distinct(input),
-            LogicalPlan::Join(join) => self.join(join),
+            LogicalPlan::Join(join) => self.timed_join(join),
             LogicalPlan::Union(union) => {
                 let inputs = union
                     .inputs
@@ -180,7 +185,7 @@ impl Build<'_> {
     }
 
     /// Filter and projection in one; `None` projects every column.
-    fn map(
+    pub(super) fn map(
         &mut self,
         input: usize,
         input_schema: &DFSchema,
@@ -188,6 +193,9 @@ impl Build<'_> {
         project: Option<&[Expr]>,
         output: &DFSchema,
     ) -> Result<usize> {
+        if filter.is_some_and(has_timed_condition) {
+            return self.timed_map(input, input_schema, filter, project, output);
+        }
         let compile = |expr: &Expr| self.compile(expr, input_schema);
         let filter = filter.map(&compile).transpose()?;
         let project = match project {
@@ -238,6 +246,9 @@ impl Build<'_> {
     }
 
     pub(super) fn compile(&self, expr: &Expr, schema: &DFSchema) -> Result<Arc<dyn PhysicalExpr>> {
+        if has_timed_condition(expr) {
+            return Err(misplaced());
+        }
         self.planner
             .state()
             .create_physical_expr(expr.clone(), schema)
@@ -357,7 +368,7 @@ impl Build<'_> {
     }
 
     /// The schema of compiled expressions over a node's output.
-    fn projected_schema(
+    pub(super) fn projected_schema(
         &self,
         input: usize,
         project: &[Arc<dyn PhysicalExpr>],
@@ -469,11 +480,16 @@ impl Build<'_> {
             self.add(pass);
         }
         let last = self.nodes.last().expect("a plan has a node");
+        let bounded = match self.has_leaving() {
+            // Above it a window that has closed would be one whose rows have left.
+            true => Vec::new(),
+            false => last.bounded.clone(),
+        };
         Ok(StreamPlan {
             schema,
             key: last.key.clone(),
             changelog: last.changelog,
-            bounded: last.bounded.clone(),
+            bounded,
             depends_on,
             late: match self.options.late_rows {
                 LateOption::Discard => None,
@@ -488,7 +504,7 @@ pub(super) fn arrow_schema(schema: &DFSchema) -> SchemaRef {
     Arc::new(schema.as_arrow().clone().with_metadata(Default::default()))
 }
 
-fn all_columns(schema: &SchemaRef) -> Vec<Arc<dyn PhysicalExpr>> {
+pub(super) fn all_columns(schema: &SchemaRef) -> Vec<Arc<dyn PhysicalExpr>> {
     (0..schema.fields().len())
         .map(|column| column_expr(schema, column))
         .collect()
@@ -529,6 +545,7 @@ fn refuse_volatile(plan: &LogicalPlan) -> Result<()> {
             expr.apply(|expr| {
                 if let Expr::ScalarFunction(call) = expr
                     && call.func.signature().volatility != Volatility::Immutable
+                    && as_now_is(expr).is_none()
                 {
                     found.get_or_insert_with(|| call.func.name().to_string());
                 }
@@ -540,6 +557,7 @@ fn refuse_volatile(plan: &LogicalPlan) -> Result<()> {
     .map_err(from_datafusion)?;
     match found {
         None => Ok(()),
+        Some(name) if is_clock(&name) => Err(misplaced()),
         Some(name) => Err(Error::unsupported(format!(
             "function {name}() cannot be used in a view"
         ))

@@ -47,6 +47,7 @@ impl Build<'_> {
     }
 
     fn emit_on_close(&mut self, root: usize) -> Result<usize> {
+        self.refuse_leaving()?;
         let mut at = root;
         loop {
             match &mut self.nodes[at].operation {

@@ -9,6 +9,7 @@ use crate::operator::aggregate::{AggregateCall, AggregateSpec, CloseEmit};
 use crate::operator::join::{JoinKind, JoinSpec};
 use crate::operator::map::MapSpec;
 use crate::operator::session::{SessionEmit, SessionSpec};
+use crate::operator::temporal::{Condition, TemporalSpec};
 use crate::operator::window::Assignment;
 use crate::plan::build::plain_column;
 use crate::plan::stream::{Node, Operation, StreamPlan};
@@ -100,6 +101,7 @@ impl fmt::Display for Line<'_> {
                 "Every {}, changes merged; state: changes since the last time",
                 Span::Micros(every.interval_micros)
             )?,
+            Operation::Temporal(spec) => write_temporal(f, spec)?,
             Operation::Union => write!(f, "Union")?,
             Operation::Constant(rows) => write!(f, "Constant {} rows", rows.num_rows())?,
         }
@@ -204,6 +206,30 @@ fn write_aggregate(f: &mut fmt::Formatter<'_>, spec: &AggregateSpec) -> fmt::Res
                 micros => write!(f, ", {} s longer", micros / 1_000_000),
             }
         }
+    }
+}
+
+fn write_temporal(f: &mut fmt::Formatter<'_>, spec: &TemporalSpec) -> fmt::Result {
+    write!(f, "Temporal filter")?;
+    for (place, condition) in spec.conditions.iter().enumerate() {
+        let separator = if place == 0 { "" } else { " and" };
+        let time = spec.input.field(condition.column).name();
+        write!(f, "{separator} now() {} {time}", condition.relation)?;
+        let length = Span::Micros(condition.offset_micros.saturating_abs());
+        match condition.offset_micros {
+            0 => {}
+            ..0 => write!(f, " - {length}")?,
+            1.. => write!(f, " + {length}")?,
+        }
+    }
+    let leaves = |condition: &Condition| !condition.relation.is_lasting();
+    match (
+        spec.conditions.iter().any(leaves),
+        spec.conditions.iter().all(leaves),
+    ) {
+        (false, _) => write!(f, "; state: rows until they come in"),
+        (true, true) => write!(f, "; state: rows until they leave"),
+        (true, false) => write!(f, "; state: rows until they have come and left"),
     }
 }
 

@@ -12,9 +12,9 @@
 //! out.
 //!
 //! Reading order: [`context`] (text's names to DataFusion's plan), `window` (window table
-//! functions), [`stream`] (the plan), `build` (how it is made: `windowed`, `panes`, `aggregate`,
-//! `join` and `emit` are its parts), `explain` (how it is shown); apart from queries, [`source`]
-//! and `columns` plan CREATE SOURCE and CREATE TABLE.
+//! functions), [`stream`] (the plan), `build` (how it is made: `temporal`, `windowed`, `panes`,
+//! `aggregate`, `join` and `emit` are its parts), `explain` (how it is shown); apart from queries,
+//! [`source`] and `columns` plan CREATE SOURCE and CREATE TABLE.
 
 mod aggregate;
 mod build;
@@ -43,6 +43,7 @@ mod place;
 mod session;
 pub mod source;
 pub mod stream;
+mod temporal;
 mod width;
 mod window;
 mod windowed;

@@ -101,6 +101,10 @@ impl Subject {
                 let end = rest.find(['(', ' ']).unwrap_or(rest.len());
                 Some(Subject::Function(rest[..end].to_string()))
             }
+            SqlState::FEATURE_NOT_SUPPORTED => {
+                let (name, _) = message.strip_prefix("function ")?.split_once("() cannot")?;
+                Some(Subject::Function(name.to_string()))
+            }
             SqlState::INVALID_TEXT_REPRESENTATION
                 if message == "invalid input syntax for type json" =>
             {
@@ -158,7 +162,7 @@ impl Visitor for Search {
                 .and(parts.first())
                 .map(|first| first.span.start),
             (Subject::Function(wanted), Expr::Function(function)) => last_part(&function.name)
-                .filter(|name| folded(name) == *wanted)
+                .filter(|name| plain_name(&folded(name)) == *wanted)
                 .map(|name| name.span.start),
             (Subject::Operator(wanted), Expr::BinaryOp { left, op, .. })
                 if op.to_string() == *wanted =>
@@ -205,6 +209,14 @@ fn is_json(text: &str) -> bool {
 
 fn last_part(name: &ObjectName) -> Option<&Ident> {
     name.0.last().and_then(|part| part.as_ident())
+}
+
+/// A function of several names has one of them in plans.
+fn plain_name(name: &str) -> &str {
+    match name {
+        "current_timestamp" | "transaction_timestamp" | "statement_timestamp" => "now",
+        other => other,
+    }
 }
 
 fn folded(name: &Ident) -> String {

@@ -21,6 +21,7 @@ use crate::operator::gate::GateSpec;
 use crate::operator::join::JoinSpec;
 use crate::operator::map::MapSpec;
 use crate::operator::session::SessionSpec;
+use crate::operator::temporal::TemporalSpec;
 use crate::operator::window::WindowSpec;
 use crate::plan::late::LatePlan;
 use crate::plan::panes::Expansion;
@@ -102,6 +103,7 @@ pub enum Operation {
     Join(JoinSpec),
     Gate(GateSpec),
     Every(EverySpec),
+    Temporal(TemporalSpec),
     /// UNION ALL of inputs with equal types.
     Union,
     /// Rows that are there from the beginning: VALUES, a SELECT without FROM, or none at all.

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arrow::array::{Array, RecordBatch};
-use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use datafusion::common::TableReference;
 use datafusion::datasource::{MemTable, TableProvider, provider_as_source};
 use datafusion::execution::SessionState;
@@ -16,7 +16,7 @@ use datafusion::physical_plan::collect;
 use datafusion::scalar::ScalarValue;
 
 use crate::dataflow::oracle::query::Case;
-use crate::dataflow::oracle::relation::World;
+use crate::dataflow::oracle::relation::{World, batch, timestamp};
 use crate::error::Result;
 use crate::plan::{Planner, lower_windows, named_query};
 use crate::sql::ast::Query;
@@ -52,6 +52,7 @@ impl Answers {
         for relation in &world.relations {
             answers.add(relation.name, &relation.schema);
         }
+        answers.add("clock", &clock_schema());
         for (number, window) in case.windows.iter().enumerate() {
             let relation = &world.relations[world.relation(window.relation)];
             answers.add(&format!("w{number}"), &windowed_schema(&relation.schema));
@@ -77,6 +78,13 @@ impl Answers {
         let planner = Planner::new(&self.state, &resolve);
         let (plan, _) = named_query(&planner, &parsed(sql), &[]).unwrap();
         planner.optimize(&lower_windows(plan).unwrap()).unwrap()
+    }
+
+    /// Says what the clock shows.
+    pub fn set_clock(&self, micros: Option<i64>) {
+        let schema = clock_schema();
+        let shown = timestamp(schema.field(0).data_type(), micros);
+        self.fill("clock", batch(&schema, &[Arc::new([shown])]));
     }
 
     pub fn fill(&self, name: &str, batch: RecordBatch) {
@@ -105,6 +113,11 @@ impl Answers {
             collect(plan, self.state.task_ctx()).await.unwrap()
         })
     }
+}
+
+fn clock_schema() -> SchemaRef {
+    let instant = DataType::Timestamp(TimeUnit::Microsecond, Some(Arc::from("UTC")));
+    Arc::new(Schema::new(vec![Field::new("now", instant, true)]))
 }
 
 pub fn windowed_schema(schema: &SchemaRef) -> SchemaRef {

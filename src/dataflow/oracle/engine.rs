@@ -19,12 +19,14 @@ use crate::dataflow::oracle::script::{Change, Item};
 use crate::dataflow::{CollectionDelta, Dataflow, PartitionState, SourceState, StateChange};
 use crate::delta::{DeltaBatch, Weights};
 use crate::operator::{Bounds, Counts, Scope, TableChange};
-use crate::plan::StreamPlan;
+use crate::plan::{Node, Operation, StreamPlan};
 use crate::view::Store;
 
 /// What a step takes in.
 #[derive(Clone)]
 struct StepInput {
+    /// What the clock shows from now on.
+    clock: Option<i64>,
     idle: Vec<(usize, u32)>,
     /// In the order in which the step takes them.
     pieces: Vec<(usize, Piece)>,
@@ -71,6 +73,7 @@ pub struct Tally {
 #[derive(Default)]
 struct Saved {
     epoch: u64,
+    clock: i64,
     clocks: BTreeMap<ObjectId, Clock>,
     /// For each view its operators' changes, its store's, and its tally.
     views: Vec<(Vec<StateChange>, Vec<TableChange>, Tally)>,
@@ -86,6 +89,8 @@ pub struct Engine<'a> {
     /// How many items had been taken when the last step ended, and the last one that fired.
     taken: usize,
     fired: usize,
+    /// What the clock shows where a query asks for it.
+    clock: i64,
     sources: BTreeMap<ObjectId, SourceState>,
     views: Vec<Running>,
     saved: Option<Saved>,
@@ -106,6 +111,7 @@ impl<'a> Engine<'a> {
             epoch: 0,
             taken: 0,
             fired: 0,
+            clock: i64::MIN,
             sources: BTreeMap::new(),
             views: Vec::new(),
             saved: None,
@@ -170,6 +176,7 @@ impl<'a> Engine<'a> {
 
     fn input(&self, items: &[Item], random: &mut Rng) -> StepInput {
         let mut input = StepInput {
+            clock: None,
             idle: Vec::new(),
             pieces: Vec::new(),
         };
@@ -180,6 +187,7 @@ impl<'a> Engine<'a> {
                     relation,
                     partition,
                 } => input.idle.push((*relation, *partition)),
+                Item::Clock(clock) => input.clock = Some(*clock),
                 Item::Row(change) => changes.entry(change.relation).or_default().push(change),
             }
         }
@@ -206,6 +214,7 @@ impl<'a> Engine<'a> {
 
     fn run(&mut self, input: &StepInput) {
         self.epoch += 1;
+        self.clock = input.clock.unwrap_or(self.clock);
         for &(relation, partition) in &input.idle {
             let source = self
                 .sources
@@ -236,9 +245,22 @@ impl<'a> Engine<'a> {
         for (id, source) in &self.sources {
             inputs.get_mut(id).unwrap().bounds = source.bounds();
         }
+        let shown = self.shown();
         for view in &mut self.views {
-            let input = view.step(Epoch(self.epoch), clock(self.epoch), &inputs);
+            let input = view.step(Epoch(self.epoch), shown, &inputs);
             inputs.insert(view.id, input);
+        }
+    }
+
+    /// The clock of a step: what the script says where a query asks for it.
+    fn shown(&self) -> i64 {
+        let asks = |plan: &StreamPlan| {
+            let is_temporal = |node: &Node| matches!(node.operation, Operation::Temporal(_));
+            plan.nodes.iter().any(is_temporal)
+        };
+        match self.plans.iter().any(|(_, plan)| asks(plan)) {
+            true => self.clock,
+            false => clock(self.epoch),
         }
     }
 
@@ -250,6 +272,7 @@ impl<'a> Engine<'a> {
         let scope = if is_first { Scope::All } else { Scope::Changed };
         let mut saved = Saved {
             epoch: self.epoch,
+            clock: self.clock,
             ..Saved::default()
         };
         for (id, source) in &self.sources {
@@ -291,6 +314,8 @@ impl<'a> Engine<'a> {
     pub fn make_anew(&mut self, items: &[Item], random: &mut Rng) {
         let (id, plan) = self.plans.last().expect("a case has a view");
         let mut view = Running::new(*id, plan, self.workers);
+        view.dataflow.set_building(true);
+        let shown = self.shown();
         let mut empty = BTreeMap::new();
         let mut snapshots: Vec<(ObjectId, DeltaBatch)> = Vec::new();
         for (number, relation) in self.world.relations.iter().enumerate() {
@@ -317,9 +342,10 @@ impl<'a> Engine<'a> {
                 .expect("every relation has an input")
                 .deltas
                 .push(delta);
-            view.step(Epoch(0), 0, &inputs);
+            view.step(Epoch(0), shown, &inputs);
         }
-        view.step(Epoch(0), 0, &empty);
+        view.step(Epoch(0), shown, &empty);
+        view.dataflow.set_building(false);
         *self.views.last_mut().expect("a case has a view") = view;
         self.saved = None;
         self.saving = None;
@@ -339,6 +365,7 @@ impl<'a> Engine<'a> {
             .expect("a checkpoint comes before a crash");
         self.build();
         self.epoch = saved.epoch;
+        self.clock = saved.clock;
         for (id, (partitions, watermark)) in &saved.clocks {
             self.sources
                 .get_mut(id)

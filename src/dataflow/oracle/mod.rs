@@ -27,6 +27,7 @@ mod query;
 mod query_list;
 pub(super) mod relation;
 mod script;
+mod temporal_list;
 mod trial;
 
 use crate::dataflow::oracle::relation::World;

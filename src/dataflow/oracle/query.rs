@@ -34,6 +34,9 @@ pub struct View {
     pub emits: Emits,
 }
 
+/// How a query asks for the clock.
+const CLOCKS: [&str; 2] = ["now()", "current_timestamp"];
+
 /// What a row that fails is called, and which rows those are.
 pub type Failing = (&'static str, fn(&Row) -> bool);
 
@@ -222,7 +225,17 @@ impl Case {
         for number in 0..self.windows.len() {
             sql = sql.replace(&format!("{{{number}}}"), &format!("w{number}"));
         }
+        for clock in CLOCKS {
+            sql = sql.replace(clock, "(SELECT now FROM clock)");
+        }
         sql
+    }
+
+    /// Whether a view asks for the clock.
+    pub fn has_clock(&self) -> bool {
+        let text = (0..self.views.len()).map(|view| self.stream_sql(view));
+        text.into_iter()
+            .any(|sql| CLOCKS.iter().any(|clock| sql.contains(clock)))
     }
 
     pub fn name(&self) -> String {

@@ -9,6 +9,7 @@ use datafusion::scalar::ScalarValue;
 use crate::dataflow::oracle::model::Cut;
 use crate::dataflow::oracle::query::{Case, query};
 use crate::dataflow::oracle::relation::SECOND;
+use crate::dataflow::oracle::temporal_list::temporal;
 
 pub fn cases() -> Vec<Case> {
     let mut cases = linear();
@@ -23,6 +24,7 @@ pub fn cases() -> Vec<Case> {
     cases.extend(every());
     cases.extend(window_joins());
     cases.extend(views_over_views());
+    cases.extend(temporal());
     cases
 }
 

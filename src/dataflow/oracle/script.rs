@@ -6,7 +6,7 @@ use std::sync::Arc;
 use datafusion::scalar::ScalarValue;
 use fastrand::Rng;
 
-use crate::dataflow::oracle::relation::{Relation, Row, SECOND, World, timestamp, value};
+use crate::dataflow::oracle::relation::{Relation, Row, SECOND, World, micros, timestamp, value};
 
 /// One thing of the sequence.
 #[derive(Clone, Debug)]
@@ -17,6 +17,8 @@ pub enum Item {
         relation: usize,
         partition: u32,
     },
+    /// What the clock shows from now on; always at the beginning of a step.
+    Clock(i64),
 }
 
 #[derive(Clone, Debug)]
@@ -50,6 +52,8 @@ pub struct Script<'a> {
     world: &'a World,
     random: Rng,
     now: i64,
+    /// Present where a query asks for the clock.
+    clock: Option<i64>,
     /// The rows that are there, by relation.
     live: Vec<Vec<Row>>,
     pub items: Vec<Item>,
@@ -65,6 +69,7 @@ impl<'a> Script<'a> {
             world,
             random,
             now,
+            clock: None,
             live,
             items: Vec::new(),
         };
@@ -76,6 +81,41 @@ impl<'a> Script<'a> {
             }
         }
         script
+    }
+
+    /// The same with a clock that goes on beside the rows' times, before and behind them.
+    pub fn with_clock(mut self) -> Script<'a> {
+        let mut random = Rng::with_seed(self.random.u64(..));
+        let items = std::mem::take(&mut self.items);
+        let mut shown = i64::MIN;
+        for item in items {
+            let is_joined = matches!(&item, Item::Row(change) if change.is_joined);
+            if (shown == i64::MIN || random.u8(..6) == 0)
+                && !is_joined
+                && let Some(time) = self.time(&item)
+            {
+                let shift = match random.u8(..4) {
+                    // Exactly at the time of a row, or at one that conditions make of it.
+                    0 => random.i64(-4..5) * 5 * SECOND,
+                    _ => random.i64(-30_000_000..30_000_000),
+                };
+                // A row that is decades ahead does not take the clock along for good.
+                let most = self.now.saturating_add(YEAR);
+                shown = shown.max((time + shift).min(most));
+                self.items.push(Item::Clock(shown));
+            }
+            self.items.push(item);
+        }
+        self.clock = Some(shown);
+        self
+    }
+
+    /// The time that a row tells.
+    fn time(&self, item: &Item) -> Option<i64> {
+        let Item::Row(change) = item else { return None };
+        let schema = &self.world.relations[change.relation].schema;
+        let column = schema.index_of("ts").expect("every relation has a time");
+        micros(&change.row[column])
     }
 
     fn push(&mut self, relation: usize, row: Row, weight: i64, is_joined: bool) {
@@ -283,6 +323,10 @@ impl<'a> Script<'a> {
                 self.items.push(Item::Row(change));
             }
         }
+        if let Some(clock) = &mut self.clock {
+            *clock = self.now.max(*clock) + 10 * YEAR;
+            self.items.push(Item::Clock(*clock));
+        }
     }
 }
 
@@ -293,7 +337,7 @@ fn with(row: &Row, column: usize, value: ScalarValue) -> Row {
 }
 
 /// Random steps of about `length` items; some are empty. What belongs together stays so, and idle
-/// partitions begin a step.
+/// partitions and the clock begin a step.
 pub fn cut(items: &[Item], random: &mut Rng, length: usize) -> Vec<Range<usize>> {
     // A view may have rows before anything has happened.
     let mut steps = vec![0..0; usize::from(items.is_empty() || random.bool())];
@@ -306,7 +350,7 @@ pub fn cut(items: &[Item], random: &mut Rng, length: usize) -> Vec<Range<usize>>
         let mut end = start + 1;
         let goes_on = |end: usize| match &items[end] {
             Item::Row(change) => change.is_joined || end < wanted,
-            Item::Idle { .. } => false,
+            Item::Idle { .. } | Item::Clock(_) => false,
         };
         while end < items.len() && goes_on(end) {
             end += 1;

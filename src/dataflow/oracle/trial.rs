@@ -89,7 +89,7 @@ impl<'a> Trial<'a> {
     pub fn run(&self, seed: u64) {
         let _naming = Naming(format!("seed {seed}, {}", self.case.name()));
         let mut random = Rng::with_seed(seed);
-        let mut script = Script::new(self.world, &self.reads, seed, ITEMS);
+        let mut script = self.script(seed, ITEMS);
         let workers = random.usize(1..=4);
         let mut engine = Engine::new(self.world, &self.plans, workers);
         let mut begun = 0;
@@ -126,7 +126,21 @@ impl<'a> Trial<'a> {
         self.check_state(&mut engine);
     }
 
+    /// A random sequence, with a clock where the query asks for one.
+    fn script(&self, seed: u64, length: usize) -> Script<'a> {
+        let script = Script::new(self.world, &self.reads, seed, length);
+        match self.case.has_clock() {
+            true => script.with_clock(),
+            false => script,
+        }
+    }
+
     fn check(&self, engine: &Engine<'_>, items: &[Item]) {
+        let shown = items.iter().rev().find_map(|item| match item {
+            Item::Clock(clock) => Some(*clock),
+            Item::Row(_) | Item::Idle { .. } => None,
+        });
+        self.answers.set_clock(shown);
         let (closed, counts, late) = self.fill(items);
         for &number in &self.reads {
             let relation = &self.world.relations[number];
@@ -266,7 +280,7 @@ pub fn agree_under_all_cuts(trial: &Trial<'_>, seed: u64) {
         return;
     }
     let _naming = Naming(format!("seed {seed}, {}", trial.case.name()));
-    let script = Script::new(trial.world, &trial.reads, seed, ITEMS);
+    let script = trial.script(seed, ITEMS);
     let run = |cut_seed: u64, length: usize, workers: usize| -> Vec<(Multiset, Tally)> {
         let mut random = Rng::with_seed(cut_seed);
         let mut engine = Engine::new(trial.world, &trial.plans, workers);
@@ -315,7 +329,7 @@ pub fn agrees_on_bad_values(trial: &Trial<'_>, seed: u64) {
         return;
     }
     let _naming = Naming(format!("bad values: seed {seed}, {}", trial.case.name()));
-    let mut script = Script::new(trial.world, &trial.reads, seed, ITEMS);
+    let mut script = trial.script(seed, ITEMS);
     script.spoil();
     let run = |cut_seed: u64, length: usize, workers: usize, is_shared: bool| {
         let mut random = Rng::with_seed(cut_seed);
@@ -355,7 +369,7 @@ fn used(world: &World, plans: &[(ObjectId, StreamPlan)]) -> Used {
 /// Many rows in one step on several workers against few rows in many steps on one.
 pub fn agree_on_many_rows(trial: &Trial<'_>, seed: u64) {
     let _naming = Naming(format!("seed {seed}, {}", trial.case.name()));
-    let mut script = Script::new(trial.world, &trial.reads, seed, PARALLEL_ROWS_MIN * 2);
+    let mut script = trial.script(seed, PARALLEL_ROWS_MIN * 2);
     // A partition becomes idle between steps only.
     script.items.retain(|item| matches!(item, Item::Row(_)));
     let run = |length: usize, workers: usize| {
@@ -399,7 +413,7 @@ pub fn agrees_when_made_late(trial: &Trial<'_>, seed: u64) {
     }
     let _naming = Naming(format!("made late: seed {seed}, {}", trial.case.name()));
     let mut random = Rng::with_seed(seed);
-    let mut script = Script::new(trial.world, &trial.reads, seed, ITEMS);
+    let mut script = trial.script(seed, ITEMS);
     script.drain(&trial.reads);
     let mut engine = Engine::new(trial.world, &trial.plans, 2);
     let steps = cut(&script.items, &mut random, 8);

@@ -14,6 +14,7 @@
 mod age;
 mod broken_down;
 mod extract;
+mod moment;
 mod now;
 mod timezone;
 mod truncate;
@@ -22,6 +23,7 @@ mod unit;
 pub use age::age;
 pub(crate) use broken_down::{BrokenDown, zone_of};
 pub use extract::{date_part, extract};
+pub use moment::{ClockIs, as_now_is, now_is};
 pub use now::{localtimestamp, now};
 pub use timezone::timezone;
 pub use truncate::date_trunc;

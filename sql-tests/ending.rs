@@ -1,0 +1,78 @@
+//! State that ends: rows that come and go by the clock alone, without anything that is written.
+
+use std::time::{Duration, Instant};
+
+use tokio_postgres::Client;
+
+use crate::server::{START_TIMEOUT, Server, block_on};
+use crate::watching::get;
+
+async fn count(client: &Client, sql: &str) -> i64 {
+    client.query_one(sql, &[]).await.unwrap().get(0)
+}
+
+/// Asks until a query that time changes gives this number.
+async fn until(client: &Client, sql: &str, expected: i64) {
+    let begun = Instant::now();
+    while count(client, sql).await != expected {
+        assert!(begun.elapsed() < START_TIMEOUT, "{sql}: not {expected}");
+        tokio::task::yield_now().await;
+    }
+}
+
+#[test]
+fn rows_come_and_go_without_any_input_and_over_a_restart() {
+    block_on(async {
+        let mut server = Server::start_with(&["--checkpoint-interval-ms", "50"]);
+        let client = server.connect().await;
+        let objects = "
+            CREATE TABLE t (id BIGINT PRIMARY KEY, begins TIMESTAMPTZ, ends TIMESTAMPTZ);
+            CREATE MATERIALIZED VIEW open AS
+                SELECT id FROM t WHERE now() >= begins AND now() < ends;
+            CREATE MATERIALIZED VIEW n AS SELECT count(*) AS n FROM open;
+            INSERT INTO t VALUES
+                (1, now(), now() + INTERVAL '700 milliseconds'),
+                (2, now() + INTERVAL '400 milliseconds', now() + INTERVAL '1 hour'),
+                (3, now() + INTERVAL '2 seconds', now() + INTERVAL '3 seconds'),
+                (4, now() - INTERVAL '2 seconds', now() - INTERVAL '1 second')";
+        client.batch_execute(objects).await.unwrap();
+        // Both views are of one moment, whenever it is.
+        let differs = "SELECT count(*) FROM n WHERE n <> (SELECT count(*) FROM open)";
+        until(&client, "SELECT coalesce(sum(id), 0)::BIGINT FROM open", 2).await;
+        assert_eq!(count(&client, differs).await, 0);
+        // The next change is due while nobody is there, or after the start.
+        drop(client);
+        server.restart();
+        let client = server.connect().await;
+        until(&client, "SELECT sum(id)::BIGINT FROM open", 5).await;
+        until(&client, "SELECT sum(id)::BIGINT FROM open", 2).await;
+        until(&client, "SELECT n FROM n", 1).await;
+        assert_eq!(count(&client, differs).await, 0);
+    });
+}
+
+#[test]
+fn many_rows_that_leave_one_by_one_are_few_steps() {
+    block_on(async {
+        let server = Server::start();
+        let client = server.connect().await;
+        let objects = "
+            CREATE TABLE t (id BIGINT, ends TIMESTAMPTZ);
+            CREATE MATERIALIZED VIEW n AS SELECT count(*) AS n FROM t WHERE ends > now();
+            INSERT INTO t SELECT id, now() + INTERVAL '1 second' + id * INTERVAL '100 microseconds'
+                FROM generate_series(1, 20000) AS ids(id)";
+        client.batch_execute(objects).await.unwrap();
+        let steps = || {
+            let (_, body) = get(server.http_address(), "/metrics");
+            let mut lines = body.lines();
+            let line = lines.find_map(|line| line.strip_prefix("tidemill_steps_total "));
+            line.unwrap().trim().parse::<f64>().unwrap()
+        };
+        let (begun, before) = (Instant::now(), steps());
+        until(&client, "SELECT n FROM n", 0).await;
+        // Each step that only the clock asks for is a twentieth of a second behind the last.
+        let most = begun.elapsed().as_secs_f64() / Duration::from_millis(50).as_secs_f64();
+        let taken = steps() - before;
+        assert!(taken <= most + 2.0, "{taken} steps of {most}");
+    });
+}

@@ -1,0 +1,111 @@
+//! Queries whose rows come and go by the clock.
+//!
+//! A batch asks for the clock in the same words: it stands in a table of one row there. What is a
+//! condition on it and what is moved where is the engine's alone.
+
+use datafusion::scalar::ScalarValue;
+
+use crate::dataflow::oracle::query::{Case, query};
+
+pub fn temporal() -> Vec<Case> {
+    let mut cases = conditions();
+    cases.extend(above_and_below());
+    cases.extend(windows());
+    cases
+}
+
+fn conditions() -> Vec<Case> {
+    vec![
+        query("SELECT id, a FROM t WHERE ts > now() - INTERVAL '20 seconds'"),
+        query("SELECT k, b FROM u WHERE ts <= now()"),
+        query("SELECT id FROM t WHERE now() BETWEEN ts AND ts + INTERVAL '15 seconds' AND a > 0"),
+        query(
+            "SELECT id, b FROM t WHERE now() >= ts - INTERVAL '5 seconds' \
+             AND ts + INTERVAL '10 seconds' > current_timestamp \
+             AND NOT ts < now() - INTERVAL '8 seconds'",
+        ),
+        query("SELECT a, b, ts FROM l WHERE ts >= now() - INTERVAL '20 seconds'"),
+        query("SELECT a, b FROM s WHERE e AND ts > now() - INTERVAL '20 seconds' AND ts < now()"),
+        query("SELECT id FROM t WHERE now() - ts < INTERVAL '20 seconds'"),
+        query("SELECT k FROM u WHERE ts - now() <= INTERVAL '-5 seconds'"),
+        query("SELECT id FROM t WHERE date_trunc('minute', ts) + INTERVAL '1 minute' > now()"),
+        query("SELECT id, a + 1 AS x FROM t WHERE now() > '1970-01-01 00:00:30+00' AND a < 9"),
+        query("SELECT k FROM u WHERE ts + INTERVAL '1 month' >= now() AND ts < now()"),
+    ]
+}
+
+fn above_and_below() -> Vec<Case> {
+    vec![
+        query(
+            "SELECT a, count(*), sum(d), min(ts) FROM t \
+             WHERE ts > now() - INTERVAL '20 seconds' GROUP BY a",
+        ),
+        query("SELECT count(*) FROM s WHERE ts >= now() - INTERVAL '30 seconds'"),
+        query("SELECT DISTINCT a FROM t WHERE ts > now() - INTERVAL '20 seconds'"),
+        query(
+            "SELECT t.id, u.b FROM t JOIN u ON t.a = u.k \
+             WHERE t.ts > now() - INTERVAL '20 seconds' AND u.ts > now() - INTERVAL '40 seconds'",
+        ),
+        query(
+            "SELECT s.a, t.b FROM s LEFT JOIN t ON s.a = t.id \
+             WHERE s.ts > now() - INTERVAL '20 seconds'",
+        ),
+        query(
+            "SELECT t.id, u.i FROM t JOIN u ON t.a = u.k \
+             AND now() < t.ts + u.i % 100 * INTERVAL '10 seconds'",
+        ),
+        query(
+            "SELECT a, max(ts) AS last FROM t GROUP BY a \
+             HAVING max(ts) > now() - INTERVAL '20 seconds'",
+        ),
+        query(
+            "SELECT id AS x FROM t WHERE ts > now() - INTERVAL '10 seconds' \
+             UNION ALL SELECT k FROM u WHERE ts <= now()",
+        ),
+        query("SELECT id, a, ts FROM t WHERE ts > now() - INTERVAL '30 seconds'")
+            .then("SELECT a, count(*) AS n, max(ts) AS last FROM v0 GROUP BY a")
+            .then("SELECT a, n FROM v1 WHERE last <= now()"),
+    ]
+}
+
+fn windows() -> Vec<Case> {
+    vec![
+        query(
+            "SELECT a, window_end, count(*) AS n FROM {0} \
+             WHERE ts > now() - INTERVAL '30 seconds' GROUP BY a, window_end",
+        )
+        .tumble("s", 10),
+        query("SELECT a, b, window_end FROM {0} WHERE window_end > now() - INTERVAL '40 seconds'")
+            .hop("s", 5, 10),
+        query(
+            "SELECT a, window_start, window_end, count(*) AS n FROM {0} \
+             WHERE window_end <= now() GROUP BY a, window_start, window_end",
+        )
+        .tumble("r", 10),
+        // The condition stands below the window, on a column that the window's rows do not have.
+        query("SELECT window_end, count(*) AS n FROM {0} GROUP BY window_end")
+            .window(
+                "TUMBLE((SELECT a, ts FROM (SELECT a, e, ts, ts + INTERVAL '30 seconds' AS ends \
+                 FROM s) AS q WHERE e AND ends > now()), ts, INTERVAL '10 seconds')",
+                "s",
+                [10, 10, 0],
+            )
+            .filter(|row| row[4] == ScalarValue::from(true))
+            .batch(
+                "SELECT window_end, count(*) AS n FROM {0} \
+                 WHERE ts > now() - INTERVAL '30 seconds' GROUP BY window_end",
+            ),
+        query(
+            "SELECT a, window_start, window_end, count(*) AS n FROM {0} \
+             WHERE window_end > now() - INTERVAL '60 seconds' GROUP BY a, window_start, window_end",
+        )
+        .session("s", "a", &[0], 5),
+        query(
+            "SELECT a, window_end, count(*) AS n FROM {0} \
+             WHERE window_end > now() - INTERVAL '60 seconds' GROUP BY a, window_end",
+        )
+        .tumble("l", 10)
+        .lateness(5)
+        .then("SELECT window_end, sum(n) AS n FROM v0 GROUP BY window_end"),
+    ]
+}
