@@ -466,6 +466,9 @@ pub const BENCH_READ_PAUSE: std::time::Duration = std::time::Duration::from_mill
 /// that the hundredth part of them is more than a few, and for a small part of a core.
 pub const BENCH_LOOKUP_PAUSE: std::time::Duration = std::time::Duration::from_millis(5);
 
+/// How often the bench looks at the memory of a soak: a peak lasts longer than a checkpoint does.
+pub const BENCH_SOAK_PAUSE: std::time::Duration = std::time::Duration::from_millis(250);
+
 /// How long before the first row of a run its view has to be there: nothing is to be caught up.
 pub const BENCH_LEAD: std::time::Duration = std::time::Duration::from_secs(2);
 

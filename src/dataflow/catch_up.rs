@@ -31,6 +31,7 @@ use crate::base::{Clock, Epoch, EventTime, Memory, ObjectId, Offset, PartitionId
 use crate::connector::{Chunk, ReadRange};
 use crate::dataflow::checkpoint::SourceMeta;
 use crate::dataflow::errors::ErrorRow;
+use crate::dataflow::expiry::{age, apply, view_store};
 use crate::dataflow::graph::{CollectionDelta, Dataflow};
 use crate::dataflow::news::News;
 use crate::dataflow::panic::contained;
@@ -281,7 +282,7 @@ impl CatchUp {
             Some(resumed) => (resumed.dataflow, resumed.store, Some(resumed.reached)),
             None => {
                 let dataflow = Dataflow::new(start.plan.clone(), start.workers)?;
-                let store = Store::new(start.plan.schema.clone(), start.plan.identity())?;
+                let store = view_store(&start.plan)?;
                 (dataflow, store, None)
             }
         };
@@ -398,13 +399,15 @@ impl CatchUp {
         let now = self.start.clock.now_micros();
         self.clock_micros = self.clock_micros.max(now);
         let epoch = Epoch(self.steps);
-        let output = self.dataflow.step(epoch, self.clock_micros, &input)?;
+        let mut output = self.dataflow.step(epoch, self.clock_micros, &input)?;
+        age(&self.dataflow, &mut output, |before| {
+            self.store.before(before)
+        })?;
         self.counts.add(&output.counts);
         let at_micros = self.start.clock.now_micros();
         let errors = self.errors.entry(self.start.id).or_default();
         errors.extend(
-            output
-                .errors
+            std::mem::take(&mut output.errors)
                 .into_iter()
                 .map(|error| ErrorRow::of_row(error, at_micros)),
         );
@@ -413,9 +416,7 @@ impl CatchUp {
                 errors.pop_front();
             }
         }
-        if let Some(delta) = output.delta {
-            self.store.apply(&delta)?;
-        }
+        apply(&mut self.store, &output)?;
         self.held
             .set(self.dataflow.state_bytes() + self.store.bytes());
         let memory = self.held.memory();

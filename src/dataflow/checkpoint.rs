@@ -34,6 +34,7 @@ use crate::base::limits::{
 use crate::base::memory::Account;
 use crate::base::metrics::PROCESS;
 use crate::base::{Epoch, EventTime, Memory, ObjectId, Offset, PartitionId, task};
+use crate::dataflow::expiry::view_store;
 use crate::dataflow::graph::{Dataflow, StateChange};
 use crate::dataflow::handover::{Entry, Giving, handover};
 use crate::dataflow::history::HistoryEntry;
@@ -85,6 +86,7 @@ pub(super) struct Counted {
     rows_late_partly: u64,
     retractions_late: u64,
     rows_failed: u64,
+    rows_expired: u64,
     rows_changed: u64,
 }
 
@@ -96,6 +98,7 @@ impl Counted {
             rows_late_partly: counts.rows_late_partly,
             retractions_late: counts.retractions_late,
             rows_failed: counts.rows_failed,
+            rows_expired: counts.rows_expired,
             rows_changed: statistics.rows_changed,
         }
     }
@@ -107,6 +110,7 @@ impl Counted {
         counts.rows_late_partly = self.rows_late_partly;
         counts.retractions_late = self.retractions_late;
         counts.rows_failed = self.rows_failed;
+        counts.rows_expired = self.rows_expired;
         statistics.rows_changed = self.rows_changed;
     }
 }
@@ -629,7 +633,7 @@ pub(super) fn put_back(
     changes: Vec<(Address, TableChange)>,
 ) -> Result<(Dataflow, Store)> {
     let mut dataflow = Dataflow::new(plan.clone(), shards)?;
-    let mut store = Store::new(plan.schema.clone(), plan.identity())?;
+    let mut store = view_store(plan)?;
     let mut rows = Vec::new();
     for (address, change) in changes {
         match address.operator {

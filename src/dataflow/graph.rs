@@ -23,6 +23,7 @@ use arrow::datatypes::DataType;
 use crate::base::limits::PARALLEL_ROWS_MIN;
 use crate::base::{Epoch, ObjectId};
 use crate::dataflow::bad_rows::{BadCells, tightened, usable};
+use crate::dataflow::expiry::Aged;
 use crate::dataflow::late::LateRelation;
 use crate::dataflow::metrics::{DataflowMetrics, NodeMetrics, rows};
 use crate::delta::{DeltaBatch, KeyBatch, KeyTable, cancel_pairs, concat, consolidate};
@@ -84,6 +85,8 @@ pub struct DataflowOutput {
     pub late_delta: Option<DeltaBatch>,
     pub errors: Vec<RowError>,
     pub counts: Counts,
+    /// Of a view whose rows leave by age: what becomes of them.
+    pub aged: Option<Aged>,
 }
 
 /// How the rows that a step puts out stand to each other.

@@ -28,6 +28,7 @@ mod catch_up;
 mod checkpoint;
 mod closer;
 mod errors;
+mod expiry;
 mod failing;
 mod graph;
 mod group_commit;

@@ -14,6 +14,8 @@ use tokio::sync::watch;
 use crate::base::memory::Account;
 use crate::base::{Epoch, Memory, ObjectId, Offset, PartitionId};
 use crate::dataflow::errors::{ErrorLog, ErrorRow};
+use crate::dataflow::expiry;
+use crate::dataflow::graph::DataflowOutput;
 use crate::dataflow::metrics::DataflowMetrics;
 use crate::dataflow::source::SourceStatus;
 use crate::delta::DeltaBatch;
@@ -175,6 +177,11 @@ impl Published {
     /// 55000 when the relation has failed or gone.
     pub fn find(&self, id: ObjectId, key: &[ArrayRef]) -> Result<RecordBatch> {
         self.read().store(id)?.lookup(key)
+    }
+
+    /// The rows of a view before a time, as removals.
+    pub(super) fn before(&self, id: ObjectId, time: i64) -> Result<Vec<DeltaBatch>> {
+        self.read().store(id)?.before(time)
     }
 
     /// Which of the keys are in the relation now.
@@ -388,6 +395,27 @@ impl Change<'_> {
         collection.statistics.rows_changed += delta.len() as u64;
         let change = delta.clone().with_origins(None);
         collection.history.push(epoch, change);
+        Ok(())
+    }
+
+    /// Applies a step's output to a view: to its rows, and to what is told of them.
+    pub fn apply_output(
+        &mut self,
+        id: ObjectId,
+        epoch: Epoch,
+        output: &DataflowOutput,
+    ) -> Result<()> {
+        let Some(collection) = self.0.collections.get_mut(&id) else {
+            return Ok(());
+        };
+        if let Some(store) = &mut collection.store {
+            expiry::apply(store, output)?;
+        }
+        if let Some(delta) = &output.delta {
+            collection.statistics.rows_changed += delta.len() as u64;
+            let change = delta.clone().with_origins(None);
+            collection.history.push(epoch, change);
+        }
         Ok(())
     }
 

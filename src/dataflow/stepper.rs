@@ -33,6 +33,7 @@ use crate::dataflow::catch_up::{CatchUp, CatchUpStart, Inputs};
 use crate::dataflow::checkpoint::Checkpointer;
 use crate::dataflow::closer::Closer;
 use crate::dataflow::errors::ErrorRow;
+use crate::dataflow::expiry;
 use crate::dataflow::failing::{failing, input_has_failed};
 use crate::dataflow::graph::{CollectionDelta, Dataflow, DataflowOutput};
 use crate::dataflow::group_commit::GroupCommits;
@@ -871,13 +872,18 @@ impl Stepper {
             Some(scan) => Err(input_has_failed(&scan.name)),
             None => {
                 let input = |object: ObjectId| inputs[&object].clone();
-                contained(|| view.step(epoch, clock_micros, &input))
+                let published = &self.published;
+                contained(|| {
+                    let mut output = view.step(epoch, clock_micros, &input)?;
+                    expiry::age(view, &mut output, |before| published.before(id, before))?;
+                    Ok(output)
+                })
             }
         };
         match result {
             Ok(output) => {
                 let width = view.plan().schema.fields().len();
-                let mut input = CollectionDelta::new((0..width).collect(), view.bounds().clone());
+                let mut input = CollectionDelta::new((0..width).collect(), expiry::bounds(view));
                 input.deltas.extend(output.delta.clone());
                 inputs.insert(id, input);
                 if let Some(late) = &view.plan().late {
@@ -908,23 +914,20 @@ impl Stepper {
             for (id, delta) in &changes.deltas {
                 change.apply(*id, epoch, delta)?;
             }
-            for (id, output, bytes) in changes.outputs {
+            for (id, mut output, bytes) in changes.outputs {
                 change.count(id, &output.counts, bytes);
                 change.record_errors(
                     id,
-                    output
-                        .errors
+                    std::mem::take(&mut output.errors)
                         .into_iter()
                         .map(|error| ErrorRow::of_row(error, clock_micros)),
                 );
-                if let Some(delta) = output.late_delta
+                if let Some(delta) = &output.late_delta
                     && let Some(late) = views.get(&id).and_then(|v| v.plan().late.as_ref())
                 {
-                    change.apply(late.object, epoch, &delta)?;
+                    change.apply(late.object, epoch, delta)?;
                 }
-                if let Some(delta) = output.delta
-                    && let Err(error) = change.apply(id, epoch, &delta)
-                {
+                if let Err(error) = change.apply_output(id, epoch, &output) {
                     tracing::error!(view = id.0, %error, "a view's change does not fit its rows");
                     failed.insert(id, error);
                 }

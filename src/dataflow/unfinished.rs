@@ -63,6 +63,7 @@ pub(super) struct Reached {
     rows_late_partly: u64,
     retractions_late: u64,
     rows_failed: u64,
+    rows_expired: u64,
     pub sources: BTreeMap<ObjectId, SourceMeta>,
     pub relations: BTreeMap<ObjectId, Epoch>,
     pub news: BTreeMap<ObjectId, News>,
@@ -91,6 +92,7 @@ impl Reached {
             rows_late_partly: counts.rows_late_partly,
             retractions_late: counts.retractions_late,
             rows_failed: counts.rows_failed,
+            rows_expired: counts.rows_expired,
             sources: BTreeMap::new(),
             relations: BTreeMap::new(),
             news: BTreeMap::new(),
@@ -103,6 +105,7 @@ impl Reached {
             rows_late_partly: self.rows_late_partly,
             retractions_late: self.retractions_late,
             rows_failed: self.rows_failed,
+            rows_expired: self.rows_expired,
         }
     }
 }

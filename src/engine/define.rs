@@ -20,7 +20,8 @@ use crate::error::{Error, Result, SqlState};
 use crate::operator::map::OnError;
 use crate::plan::source::{plan_source, plan_table};
 use crate::plan::{
-    LATE_SUFFIX, LateOption, Operation, PlannedTable, Planner, StreamPlan, ViewOptions, plan_view,
+    LATE_SUFFIX, LateOption, Operation, PlannedTable, Planner, RetentionMode, RetentionOption,
+    StreamPlan, ViewOptions, plan_view,
 };
 use crate::sql::statement::{CreateMaterializedView, CreateRelation, SqlOption, Statement};
 use crate::sql::{interval, parse_single};
@@ -307,6 +308,7 @@ fn view_options(create: &CreateMaterializedView) -> Result<ViewOptions> {
             .hint("use 'discard', 'side_output' or 'retract'"));
         }
     }
+    planned.retention = retention(&mut options)?;
     match options.take("on_error").as_deref() {
         None | Some("fail_row") => {}
         Some("null") => planned.on_error = OnError::Null,
@@ -329,13 +331,11 @@ fn view_options(create: &CreateMaterializedView) -> Result<ViewOptions> {
 }
 
 /// Options of a materialized view that have a meaning and are not there yet.
-const PLANNED_OPTIONS: [(&str, &str); 4] = [
+const PLANNED_OPTIONS: [(&str, &str); 2] = [
     (
         "history",
         "the last changes are kept up to a size, over restarts too",
     ),
-    ("retention", "filter by time where the view is read"),
-    ("retention_mode", "filter by time where the view is read"),
     (
         "state_ttl",
         "a window, or a filter on event time, bounds the state",
@@ -363,6 +363,39 @@ fn check_lateness(plan: &StreamPlan, options: &ViewOptions) -> Result<()> {
         )
         .hint("no row is late for it: leave the option out, or use a window")),
     }
+}
+
+/// How long rows stay, and who is told when they leave.
+fn retention(options: &mut Options) -> Result<Option<RetentionOption>> {
+    let length = options.take("retention");
+    let mode = options.take("retention_mode");
+    let refused = |message: String| Error::new(SqlState::INVALID_PARAMETER_VALUE, message);
+    let Some(length) = length else {
+        return match mode {
+            None => Ok(None),
+            Some(_) => {
+                let error = refused("retention_mode needs retention".to_string())
+                    .hint("say how long rows stay: retention = '1 hour'");
+                Err(options.at("retention_mode", error))
+            }
+        };
+    };
+    let micros = micros("retention", &length)?;
+    if micros == 0 {
+        let error = refused("retention must be longer than nothing".to_string())
+            .hint("for example '1 hour'");
+        return Err(options.at("retention", error));
+    }
+    let mode = match mode.as_deref() {
+        None | Some("retract") => RetentionMode::Retract,
+        Some("forget") => RetentionMode::Forget,
+        Some(other) => {
+            let error = refused(format!("retention_mode = '{other}' is not known"))
+                .hint("use 'retract' or 'forget'");
+            return Err(options.at("retention_mode", error));
+        }
+    };
+    Ok(Some(RetentionOption { micros, mode }))
 }
 
 fn micros(name: &str, text: &str) -> Result<i64> {

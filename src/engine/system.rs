@@ -211,6 +211,7 @@ impl Running {
             rows_late_partly: counts.rows_late_partly,
             retractions_late: counts.retractions_late,
             rows_bad: counts.rows_failed,
+            rows_expired: counts.rows_expired,
             gaps: (!relation.gaps.is_empty()).then(|| relation.gaps.join("; ")),
         }
     }

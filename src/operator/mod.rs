@@ -178,6 +178,8 @@ pub struct Counts {
     /// Retractions of state that was already freed.
     pub retractions_late: u64,
     pub rows_failed: u64,
+    /// Rows that a view's retention has taken out, or kept out.
+    pub rows_expired: u64,
 }
 
 impl Counts {
@@ -186,6 +188,7 @@ impl Counts {
         self.rows_late_partly += other.rows_late_partly;
         self.retractions_late += other.retractions_late;
         self.rows_failed += other.rows_failed;
+        self.rows_expired += other.rows_expired;
     }
 }
 

@@ -23,7 +23,8 @@ use crate::plan::emit::close_column;
 use crate::plan::failure::from_datafusion;
 use crate::plan::late::{LateOption, LatePlan};
 use crate::plan::names::{display_names, output_names, refuse_twice, unique_names};
-use crate::plan::stream::{Node, Operation, Scan, StreamPlan};
+use crate::plan::retention::RetentionOption;
+use crate::plan::stream::{Node, Operation, RetentionMode, Scan, StreamPlan};
 use crate::plan::temporal::{
     above_windows, has_timed_condition, in_query, is_clock, misplaced, timed_conditions,
 };
@@ -37,6 +38,7 @@ pub struct ViewOptions {
     /// How long after its close a window stays correctable, microseconds.
     pub allowed_lateness_micros: i64,
     pub late_rows: LateOption,
+    pub retention: Option<RetentionOption>,
     pub on_error: OnError,
 }
 
@@ -46,6 +48,7 @@ impl Default for ViewOptions {
             emit: None,
             allowed_lateness_micros: 0,
             late_rows: LateOption::Discard,
+            retention: None,
             on_error: OnError::FailRow,
         }
     }
@@ -480,7 +483,9 @@ impl Build<'_> {
             self.add(pass);
         }
         let last = self.nodes.last().expect("a plan has a node");
-        let bounded = match self.has_leaving() {
+        let retention = self.retention(self.nodes.len() - 1, &schema)?;
+        let is_retracted = retention.is_some_and(|r| r.mode == RetentionMode::Retract);
+        let bounded = match self.has_leaving() || is_retracted {
             // Above it a window that has closed would be one whose rows have left.
             true => Vec::new(),
             false => last.bounded.clone(),
@@ -488,13 +493,17 @@ impl Build<'_> {
         Ok(StreamPlan {
             schema,
             key: last.key.clone(),
-            changelog: last.changelog,
+            changelog: match retention {
+                None => last.changelog,
+                Some(retention) => retention.changelog(last.changelog),
+            },
             bounded,
             depends_on,
             late: match self.options.late_rows {
                 LateOption::Discard => None,
                 LateOption::SideOutput => LatePlan::of(&self.nodes),
             },
+            retention,
             nodes: self.nodes,
         })
     }

@@ -12,7 +12,7 @@ use crate::operator::session::{SessionEmit, SessionSpec};
 use crate::operator::temporal::{Condition, TemporalSpec};
 use crate::operator::window::Assignment;
 use crate::plan::build::plain_column;
-use crate::plan::stream::{Node, Operation, StreamPlan};
+use crate::plan::stream::{Node, Operation, Retention, RetentionMode, StreamPlan};
 
 impl fmt::Display for StreamPlan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -39,7 +39,23 @@ impl StreamPlan {
             Some(_) => ", late rows are kept",
             None => "",
         };
-        format!("{}, {key}{late}", self.changelog)
+        let retention = match self.retention {
+            None => String::new(),
+            Some(Retention {
+                column,
+                micros,
+                mode,
+            }) => {
+                let name = self.schema.field(column).name();
+                let how = match mode {
+                    RetentionMode::Retract => "retracted",
+                    RetentionMode::Forget => "forgotten",
+                };
+                let length = Span::Micros(micros);
+                format!(", rows are {how} {length} after the watermark has passed {name}")
+            }
+        };
+        format!("{}, {key}{late}{retention}", self.changelog)
     }
 }
 

@@ -13,8 +13,8 @@
 //!
 //! Reading order: [`context`] (text's names to DataFusion's plan), `window` (window table
 //! functions), [`stream`] (the plan), `build` (how it is made: `temporal`, `windowed`, `panes`,
-//! `aggregate`, `join` and `emit` are its parts), `explain` (how it is shown); apart from queries,
-//! [`source`] and `columns` plan CREATE SOURCE and CREATE TABLE.
+//! `aggregate`, `join`, `emit` and `retention` are its parts), `explain` (how it is shown); apart
+//! from queries, [`source`] and `columns` plan CREATE SOURCE and CREATE TABLE.
 
 mod aggregate;
 mod build;
@@ -40,6 +40,7 @@ mod panes;
 mod parameters;
 mod path;
 mod place;
+mod retention;
 mod session;
 pub mod source;
 pub mod stream;
@@ -59,6 +60,7 @@ pub use literal::{literal_value, sql_type};
 pub use names::{display_names, relation_names, unique_names};
 pub use operators::takes_text;
 pub use panes::Expansion;
+pub use retention::RetentionOption;
 pub use source::{PlannedSource, plan_source, plan_table};
-pub use stream::{Node, Operation, StreamPlan};
+pub use stream::{Node, Operation, Retention, RetentionMode, StreamPlan};
 pub use window::lower_windows;

@@ -42,12 +42,34 @@ pub struct StreamPlan {
     pub depends_on: Vec<ObjectId>,
     /// The relation that its late rows are kept in, if they are.
     pub late: Option<LatePlan>,
+    /// When its rows are too old, if they ever are.
+    pub retention: Option<Retention>,
+}
+
+/// By which rows leave a view: those whose time is before the view's watermark less a length.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Retention {
+    /// A column of the view whose bound is the watermark: a timestamp in microseconds.
+    pub column: usize,
+    pub micros: i64,
+    pub mode: RetentionMode,
+}
+
+/// Who is told that a row has left by its age.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RetentionMode {
+    /// Those who follow the view and the views above it.
+    Retract,
+    /// Nobody: it is just not there any more.
+    Forget,
 }
 
 impl StreamPlan {
     /// What makes a row of the view the same row.
     pub fn identity(&self) -> Identity {
-        match (&self.key, self.changelog) {
+        // What leaves by age is found by its place: that alone needs no index.
+        let last = self.nodes.last().map(|node| node.changelog);
+        match (&self.key, last.unwrap_or(self.changelog)) {
             (Some(key), _) => Identity::Key(key.clone()),
             (None, Changelog::AppendOnly) => Identity::AppendOnly,
             (None, Changelog::Retracting) => Identity::Row,

@@ -549,6 +549,13 @@ fn pulled(
             let mut above = Vec::new();
             for condition in &conditions {
                 let (relation, time, offset) = as_now_is(condition).expect("only those are split");
+                if let Some(place) = exprs.iter().position(|expr| expr == time) {
+                    let known = projection.schema.columns().into_iter().nth(place);
+                    if let Some(known) = known {
+                        above.push(now_is(relation, Expr::Column(known), offset));
+                        continue;
+                    }
+                }
                 let name = format!("__now_{number}");
                 *number += 1;
                 above.push(now_is(

@@ -219,7 +219,7 @@ impl Build<'_> {
 
     /// Whether the column is, through filters and projections only, the declared event time of a
     /// source or table: the rows that are judged for lateness.
-    fn judges(&self, node: usize, column: usize) -> bool {
+    pub(super) fn judges(&self, node: usize, column: usize) -> bool {
         let node = &self.nodes[node];
         match &node.operation {
             Operation::Scan(scan) => scan.event_time == Some(column),

@@ -204,6 +204,8 @@ pub struct ViewRow {
     pub rows_late_partly: u64,
     pub retractions_late: u64,
     pub rows_bad: u64,
+    /// Rows that its retention has taken out, or kept out.
+    pub rows_expired: u64,
     /// What was missing at its start, per partition.
     pub gaps: Option<String>,
 }

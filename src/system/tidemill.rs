@@ -90,6 +90,7 @@ fn views(snapshot: &SystemSnapshot, rows: &mut RowSet) {
             ("rows_late_partly", row.rows_late_partly.into()),
             ("retractions_late", row.retractions_late.into()),
             ("rows_bad", row.rows_bad.into()),
+            ("rows_expired", row.rows_expired.into()),
             ("gaps", row.gaps.clone().into()),
         ]);
     }

@@ -144,6 +144,10 @@ impl Store {
     fn rebuild_index(&mut self) -> Result<()> {
         let live = self.live_slots();
         self.appended = live.last().map_or(0, |&slot| slot as usize + 1);
+        if self.index.is_none() {
+            let slots = (0..self.appended).rev().map(slot_number);
+            self.unused = slots.filter(|&slot| self.weight(slot) == 0).collect();
+        }
         let columns = self.key_columns();
         let Some(index) = self.index.as_mut().filter(|_| !columns.is_empty()) else {
             return Ok(());

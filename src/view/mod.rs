@@ -18,6 +18,7 @@
 //! - Nothing here knows operators, plans or epochs' meaning; the caller holds the lock that makes
 //!   several stores change as one.
 
+mod aging;
 mod checkpoint;
 mod history;
 mod store;

@@ -20,6 +20,7 @@ use arrow::datatypes::SchemaRef;
 use crate::delta::{Arena, DeltaBatch, KeyBatch, KeyTable, NO_SLOT, SlotSet, consolidate};
 use crate::error::{Error, Result};
 use crate::operator::frozen::Frozen;
+use crate::view::aging::Ages;
 
 /// Slots of a chunk: a copy of one costs some tens of microseconds, and a million rows are 245 of
 /// them, few enough for a snapshot to be taken under a lock.
@@ -36,7 +37,7 @@ pub enum Identity {
     Key(Vec<usize>),
     /// All columns; equal rows are one row with a weight.
     Row,
-    /// Rows are only ever added.
+    /// Rows are only ever added; they leave by age alone.
     AppendOnly,
 }
 
@@ -52,6 +53,10 @@ pub struct Store {
     hints: Vec<u32>,
     /// One past the last slot of an append-only store.
     pub(super) appended: usize,
+    /// Slots of an append-only store whose rows have left by age.
+    pub(super) unused: Vec<u32>,
+    /// Of a view whose rows leave by age.
+    pub(super) ages: Option<Ages>,
     rows: u64,
     bytes: usize,
     /// Slots changed since the last checkpoint.
@@ -89,6 +94,8 @@ impl Store {
             index,
             hints: Vec::new(),
             appended: 0,
+            unused: Vec::new(),
+            ages: None,
             rows: 0,
             bytes: 0,
             dirty: SlotSet::default(),
@@ -148,9 +155,12 @@ impl Store {
                 ));
             }
         }
+        let reused = delta.len().min(self.unused.len());
+        let mut slots = self.unused.split_off(self.unused.len() - reused);
+        self.keep(&slots)?;
         let first = self.appended;
-        self.appended += delta.len();
-        let slots: Vec<u32> = (first..self.appended).map(slot_number).collect();
+        self.appended += delta.len() - reused;
+        slots.extend((first..self.appended).map(slot_number));
         let rows: Vec<u32> = (0..delta.len()).map(slot_number).collect();
         self.write(&slots, delta, &rows)?;
         for (row, &slot) in slots.iter().enumerate() {
@@ -203,6 +213,9 @@ impl Store {
             chunk
                 .arena
                 .write(&places, delta.rows().columns(), &sources)?;
+            if let Some(ages) = &mut self.ages {
+                ages.note(number, delta.rows().columns(), &sources);
+            }
             for &slot in &counted {
                 match chunk.weights[place(slot).1] {
                     1 => {}
@@ -305,7 +318,7 @@ impl Store {
         Ok(())
     }
 
-    fn free(&mut self, mut slots: Vec<u32>) {
+    pub(super) fn free(&mut self, mut slots: Vec<u32>) {
         slots.sort_unstable();
         slots.dedup();
         let has_columns = !self.key_columns().is_empty();
@@ -318,6 +331,9 @@ impl Store {
             if let Some(index) = self.index.as_mut().filter(|_| has_columns) {
                 index.remove(slot);
             }
+        }
+        if self.index.is_none() {
+            self.unused.extend(slots);
         }
     }
 
@@ -368,6 +384,9 @@ impl Store {
             chunk
                 .arena
                 .write(&places, delta.rows().columns(), &sources)?;
+            if let Some(ages) = &mut self.ages {
+                ages.note(number, delta.rows().columns(), &sources);
+            }
         }
         slots.iter().for_each(|&slot| self.mark(slot));
         Ok(())
@@ -400,6 +419,8 @@ impl Store {
         let chunk = |chunk: &Arc<Chunk>| chunk.arena.bytes() + chunk.weights.capacity() * 8;
         self.bytes = self.chunks.iter().map(chunk).sum::<usize>()
             + self.hints.capacity() * size_of::<u32>()
+            + self.unused.capacity() * size_of::<u32>()
+            + self.ages.as_ref().map_or(0, Ages::bytes)
             + self.dirty.bytes()
             + self.frozen.bytes()
             + self.index.as_ref().map_or(0, KeyTable::bytes);

@@ -11,6 +11,7 @@ use fastrand::Rng;
 
 use crate::base::{Epoch, EventTime, ObjectId, Offset, PartitionId};
 use crate::connector::{BadRow, Chunk};
+use crate::dataflow::expiry;
 use crate::dataflow::late::late_store;
 use crate::dataflow::oracle::answer::{Multiset, multiset, row_text};
 use crate::dataflow::oracle::model::{self, Late, Used};
@@ -496,7 +497,7 @@ impl Running {
             id,
             late: late_store(&dataflow).unwrap().map(|(_, store)| store),
             dataflow,
-            store: Store::new(plan.schema.clone(), plan.identity()).unwrap(),
+            store: expiry::view_store(plan).unwrap(),
             tally: Tally::default(),
         }
     }
@@ -509,11 +510,13 @@ impl Running {
     ) -> CollectionDelta {
         let before = self.dataflow.bounds().clone();
         let input = |object: ObjectId| inputs[&object].clone();
-        let output = self.dataflow.step(epoch, clock_micros, &input).unwrap();
+        let mut output = self.dataflow.step(epoch, clock_micros, &input).unwrap();
+        let rows_before = |time| self.store.before(time);
+        expiry::age(&self.dataflow, &mut output, rows_before).unwrap();
         if let Some(delta) = &output.delta {
             self.check(&before, delta);
-            self.store.apply(delta).unwrap();
         }
+        expiry::apply(&mut self.store, &output).unwrap();
         if let Some(delta) = &output.late_delta {
             let late = self.late.as_mut().expect("a view that keeps late rows");
             late.apply(delta).unwrap();
@@ -540,7 +543,7 @@ impl Running {
             }
         }
         let columns = (0..self.dataflow.plan().schema.fields().len()).collect();
-        let mut input = CollectionDelta::new(columns, self.dataflow.bounds().clone());
+        let mut input = CollectionDelta::new(columns, expiry::bounds(&self.dataflow));
         input.deltas.extend(output.delta);
         input
     }

@@ -1,7 +1,8 @@
 //! A query to be tried: the views over each other, and what a batch is asked for each of them.
 
-use crate::dataflow::oracle::model::{Cut, WindowUse};
+use crate::dataflow::oracle::model::{Cut, NEVER, WindowUse};
 use crate::dataflow::oracle::relation::{Row, SECOND};
+use crate::plan::RetentionMode;
 
 /// When a view's rows appear.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,6 +33,32 @@ pub struct View {
     pub sql: String,
     pub batch: String,
     pub emits: Emits,
+    pub retention: Option<Kept>,
+}
+
+/// How long a view's rows stay, by the time in a column; seconds.
+#[derive(Clone, Copy)]
+pub struct Kept {
+    pub column: usize,
+    pub seconds: i64,
+    pub mode: RetentionMode,
+    /// The time is a window's end, which has passed when the watermark is there; else that of an
+    /// event, which has when the watermark is behind it.
+    pub is_end: bool,
+}
+
+impl Kept {
+    /// Whether a row of that time is there.
+    pub fn keeps(&self, time: Option<i64>, watermark: i64) -> bool {
+        let Some(time) = time.filter(|_| watermark != NEVER) else {
+            return true;
+        };
+        let over = time + self.seconds * SECOND;
+        match self.is_end {
+            true => over > watermark,
+            false => over >= watermark,
+        }
+    }
 }
 
 /// How a query asks for the clock.
@@ -58,6 +85,7 @@ pub fn query(sql: &str) -> Case {
         sql: sql.to_string(),
         batch: sql.to_string(),
         emits: Emits::OnUpdate,
+        retention: None,
     };
     Case {
         views: vec![view],
@@ -75,6 +103,7 @@ impl Case {
             sql: sql.to_string(),
             batch: sql.to_string(),
             emits: Emits::OnUpdate,
+            retention: None,
         };
         self.views.push(view);
         self
@@ -197,6 +226,25 @@ impl Case {
         self
     }
 
+    /// The last view's rows leave so many seconds after the end of the window in the column.
+    pub fn retention(mut self, column: usize, seconds: i64, mode: RetentionMode) -> Case {
+        self.last().retention = Some(Kept {
+            column,
+            seconds,
+            mode,
+            is_end: true,
+        });
+        self
+    }
+
+    /// The same by the event time in the column.
+    pub fn retention_of_events(mut self, column: usize, seconds: i64, mode: RetentionMode) -> Case {
+        self = self.retention(column, seconds, mode);
+        let kept = self.last().retention.as_mut();
+        kept.expect("just set").is_end = false;
+        self
+    }
+
     pub fn failing(mut self, relation: &'static str, fails: fn(&Row) -> bool) -> Case {
         self.failing = Some((relation, fails));
         self
@@ -241,7 +289,12 @@ impl Case {
     pub fn name(&self) -> String {
         let views = self.views.iter().enumerate();
         let text = |(number, view): (usize, &View)| {
-            format!("v{number}: {} [{:?}]", self.stream_sql(number), view.emits)
+            let kept = match view.retention {
+                None => String::new(),
+                Some(kept) => format!(" [{:?} after {} s]", kept.mode, kept.seconds),
+            };
+            let sql = self.stream_sql(number);
+            format!("v{number}: {sql} [{:?}]{kept}", view.emits)
         };
         views.map(text).collect::<Vec<_>>().join("; ")
     }

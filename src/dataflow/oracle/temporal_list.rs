@@ -1,4 +1,4 @@
-//! Queries whose rows come and go by the clock.
+//! Queries whose rows come and go by the clock, and views whose rows leave by their age.
 //!
 //! A batch asks for the clock in the same words: it stands in a table of one row there. What is a
 //! condition on it and what is moved where is the engine's alone.
@@ -6,11 +6,13 @@
 use datafusion::scalar::ScalarValue;
 
 use crate::dataflow::oracle::query::{Case, query};
+use crate::plan::RetentionMode::{Forget, Retract};
 
 pub fn temporal() -> Vec<Case> {
     let mut cases = conditions();
     cases.extend(above_and_below());
     cases.extend(windows());
+    cases.extend(retention());
     cases
 }
 
@@ -107,5 +109,42 @@ fn windows() -> Vec<Case> {
         .tumble("l", 10)
         .lateness(5)
         .then("SELECT window_end, sum(n) AS n FROM v0 GROUP BY window_end"),
+    ]
+}
+
+fn retention() -> Vec<Case> {
+    let per_window = "SELECT a, window_end, count(*) AS n FROM {0} GROUP BY a, window_end";
+    let above = "SELECT window_end, count(*) AS keys, sum(n) AS n FROM v0 GROUP BY window_end";
+    vec![
+        query(per_window)
+            .tumble("s", 10)
+            .retention(1, 30, Retract)
+            .then(above),
+        query(per_window)
+            .tumble("s", 10)
+            .retention(1, 30, Forget)
+            .then(above),
+        query(per_window)
+            .hop("l", 5, 10)
+            .lateness(0)
+            .closes(1)
+            .retention(1, 20, Retract)
+            .then("SELECT count(*) AS n FROM v0"),
+        query("SELECT a, b, window_start, window_end FROM {0} WHERE v > 0")
+            .hop("r", 5, 20)
+            .filter(|row| matches!(row[2], ScalarValue::Int64(Some(v)) if v > 0))
+            .closes(3)
+            .retention(3, 15, Retract),
+        query("SELECT a, b, window_end FROM {0}")
+            .tumble("r", 10)
+            .retention(2, 25, Forget)
+            .keeps(),
+        query("SELECT a, b, ts FROM s")
+            .retention_of_events(2, 15, Retract)
+            .then("SELECT a, count(*) AS n FROM v0 GROUP BY a")
+            .keeps(),
+        query("SELECT ts, a + 1 AS x FROM r WHERE a < 4")
+            .retention_of_events(0, 40, Forget)
+            .keeps(),
     ]
 }

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use datafusion::common::TableReference;
 use datafusion::logical_expr::TableSource;
@@ -15,13 +16,14 @@ use crate::dataflow::oracle::answer::windowed_schema;
 use crate::dataflow::oracle::answer::{Answers, Multiset, difference, multiset, parsed};
 use crate::dataflow::oracle::engine::{EVERY_MICROS, Engine, Tally};
 use crate::dataflow::oracle::model::{self, Late, NEVER, Used};
-use crate::dataflow::oracle::query::{Case, Emits};
-use crate::dataflow::oracle::relation::{World, batch, definition, planned_table};
+use crate::dataflow::oracle::query::{Case, Emits, Kept};
+use crate::dataflow::oracle::relation::{SECOND, World, batch, definition, planned_table};
 use crate::dataflow::oracle::script::{Item, Script, cut};
 use crate::error::Result;
 use crate::operator::Counts;
 use crate::plan::{
-    LateOption, Operation, Planner, StreamPlan, ViewOptions, named_query, plan_view,
+    LateOption, Operation, Planner, RetentionMode, RetentionOption, StreamPlan, ViewOptions,
+    named_query, plan_view,
 };
 use crate::sql::statement::Emit;
 use crate::sql::{Interval, Position};
@@ -141,7 +143,7 @@ impl<'a> Trial<'a> {
             Item::Row(_) | Item::Idle { .. } => None,
         });
         self.answers.set_clock(shown);
-        let (closed, counts, late) = self.fill(items);
+        let (closed, mut counts, late) = self.fill(items);
         for &number in &self.reads {
             let relation = &self.world.relations[number];
             if relation.time.is_some() {
@@ -177,6 +179,19 @@ impl<'a> Trial<'a> {
                     .map(|batch| closed_rows(batch, column, closed))
                     .collect();
             }
+            let whole = batches.clone();
+            if let Some(kept) = view.retention {
+                let count = |batches: &[RecordBatch]| -> usize {
+                    batches.iter().map(RecordBatch::num_rows).sum()
+                };
+                batches.iter_mut().for_each(|batch| {
+                    let times = crate::operator::rows::micros(batch.column(kept.column));
+                    let stays = times.iter().map(|time| Some(kept.keeps(time, closed)));
+                    let stays = stays.collect();
+                    *batch = arrow::compute::filter_record_batch(batch, &stays).unwrap();
+                });
+                counts.rows_expired += (count(&whole) - count(&batches)) as u64;
+            }
             let expected = multiset(&batches);
             let found = engine.rows(number);
             let difference = match view.emits {
@@ -192,7 +207,13 @@ impl<'a> Trial<'a> {
             );
             if self.case.views.len() > number + 1 {
                 let schema = &self.plans[number].1.schema;
-                let batches: Vec<_> = batches
+                // Nobody above a view that forgets is told.
+                let forgets = |kept: Kept| kept.mode == RetentionMode::Forget;
+                let shown = match view.retention.is_some_and(forgets) {
+                    true => whole,
+                    false => batches,
+                };
+                let batches: Vec<_> = shown
                     .into_iter()
                     .map(|batch| batch.with_schema(nullable(schema)).unwrap())
                     .collect();
@@ -411,6 +432,12 @@ pub fn agrees_when_made_late(trial: &Trial<'_>, seed: u64) {
         // It would read the source from its beginning: what the other tests do.
         return;
     }
+    // What a view below has forgotten is not there any more: so it says.
+    let below = &trial.case.views[..trial.case.views.len() - 1];
+    let forgets = |kept: Kept| kept.mode == RetentionMode::Forget;
+    if below.iter().any(|view| view.retention.is_some_and(forgets)) {
+        return;
+    }
     let _naming = Naming(format!("made late: seed {seed}, {}", trial.case.name()));
     let mut random = Rng::with_seed(seed);
     let mut script = trial.script(seed, ITEMS);
@@ -457,6 +484,10 @@ fn plans(world: &World, case: &Case) -> Vec<(ObjectId, StreamPlan)> {
             },
             allowed_lateness_micros: if number == 0 { case.lateness } else { 0 },
             late_rows: LateOption::SideOutput,
+            retention: view.retention.map(|kept| RetentionOption {
+                micros: kept.seconds * SECOND,
+                mode: kept.mode,
+            }),
             ..ViewOptions::default()
         };
         let parsed = parsed(&sql);
@@ -520,11 +551,7 @@ fn compare_tallies(engine: &Engine<'_>, views: usize, expected: Counts, mut late
     );
 }
 
-fn closed_rows(
-    batch: &arrow::array::RecordBatch,
-    column: usize,
-    closed: i64,
-) -> arrow::array::RecordBatch {
+fn closed_rows(batch: &RecordBatch, column: usize, closed: i64) -> RecordBatch {
     let times = crate::operator::rows::micros(batch.column(column));
     let is_closed = times
         .iter()
