@@ -65,6 +65,19 @@ fn a_paced_run_measures_freshness() {
 }
 
 #[test]
+fn a_soak_compares_memory_and_fails_where_it_grew() {
+    let arguments = ["soak", "--rows", "30000", "--json", "--growth-max"];
+    let with = |most| bench(&[&arguments[..], &[most]].concat());
+    let (output, lines) = with("100");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{lines:#?}\n{said}");
+    assert!(lines[0].contains(r#""status":"ok""#), "{lines:#?}");
+    let (output, lines) = with("0.01");
+    assert!(!output.status.success(), "{lines:#?}");
+    assert!(lines[0].contains(r#""status":"failed""#), "{lines:#?}");
+}
+
+#[test]
 fn a_query_that_does_not_exist_is_refused_with_the_names() {
     let (output, lines) = bench(&["q99"]);
     assert!(!output.status.success());

@@ -110,13 +110,23 @@ impl Server {
 
     /// The most memory it has had so far, bytes.
     pub fn peak_memory(&self) -> Result<u64> {
+        self.status("VmHWM:")
+    }
+
+    /// The memory it has now, bytes.
+    pub fn memory(&self) -> Result<u64> {
+        self.status("VmRSS:")
+    }
+
+    /// A size that the system knows of the process.
+    fn status(&self, name: &str) -> Result<u64> {
         let path = format!("/proc/{}/status", self.child.id());
         let status = fs::read_to_string(&path).map_err(|error| read(&path, &error))?;
-        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+        let line = status.lines().find_map(|line| line.strip_prefix(name));
         let kilobytes = line.and_then(|line| line.trim().split(' ').next()?.parse::<u64>().ok());
         kilobytes
             .map(|kilobytes| kilobytes * 1024)
-            .ok_or_else(|| Error::internal(format!("{path} has no VmHWM")))
+            .ok_or_else(|| Error::internal(format!("{path} has no {name}")))
     }
 
     /// The sum of a metric's samples; 0 where it has none.

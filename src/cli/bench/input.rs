@@ -33,7 +33,7 @@ const KEYS: u64 = 1_000_000;
 const EVENT_RATE: u64 = 10_000;
 
 /// Event time of the first event where all of them are there at once: 2024-01-01T00:00:00Z.
-const START_MICROS: i64 = 1_704_067_200_000_000;
+pub(super) const START_MICROS: i64 = 1_704_067_200_000_000;
 
 /// Events in Nexmark's cycle.
 const CYCLE: u64 = 50;
@@ -246,7 +246,7 @@ impl Input {
     }
 }
 
-fn time(micros: i64) -> String {
+pub(super) fn time(micros: i64) -> String {
     let time = DateTime::from_timestamp_micros(micros).expect("the bench runs in this era");
     time.to_rfc3339_opts(SecondsFormat::Micros, true)
 }
@@ -349,7 +349,7 @@ impl<'a> Writer<'a> {
 }
 
 /// The number of events of which the feed has at least so many rows.
-fn events_of(feed: Feed, rows: u64) -> u64 {
+pub(super) fn events_of(feed: Feed, rows: u64) -> u64 {
     let (first, count) = places(feed);
     match feed {
         Feed::Keyed => rows,
@@ -358,7 +358,7 @@ fn events_of(feed: Feed, rows: u64) -> u64 {
 }
 
 /// Rows of the feed among the first events.
-fn rows_below(feed: Feed, events: u64) -> u64 {
+pub(super) fn rows_below(feed: Feed, events: u64) -> u64 {
     let (first, count) = places(feed);
     match feed {
         Feed::Keyed => events,

@@ -15,14 +15,17 @@
 //! the steps of the running system; what is measured is not the faster catch-up of a new view. A
 //! run whose answer is not the batch answer has no figures.
 //!
+//! `soak` measures something else: see [`soak`].
+//!
 //! Reading order: [`queries`] (what is run), [`input`] (what it reads), [`child`] (the server
-//! measured), [`run`] (one measurement), [`report`].
+//! measured), [`run`] (one measurement), [`report`], [`soak`].
 
 mod child;
 mod input;
 mod queries;
 mod report;
 mod run;
+mod soak;
 
 use crate::cli::bench::input::Input;
 use crate::cli::bench::queries::{QUERIES, Query};
@@ -63,6 +66,10 @@ pub struct BenchOptions {
     #[arg(long, default_value_t = 0)]
     pub workers: usize,
 
+    /// Times that memory may have grown after the first tenth of `soak`
+    #[arg(long, default_value_t = 1.3)]
+    pub growth_max: f64,
+
     /// Print one JSON object per run instead of a table
     #[arg(long)]
     pub json: bool,
@@ -74,13 +81,21 @@ pub struct BenchOptions {
 /// 22023 for a query that does not exist; whatever kept a run from its end; and after the last run
 /// an error when one of them had a wrong answer.
 pub async fn bench(options: &BenchOptions) -> Result<()> {
-    let queries = chosen(&options.queries)?;
+    let is_soak = |name: &String| name == soak::NAME;
+    let (soaks, queries): (Vec<String>, _) = options.queries.iter().cloned().partition(is_soak);
+    let queries = match queries.is_empty() && !soaks.is_empty() {
+        true => Vec::new(),
+        false => chosen(&queries)?,
+    };
     if options.rows == 0 || options.rate == 0 || options.partitions == 0 || options.runs == 0 {
         let message = "rows, rate, partitions and runs are at least 1";
         return Err(Error::new(SqlState::INVALID_PARAMETER_VALUE, message));
     }
     if !options.json {
         report::print_heading(options);
+    }
+    if !soaks.is_empty() {
+        soak::soak(options).await?;
     }
     let mut wrong = Vec::new();
     for query in queries {
@@ -132,7 +147,8 @@ fn names() -> String {
     let line = |query: &Query| format!("{}: {}", query.name, query.about);
     let lines: Vec<String> = QUERIES.iter().map(line).collect();
     format!(
-        "What to run; all of them where none is named:\n{}",
+        "What to run; all of them, without soak, where none is named:\n{}\n\
+         soak: whether memory stays what it is while --rows go on for long",
         lines.join("\n")
     )
 }

@@ -212,7 +212,7 @@ fn per_million(figures: &Figures, cpu: f64) -> f64 {
     cpu / count(figures.rows) * 1e6
 }
 
-fn megabytes(bytes: u64) -> f64 {
+pub(super) fn megabytes(bytes: u64) -> f64 {
     count(bytes) / 1e6
 }
 
@@ -264,6 +264,7 @@ mod tests {
             partitions: 1,
             runs: 1,
             workers: 0,
+            growth_max: 1.3,
             json: true,
         }
     }

@@ -336,12 +336,12 @@ fn millis(micros: i64) -> f64 {
     micros as f64 / 1_000.0
 }
 
-async fn execute(client: &Client, sql: &str) -> Result<()> {
+pub(super) async fn execute(client: &Client, sql: &str) -> Result<()> {
     let done = client.batch_execute(sql).await;
     done.map_err(|error| failed(sql, &error))
 }
 
-async fn number(client: &Client, sql: &str) -> Result<u64> {
+pub(super) async fn number(client: &Client, sql: &str) -> Result<u64> {
     let rows = query_rows(client, sql).await?;
     rows.first()
         .and_then(|row| row[0].parse().ok())
