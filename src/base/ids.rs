@@ -59,4 +59,14 @@ impl EventTime {
     pub const MIN: EventTime = EventTime(i64::MIN);
     /// After every row: what the bound of a finished input is.
     pub const MAX: EventTime = EventTime(i64::MAX);
+
+    /// So many microseconds later, or earlier; what is before or after every row stays so. `None`
+    /// where nothing is known of how many.
+    pub fn moved(self, micros: Option<i64>) -> Option<EventTime> {
+        let micros = micros?;
+        Some(match self {
+            EventTime::MIN | EventTime::MAX => self,
+            EventTime(time) => EventTime(time.saturating_add(micros)),
+        })
+    }
 }

@@ -30,9 +30,11 @@ use crate::delta::{DeltaBatch, KeyBatch, KeyTable, cancel_pairs, concat, consoli
 use crate::error::{Error, Result};
 use crate::operator::TableChange;
 use crate::operator::aggregate::{Aggregate, PaneAggregate, SessionAggregate};
+use crate::operator::asof::AsOf;
 use crate::operator::every::Every;
 use crate::operator::gate::Gate;
 use crate::operator::join::Join;
+use crate::operator::judge::Judge;
 use crate::operator::map::Map;
 use crate::operator::session::Session;
 use crate::operator::temporal::Temporal;
@@ -524,6 +526,7 @@ impl Shard {
             Ok(match operation {
                 Operation::Map(spec) => Some(Box::new(Map::new(spec.clone())?)),
                 Operation::Window(spec, _) => Some(Box::new(Window::new(spec.clone())?)),
+                Operation::Judge(spec) => Some(Box::new(Judge::new(spec.clone())?)),
                 Operation::Session(spec) => Some(Box::new(Session::new(spec.clone())?)),
                 Operation::SessionAggregate(spec) => {
                     Some(Box::new(SessionAggregate::new(spec.clone())?))
@@ -532,6 +535,7 @@ impl Shard {
                 Operation::Aggregate(spec) => Some(Box::new(Aggregate::new(spec.clone(), shard)?)),
                 Operation::Join(spec) => Some(Box::new(Join::new(spec.clone())?)),
                 Operation::Every(spec) => Some(Box::new(Every::new(spec.clone())?)),
+                Operation::AsOf(spec) => Some(Box::new(AsOf::new(spec.clone())?)),
                 Operation::Gate(spec) => Some(Box::new(Gate::new(spec.clone())?)),
                 Operation::Temporal(spec) => Some(Box::new(Temporal::new(spec.clone())?)),
                 Operation::Scan(_)

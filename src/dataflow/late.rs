@@ -22,12 +22,8 @@ use crate::delta::{DeltaBatch, arrow_error};
 use crate::error::{Error, Result};
 use crate::operator::recent::{Recent, RecentSpec};
 use crate::operator::{Bounds, LateRows, Operator, Output, Scope, Step, TableChange};
-use crate::plan::LatePlan;
+use crate::plan::{LateInput, LatePlan};
 use crate::view::{Identity, Store};
-
-/// Why a row is among the late ones.
-const CLOSED: &str = "every window of the row was closed";
-const FREED: &str = "the window of the row that is taken back was closed";
 
 /// Late rows as a relation.
 pub(super) struct LateRelation {
@@ -53,8 +49,7 @@ impl LateRelation {
         for (node, rows) in late {
             let input = self.plan.inputs.iter().find(|input| input.node == *node);
             if let Some(input) = input {
-                let columns = input.columns.clone();
-                let batch = self.batch(&columns, rows)?;
+                let batch = self.batch(input, rows)?;
                 self.recent.push(0, batch, &mut out)?;
             }
         }
@@ -67,8 +62,8 @@ impl LateRelation {
         Ok(out.deltas.pop())
     }
 
-    /// The rows in the relation's shape; `places` says where each of their columns stands.
-    fn batch(&self, places: &[usize], late: &LateRows) -> Result<DeltaBatch> {
+    /// The rows in the relation's shape.
+    fn batch(&self, input: &LateInput, late: &LateRows) -> Result<DeltaBatch> {
         let rows = late.rows.rows();
         let watermarks = late.rows.watermarks();
         let watermarks = watermarks.ok_or_else(|| Error::internal("a late row has a watermark"))?;
@@ -77,8 +72,8 @@ impl LateRelation {
         };
         let weights = late.rows.explicit_weights();
         let reasons = weights.iter().map(|&weight| match weight > 0 {
-            true => CLOSED,
-            false => FREED,
+            true => input.reasons.came,
+            false => input.reasons.left,
         });
         let fields = self.plan.schema.fields();
         let mut columns: Vec<ArrayRef> = vec![
@@ -88,7 +83,7 @@ impl LateRelation {
             Arc::new(StringArray::from_iter_values(reasons)),
         ];
         for (place, field) in fields.iter().enumerate().skip(columns.len()) {
-            let column = places.iter().position(|at| *at == place);
+            let column = input.columns.iter().position(|at| *at == place);
             columns.push(match column {
                 Some(column) => rows.column(column).clone(),
                 None => new_null_array(field.data_type(), rows.num_rows()),
@@ -137,7 +132,7 @@ mod tests {
 
     use super::*;
     use crate::delta::notation::{parse, print};
-    use crate::plan::LateInput;
+    use crate::plan::Reasons;
     use crate::types::SqlType;
 
     #[test]
@@ -157,10 +152,12 @@ mod tests {
                 LateInput {
                     node: 1,
                     columns: vec![4],
+                    reasons: Reasons::WINDOW_CLOSED,
                 },
                 LateInput {
                     node: 3,
                     columns: vec![5, 4],
+                    reasons: Reasons::BEHIND_WATERMARK,
                 },
             ],
         })
@@ -183,6 +180,7 @@ mod tests {
             found.iter().any(is_back) && found.iter().any(is_there),
             "{text}"
         );
+        assert!(text.contains("window") && text.contains("behind the watermark"));
         assert!(late.step(&[]).unwrap().is_none());
         assert_eq!(print(&late.snapshot().unwrap()), text);
     }

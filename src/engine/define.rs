@@ -349,19 +349,24 @@ fn check_lateness(plan: &StreamPlan, options: &ViewOptions) -> Result<()> {
         return Err(Error::unsupported(
             "late_rows = 'side_output' of a view that judges no rows is not supported",
         )
-        .hint("rows are late for a window over the event time of a source with a WATERMARK"));
+        .hint(
+            "rows are late for a window or a join by the event time of a source with a WATERMARK",
+        ));
     }
     let has_window = plan.nodes.iter().any(|node| match &node.operation {
-        Operation::Window(..) | Operation::Session(_) | Operation::SessionAggregate(_) => true,
+        Operation::Window(..)
+        | Operation::Judge(_)
+        | Operation::Session(_)
+        | Operation::SessionAggregate(_) => true,
         Operation::Aggregate(spec) => spec.close.is_some(),
         _ => false,
     });
     match options.allowed_lateness_micros == 0 || has_window {
         true => Ok(()),
         false => Err(Error::unsupported(
-            "allowed_lateness of a view without a window is not supported",
+            "allowed_lateness of a view without a window or a join by time is not supported",
         )
-        .hint("no row is late for it: leave the option out, or use a window")),
+        .hint("no row is late for it: leave the option out, or use a window or a join by time")),
     }
 }
 

@@ -129,6 +129,15 @@ impl<'a> Reading<'a> {
         self.provider(object).map(Some)
     }
 
+    fn event_time(&self, reference: &TableReference) -> Result<Option<String>> {
+        if reference.schema().is_some_and(|schema| schema != "public") {
+            return Ok(None);
+        }
+        let relation = &self.catalog.resolve(reference.table())?.relation;
+        let column = relation.event_time;
+        Ok(column.map(|column| relation.schema.field(column).name().clone()))
+    }
+
     fn provider(&self, object: Arc<Object>) -> Result<Arc<dyn TableSource>> {
         match object.kind() {
             ObjectKind::View => self.planning(|planner| expanded_view(planner, &object)),
@@ -159,7 +168,9 @@ impl<'a> Reading<'a> {
             find: &find,
             names: &SESSION_FUNCTIONS,
         };
+        let event_time = |reference: &TableReference| self.event_time(reference);
         let planner = Planner::new(&self.shared.template, resolve)
+            .with_event_times(&event_time)
             .with_functions(functions)
             .with_parameters(self.parameters.clone());
         work(&planner)

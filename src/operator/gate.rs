@@ -1,7 +1,9 @@
 //! EMIT ON WINDOW CLOSE for whatever is not an aggregate: rows wait until they are final.
 //!
 //! Rule: out = the rows whose time is below the input's bound for the time column. No later delta
-//! is below that bound, so each of them comes out once, with the weight it has ended up with.
+//! is below that bound, so each of them comes out once, with the weight it has ended up with. Where
+//! a row has several times, as that of a join has, it is the greatest of them that must be below
+//! the bound of its column.
 //!
 //! ```text
 //!   step 1   + (10, 'a')   + (20, 'b')    bound 10     —
@@ -13,12 +15,13 @@
 //! retraction of a row that is out already has its time below the bound and goes out with the
 //! same step. A row without a time would wait for ever: it goes to the errors.
 //!
-//! Bounds: the time column keeps its bound, because nothing below it waits; the others have none,
-//! because rows of any age may wait.
+//! Bounds: the time column keeps its bound, because nothing below it waits; of several each has
+//! that of the input or of the oldest row that waits. Other columns have none, because rows of any
+//! age may wait.
 
 use std::collections::{BTreeSet, VecDeque};
 
-use arrow::array::{Array, ArrayRef, BooleanArray};
+use arrow::array::{Array, BooleanArray, Int64Array, RecordBatch};
 use arrow::compute::{is_not_null, is_null};
 use arrow::datatypes::{DataType, SchemaRef, TimeUnit};
 
@@ -36,39 +39,53 @@ const ROWS_TABLE: u32 = 0;
 #[derive(Clone, Debug)]
 pub struct GateSpec {
     pub input: SchemaRef,
-    /// The column whose time must be final: a timestamp in microseconds with a bound.
-    pub time_column: usize,
+    /// The columns whose times must be final, at least one: timestamps in microseconds with bounds.
+    pub time_columns: Vec<usize>,
 }
+
+/// Slots of rows by a time.
+type Order = BTreeSet<(i64, u32)>;
 
 /// Holds rows back until their time is final.
 pub struct Gate {
     spec: GateSpec,
     rows: RowStore,
-    /// The waiting rows' slots by time.
-    order: BTreeSet<(i64, u32)>,
+    /// By time column, the waiting rows whose greatest time is there.
+    orders: Vec<Order>,
+    /// Where there are several times, the slots of all rows by each of them.
+    by_time: Vec<Order>,
     /// What the checkpoint under way has not taken yet.
     frozen: VecDeque<TableChange>,
 }
 
 impl Gate {
     /// # Errors
-    /// Internal, when the time column is not one; 0A000, when a column's type cannot be kept.
+    /// Internal, when a time column is not one; 0A000, when a column's type cannot be kept.
     pub fn new(spec: GateSpec) -> Result<Gate> {
-        let field = spec.input.field(spec.time_column);
-        if !matches!(
-            field.data_type(),
-            DataType::Timestamp(TimeUnit::Microsecond, _)
-        ) {
-            let (name, data_type) = (field.name(), field.data_type());
-            return Err(Error::internal(format!(
-                "rows cannot wait for {name} of {data_type}"
-            )));
+        assert!(!spec.time_columns.is_empty(), "rows wait for a time");
+        for &column in &spec.time_columns {
+            let field = spec.input.field(column);
+            if !matches!(
+                field.data_type(),
+                DataType::Timestamp(TimeUnit::Microsecond, _)
+            ) {
+                let (name, data_type) = (field.name(), field.data_type());
+                return Err(Error::internal(format!(
+                    "rows cannot wait for {name} of {data_type}"
+                )));
+            }
         }
+        let several = spec.time_columns.len() > 1;
+        let orders = vec![BTreeSet::new(); spec.time_columns.len()];
         let rows = RowStore::new(spec.input.clone(), Removal::ByRow)?;
         Ok(Gate {
+            by_time: match several {
+                true => vec![BTreeSet::new(); spec.time_columns.len()],
+                false => Vec::new(),
+            },
             spec,
             rows,
-            order: BTreeSet::new(),
+            orders,
             frozen: VecDeque::new(),
         })
     }
@@ -78,36 +95,63 @@ impl Gate {
         self.rows.rows()
     }
 
-    /// The rows that have a time; the others go to the errors.
+    /// The rows that have their times; the others go to the errors.
     fn timed(&self, batch: DeltaBatch, out: &mut Output) -> Result<DeltaBatch> {
-        let times = batch.rows().column(self.spec.time_column);
-        if times.null_count() == 0 {
-            return Ok(batch);
+        let mut timed = batch;
+        for &column in &self.spec.time_columns {
+            let times = timed.rows().column(column);
+            if times.null_count() == 0 {
+                continue;
+            }
+            let is_missing: BooleanArray = is_null(times).map_err(arrow_error)?;
+            let name = self.spec.input.field(column).name();
+            let missing = is_missing.values().set_indices().map(|row| Failure {
+                row: u32::try_from(row).expect("a batch has fewer than 2^32 rows"),
+                reason: format!("event time \"{name}\" is null"),
+            });
+            report(&timed, &missing.collect::<Vec<_>>(), out)?;
+            timed = timed.filter(&is_not_null(times).map_err(arrow_error)?)?;
         }
-        let is_missing: BooleanArray = is_null(times).map_err(arrow_error)?;
-        let name = self.spec.input.field(self.spec.time_column).name();
-        let missing = is_missing.values().set_indices().map(|row| Failure {
-            row: u32::try_from(row).expect("a batch has fewer than 2^32 rows"),
-            reason: format!("event time \"{name}\" is null"),
-        });
-        report(&batch, &missing.collect::<Vec<_>>(), out)?;
-        batch.filter(&is_not_null(times).map_err(arrow_error)?)
+        Ok(timed)
     }
 
-    fn enter(&mut self, times: &ArrayRef, slots: impl Iterator<Item = (u32, u32)>) {
-        let times = micros(times);
-        self.order
-            .extend(slots.map(|(slot, row)| (times.value(row as usize), slot)));
+    /// Takes rows into the orders, or out of them. `times`: by time column, of each row of a batch.
+    fn place(
+        &mut self,
+        times: &[Int64Array],
+        slots: impl Iterator<Item = (u32, usize)>,
+        put: fn(&mut Order, (i64, u32)),
+    ) {
+        for (slot, row) in slots {
+            let of_row = times.iter().map(|times| times.value(row));
+            let greatest = of_row.clone().enumerate().max_by_key(|&(_, time)| time);
+            let (column, greatest) = greatest.expect("there is a time column");
+            put(&mut self.orders[column], (greatest, slot));
+            for (order, time) in self.by_time.iter_mut().zip(of_row) {
+                put(order, (time, slot));
+            }
+        }
+    }
+
+    fn enter(&mut self, rows: &RecordBatch, slots: impl Iterator<Item = (u32, usize)>) {
+        let columns = self.spec.time_columns.iter();
+        let times: Vec<_> = columns.map(|&column| micros(rows.column(column))).collect();
+        self.place(&times, slots, |order, entry| {
+            order.insert(entry);
+        });
     }
 
     fn free(&mut self, slots: &[u32]) -> Result<()> {
         if slots.is_empty() {
             return Ok(());
         }
-        let times = micros(&self.rows.gather_column(self.spec.time_column, slots)?);
-        for (time, &slot) in times.values().iter().zip(slots) {
-            self.order.remove(&(*time, slot));
-        }
+        let columns = self.spec.time_columns.iter();
+        let times = columns.map(|&column| Ok(micros(&self.rows.gather_column(column, slots)?)));
+        let times = times.collect::<Result<Vec<_>>>()?;
+        let placed = slots.iter().enumerate().map(|(row, &slot)| (slot, row));
+        self.place(&times, placed, |order, entry| {
+            order.remove(&entry);
+        });
         self.rows.release(slots);
         self.rows.shrink()?;
         Ok(())
@@ -122,16 +166,18 @@ impl Operator for Gate {
             return Ok(());
         }
         let fresh = self.rows.add(&batch, &mut Vec::new())?;
-        let times = batch.rows().column(self.spec.time_column);
-        self.enter(times, fresh.iter().map(|fresh| (fresh.slot, fresh.row)));
+        let placed = fresh.iter().map(|fresh| (fresh.slot, fresh.row as usize));
+        self.enter(batch.rows(), placed);
         Ok(())
     }
 
     fn finish(&mut self, step: &Step, out: &mut Output) -> Result<()> {
         let touched = self.rows.take_touched();
-        let bound = step.bounds[0].0[self.spec.time_column].unwrap_or(EventTime::MIN);
-        let range = self.order.range(..(bound.0, 0));
-        let mut going: Vec<u32> = range.map(|&(_, slot)| slot).collect();
+        let mut going = Vec::new();
+        for (order, &column) in self.orders.iter().zip(&self.spec.time_columns) {
+            let bound = step.bounds[0].0[column].unwrap_or(EventTime::MIN);
+            going.extend(order.range(..(bound.0, 0)).map(|&(_, slot)| slot));
+        }
         let weighty = going
             .iter()
             .copied()
@@ -162,7 +208,12 @@ impl Operator for Gate {
 
     fn bounds(&self, step: &Step) -> Bounds {
         let mut bounds = Bounds::unknown(self.spec.input.fields().len());
-        bounds.0[self.spec.time_column] = step.bounds[0].0[self.spec.time_column];
+        for (number, &column) in self.spec.time_columns.iter().enumerate() {
+            let oldest = self.by_time.get(number).and_then(BTreeSet::first);
+            let oldest = oldest.map(|&(time, _)| EventTime(time));
+            let bound = step.bounds[0].0[column];
+            bounds.0[column] = bound.map(|bound| oldest.map_or(bound, |oldest| oldest.min(bound)));
+        }
         bounds
     }
 
@@ -172,7 +223,8 @@ impl Operator for Gate {
 
     fn state_bytes(&self) -> usize {
         // A B-tree's nodes are two thirds full on average.
-        self.rows.bytes() + self.order.len() * size_of::<(i64, u32)>() * 3 / 2
+        let entries = self.rows.rows() * (1 + self.by_time.len());
+        self.rows.bytes() + entries * size_of::<(i64, u32)>() * 3 / 2
     }
 
     fn freeze(&mut self, scope: Scope) -> Result<()> {
@@ -198,9 +250,7 @@ impl Operator for Gate {
         let replaced = self.rows.replaced(&change);
         self.free(&replaced)?;
         let rows = self.rows.restore(&change)?;
-        let numbers = 0..u32::try_from(change.slots.len()).expect("a block fits u32");
-        let slots = change.slots.iter().copied().zip(numbers);
-        self.enter(rows.column(self.spec.time_column), slots);
+        self.enter(&rows, change.slots.iter().copied().zip(0..));
         Ok(())
     }
 }
@@ -227,7 +277,7 @@ mod tests {
         fn new() -> Run {
             let spec = GateSpec {
                 input: parse(HEADER).schema(),
-                time_column: 0,
+                time_columns: vec![0],
             };
             Run {
                 gate: Gate::new(spec).unwrap(),
@@ -309,6 +359,44 @@ mod tests {
             ("event time \"t\" is null", "NULL, a")
         );
         assert_eq!(run.out.counts.rows_failed, 1);
+    }
+
+    #[test]
+    fn a_row_with_two_times_waits_for_the_later_one() {
+        let spec = GateSpec {
+            input: parse("t:timestamp u:timestamp").schema(),
+            time_columns: vec![0, 1],
+        };
+        let mut gate = Gate::new(spec).unwrap();
+        let at = |second: i64| Some(EventTime(second * SECOND));
+        let mut step = |rows: &[&str], bounds: [i64; 2]| {
+            let rows = rows.iter().map(|row| row.replace('@', "1970-01-01T00:00:"));
+            let rows: Vec<String> = rows.collect();
+            let batch = parse_rows(&gate.spec.input, rows.iter().map(String::as_str));
+            let step = Step {
+                epoch: Epoch(1),
+                clock_micros: 0,
+                bounds: vec![Bounds(bounds.map(at).to_vec())],
+            };
+            let mut out = Output::default();
+            gate.push(0, batch, &mut out).unwrap();
+            gate.finish(&step, &mut out).unwrap();
+            let text: String = out.deltas.iter().map(print).collect();
+            let text = text
+                .trim()
+                .replace("1970-01-01T00:00:", "@")
+                .replace('\n', ", ");
+            (text, gate.bounds(&step).0)
+        };
+        let nothing = String::new;
+        let rows = ["+ @10 @25", "+ @22 @21", "+ @31 @30"];
+        assert_eq!(step(&rows, [20, 15]), (nothing(), vec![at(10), at(15)]));
+        // Its later time is final, and so is the row.
+        let second = step(&["- @31 @30"], [23, 15]);
+        assert_eq!(second, ("+ @22 @21".to_string(), vec![at(10), at(15)]));
+        let third = step(&[], [23, 26]);
+        assert_eq!(third, ("+ @10 @25".to_string(), vec![at(23), at(26)]));
+        assert_eq!(gate.rows(), 0);
     }
 
     #[test]

@@ -17,11 +17,13 @@
 //! - A panic or an error fails the dataflow the operator is in, and no other.
 
 pub mod aggregate;
+pub mod asof;
 pub mod evaluate;
 pub mod every;
 pub mod frozen;
 pub mod gate;
 pub mod join;
+pub mod judge;
 pub mod map;
 pub mod recent;
 pub mod rows;

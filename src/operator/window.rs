@@ -37,6 +37,7 @@ use std::sync::Arc;
 use arrow::array::{
     Array, ArrayRef, AsArray, BooleanArray, PrimitiveArray, RecordBatch, UInt32Array,
 };
+use arrow::compute::not;
 use arrow::datatypes::{DataType, SchemaRef, TimeUnit, TimestampMicrosecondType};
 
 use crate::base::EventTime;
@@ -45,7 +46,8 @@ use crate::delta::{DeltaBatch, arrow_error};
 use crate::error::{Error, Result, SqlState};
 use crate::function::window::{Cell, Panes, WindowKind, Windows};
 use crate::operator::evaluate::{Failure, report};
-use crate::operator::{Bounds, LateRows, Operator, Output, Step};
+use crate::operator::judge::put_out_late;
+use crate::operator::{Bounds, Operator, Output, Step};
 
 /// What a [`Window`] does.
 #[derive(Clone, Debug)]
@@ -245,7 +247,8 @@ impl Window {
         for row in mask.values().set_indices() {
             open.push(latest.cell(row));
         }
-        self.put_out_late(&batch, &mask, out)?;
+        let is_late = not(&mask).map_err(arrow_error)?;
+        put_out_late(&batch, &is_late, self.spec.time_column, out)?;
         self.emit(batch.filter(&mask)?, open, out)
     }
 
@@ -258,7 +261,8 @@ impl Window {
             self.assign_run(&batch, latest, rows, &mut is_kept, out)?;
         }
         if is_kept.contains(&false) {
-            self.put_out_late(&batch, &BooleanArray::from(is_kept), out)?;
+            let is_late = not(&BooleanArray::from(is_kept)).map_err(arrow_error)?;
+            put_out_late(&batch, &is_late, self.spec.time_column, out)?;
         }
         Ok(())
     }
@@ -329,7 +333,8 @@ impl Window {
             }
         }
         let mask = BooleanArray::from(is_kept);
-        self.put_out_late(&batch, &mask, out)?;
+        let is_late = not(&mask).map_err(arrow_error)?;
+        put_out_late(&batch, &is_late, self.spec.time_column, out)?;
         let mut kept = Latest::with_capacity(batch.len());
         for row in mask.values().set_indices() {
             kept.push(panes.cell(row));
@@ -358,35 +363,6 @@ impl Window {
             .filter(|_| self.spec.judges && !batch.is_empty())?;
         let is_clear = !self.is_late(ends(window_ends).0, ends(watermarks).1);
         (!is_clear).then_some(watermarks)
-    }
-
-    /// Puts out and counts the rows that the mask leaves out.
-    fn put_out_late(
-        &self,
-        batch: &DeltaBatch,
-        is_kept: &BooleanArray,
-        out: &mut Output,
-    ) -> Result<()> {
-        let is_late = arrow::compute::not(is_kept).map_err(arrow_error)?;
-        if is_late.true_count() == 0 {
-            return Ok(());
-        }
-        let rows = batch.filter(&is_late)?;
-        for row in 0..rows.len() {
-            let weight = rows.weights().get(row);
-            let count = match weight > 0 {
-                true => &mut out.counts.rows_late,
-                false => &mut out.counts.retractions_late,
-            };
-            *count += weight.unsigned_abs();
-        }
-        let times = rows.rows().column(self.spec.time_column);
-        let event_times = times
-            .as_primitive::<TimestampMicrosecondType>()
-            .values()
-            .to_vec();
-        out.late.push(LateRows { rows, event_times });
-        Ok(())
     }
 
     /// Puts out the rows with their windows.

@@ -31,6 +31,7 @@ use datafusion::sql::sqlparser::ast;
 use crate::catalog::Object;
 use crate::error::{Error, Result};
 use crate::function::aggregate::STACKING_RULE;
+use crate::plan::as_of::{AsOfPlanner, nest_joins};
 use crate::plan::calls::check_calls;
 use crate::plan::casts::PostgresCasts;
 use crate::plan::constant::exact_constants;
@@ -54,6 +55,9 @@ const JOIN_RULE: &str = "eliminate_join";
 /// Finds a relation by name: `Ok(None)` where there is none.
 pub type TableResolver<'a> =
     dyn Fn(&TableReference) -> Result<Option<Arc<dyn TableSource>>> + Sync + 'a;
+
+/// What the event time of a relation is called: `Ok(None)` where it has none.
+pub type EventTimes<'a> = dyn Fn(&TableReference) -> Result<Option<String>> + Sync + 'a;
 
 /// Finds a function that only one statement has, such as `current_user`, before those that all
 /// have.
@@ -103,7 +107,7 @@ pub fn session_state() -> SessionState {
         .with_analyzer_rules(analysis)
         .with_optimizer_rules(rules.into_iter().filter(is_kept).collect())
         .with_type_planner(Arc::new(PostgresTypes))
-        .with_relation_planners(vec![Arc::new(WindowPlanner)]);
+        .with_relation_planners(vec![Arc::new(WindowPlanner), Arc::new(AsOfPlanner)]);
     let mut state = builder.build();
     crate::function::register(&mut state).expect("our functions have names of their own");
     // Expressions that are compiled without a plan are rewritten by this.
@@ -121,6 +125,7 @@ pub fn session_state() -> SessionState {
 pub struct Planner<'a> {
     state: &'a SessionState,
     tables: &'a TableResolver<'a>,
+    event_times: Option<&'a EventTimes<'a>>,
     functions: Option<StatementFunctions<'a>>,
     parameters: Vec<Option<FieldRef>>,
 }
@@ -130,9 +135,37 @@ impl<'a> Planner<'a> {
         Planner {
             state,
             tables,
+            event_times: None,
             functions: None,
             parameters: Vec::new(),
         }
+    }
+
+    /// With event times of relations that can be scanned: what their columns are called.
+    pub fn with_event_times(self, event_times: &'a EventTimes<'a>) -> Self {
+        Planner {
+            event_times: Some(event_times),
+            ..self
+        }
+    }
+
+    /// What the event time of a relation is called, if it is there and has one.
+    pub(super) fn event_time(&self, name: &TableReference) -> Result<Option<String>> {
+        if let Some(event_times) = self.event_times {
+            return event_times(name);
+        }
+        let Some(table) = (self.tables)(name)? else {
+            return Ok(None);
+        };
+        let table: &dyn std::any::Any = table.as_ref();
+        let relation = table
+            .downcast_ref::<PlannedTable>()
+            .map(|table| &table.object.relation);
+        let name = |relation: &crate::catalog::Relation| {
+            let column = relation.event_time?;
+            Some(relation.schema.field(column).name().clone())
+        };
+        Ok(relation.and_then(name))
     }
 
     /// With types that the parameters are known to have; the others are inferred.
@@ -161,8 +194,9 @@ impl<'a> Planner<'a> {
     }
 
     /// A statement that the library parsed (query, INSERT …).
-    pub fn statement(&self, statement: ast::Statement) -> Result<LogicalPlan> {
+    pub fn statement(&self, mut statement: ast::Statement) -> Result<LogicalPlan> {
         refuse_wide(&statement)?;
+        nest_joins(self, &mut statement)?;
         refuse_left(&statement)?;
         check_calls(self, &statement)?;
         let planned = self.planned(statement.clone());
@@ -188,11 +222,12 @@ impl<'a> Planner<'a> {
         expr: &ast::Expr,
         schema: &datafusion::common::DFSchema,
     ) -> Result<datafusion::logical_expr::Expr> {
-        refuse_left(expr)?;
+        let mut exact = expr.clone();
+        nest_joins(self, &mut exact)?;
+        refuse_left(&exact)?;
         check_calls(self, expr)?;
         let planner = SqlToRel::new_with_options(self, self.parser_options());
         let mut context = PlannerContext::new();
-        let mut exact = expr.clone();
         exact_constants(&mut exact);
         plain_forms(&mut exact)?;
         let planned = planner

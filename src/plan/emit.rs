@@ -70,15 +70,25 @@ impl Build<'_> {
             }
         }
         let node = &self.nodes[root];
-        let Some(time) = close_column(&node.bounded, &node.schema) else {
-            return Err(Error::unsupported(
-                "EMIT ON WINDOW CLOSE needs a column that the watermark closes",
-            )
-            .hint(
+        let times = final_columns(&node.bounded, &node.schema);
+        if times.is_empty() {
+            let error =
+                Error::unsupported("EMIT ON WINDOW CLOSE needs a column that the watermark closes");
+            let below = self
+                .nodes
+                .iter()
+                .rev()
+                .find(|node| !node.bounded.is_empty());
+            if let Some(below) = below {
+                let column = below.schema.field(below.bounded[0]).name();
+                return Err(error.hint(format!("select \"{column}\", too")));
+            }
+            return Err(error.hint(
                 "group by window_start and window_end of a window over a source with a \
-                 WATERMARK, or join on them",
+                 WATERMARK, or join on them, or on event times that are near each other",
             ));
-        };
+        }
+        // A row waits where its retraction comes to.
         let root = match node.changelog {
             Changelog::AppendOnly => root,
             Changelog::Retracting => self.exchange_by_row(root),
@@ -87,13 +97,13 @@ impl Build<'_> {
         let gate = Node {
             operation: Operation::Gate(GateSpec {
                 input: node.schema.clone(),
-                time_column: time,
+                time_columns: times.clone(),
             }),
             inputs: vec![root],
             schema: node.schema.clone(),
             changelog: Changelog::AppendOnly,
             key: node.key.clone(),
-            bounded: node.bounded.clone(),
+            bounded: times,
         };
         Ok(self.add(gate))
     }
@@ -154,4 +164,14 @@ impl Build<'_> {
 pub(super) fn close_column(bounded: &[usize], schema: &SchemaRef) -> Option<usize> {
     let is_end = |column: &&usize| schema.field(**column).name() == WINDOW_END;
     bounded.iter().find(is_end).or(bounded.first()).copied()
+}
+
+/// The times that all must be final for a row to be: a window's end, which says it alone, or the
+/// times of all sides of a join.
+fn final_columns(bounded: &[usize], schema: &SchemaRef) -> Vec<usize> {
+    let is_end = |column: &&usize| schema.field(**column).name() == WINDOW_END;
+    match bounded.iter().find(is_end) {
+        Some(&end) => vec![end],
+        None => bounded.to_vec(),
+    }
 }

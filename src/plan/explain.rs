@@ -6,7 +6,8 @@ use arrow::datatypes::SchemaRef;
 
 use crate::function::window::{Panes, Span};
 use crate::operator::aggregate::{AggregateCall, AggregateSpec, CloseEmit};
-use crate::operator::join::{JoinKind, JoinSpec};
+use crate::operator::asof::AsOfSpec;
+use crate::operator::join::{JoinKind, JoinSpec, TimeRange};
 use crate::operator::map::MapSpec;
 use crate::operator::session::{SessionEmit, SessionSpec};
 use crate::operator::temporal::{Condition, TemporalSpec};
@@ -81,6 +82,10 @@ impl fmt::Display for Line<'_> {
                     write!(f, ", drops late rows")?;
                 }
             }
+            Operation::Judge(judge) => {
+                let time = judge.input.field(judge.time_column).name();
+                write!(f, "Judge {time}, drops late rows")?;
+            }
             Operation::Session(session) => {
                 write!(f, "Session ")?;
                 write_session(f, session, "rows of open sessions")?;
@@ -107,10 +112,11 @@ impl fmt::Display for Line<'_> {
             }
             Operation::Aggregate(spec) => write_aggregate(f, spec)?,
             Operation::Join(spec) => write_join(f, spec)?,
+            Operation::AsOf(spec) => write_as_of(f, spec)?,
             Operation::Gate(gate) => write!(
                 f,
                 "Gate until {} is final; state: waiting rows",
-                gate.input.field(gate.time_column).name()
+                names(&gate.input, &gate.time_columns)
             )?,
             Operation::Every(every) => write!(
                 f,
@@ -263,10 +269,86 @@ fn write_join(f: &mut fmt::Formatter<'_>, spec: &JoinSpec) -> fmt::Result {
     if let Some(residual) = &spec.residual {
         write!(f, " and {residual}")?;
     }
-    match &spec.expire {
-        None => write!(f, "; state: all rows of both sides, unbounded"),
-        Some(_) => write!(f, "; state: rows of both sides whose window is open"),
+    let range = |at: Option<usize>| at.map(|at| &spec.times[at]);
+    let (left, right) = (range(spec.expire.left), range(spec.expire.right));
+    match (left, right) {
+        (None, None) => return write!(f, "; state: all rows of both sides, unbounded"),
+        (Some(left), Some(right)) if is_equality(left) && is_equality(right) => {
+            return write!(f, "; state: rows of both sides whose window is open");
+        }
+        _ => write!(f, "; state: ")?,
     }
+    let least = left.and_then(|range| range.least);
+    write_rows(
+        f,
+        "left",
+        &spec.left,
+        left.map(|range| range.left),
+        least.map(i64::saturating_neg),
+    )?;
+    write!(f, ", ")?;
+    let greatest = right.and_then(|range| range.greatest);
+    write_rows(
+        f,
+        "right",
+        &spec.right,
+        right.map(|range| range.right),
+        greatest,
+    )
+}
+
+fn write_as_of(f: &mut fmt::Formatter<'_>, spec: &AsOfSpec) -> fmt::Result {
+    let kind = match spec.kind {
+        JoinKind::Inner => "Inner",
+        JoinKind::Left => "Left",
+    };
+    write!(
+        f,
+        "{kind} ASOF join on ({}) = ({}), {} {} {}",
+        names(&spec.left, &spec.left_keys),
+        names(&spec.right, &spec.right_keys),
+        spec.left.field(spec.left_time).name(),
+        spec.nearest.sign(),
+        spec.right.field(spec.right_time).name(),
+    )?;
+    let left = match (spec.frees_left, spec.nearest.is_past()) {
+        (true, true) => "left rows until they are final",
+        (true, false) => "left rows until they are final, unbounded where they meet none",
+        (false, _) => "all left rows, unbounded",
+    };
+    let right = match (spec.frees_right, spec.nearest.is_past()) {
+        (true, true) => "the last right row of each key",
+        (true, false) => "right rows ahead of time",
+        (false, _) => "all right rows, unbounded",
+    };
+    write!(f, "; state: {left}, {right}")
+}
+
+fn is_equality(range: &TimeRange) -> bool {
+    (range.least, range.greatest) == (Some(0), Some(0))
+}
+
+/// Until when the rows of a side are kept, by the time of the other.
+fn write_rows(
+    f: &mut fmt::Formatter<'_>,
+    side: &str,
+    schema: &SchemaRef,
+    column: Option<usize>,
+    micros: Option<i64>,
+) -> fmt::Result {
+    let (Some(column), Some(micros)) = (column, micros) else {
+        return write!(f, "all {side} rows, unbounded");
+    };
+    let (sign, length) = match micros {
+        0 => return write!(f, "{side} rows until {}", schema.field(column).name()),
+        ..0 => ('-', Span::Micros(micros.saturating_neg())),
+        1.. => ('+', Span::Micros(micros)),
+    };
+    write!(
+        f,
+        "{side} rows until {} {sign} {length}",
+        schema.field(column).name()
+    )
 }
 
 fn names(schema: &SchemaRef, columns: &[usize]) -> String {

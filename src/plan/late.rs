@@ -45,6 +45,27 @@ pub struct LateInput {
     pub node: usize,
     /// For each column of its input where that stands in the relation.
     pub columns: Vec<usize>,
+    pub reasons: Reasons,
+}
+
+/// What is said of the rows that an operator judges late.
+#[derive(Clone, Copy, Debug)]
+pub struct Reasons {
+    /// Of a row that came.
+    pub came: &'static str,
+    /// Of a row that would be taken back.
+    pub left: &'static str,
+}
+
+impl Reasons {
+    pub const WINDOW_CLOSED: Reasons = Reasons {
+        came: "every window of the row was closed",
+        left: "the window of the row that is taken back was closed",
+    };
+    pub const BEHIND_WATERMARK: Reasons = Reasons {
+        came: "the row came behind the watermark",
+        left: "the row that is taken back is behind the watermark",
+    };
 }
 
 impl LatePlan {
@@ -59,11 +80,16 @@ impl LatePlan {
         let own = fields.len();
         let mut inputs = Vec::new();
         for (node, planned) in nodes.iter().enumerate() {
-            let judged = match &planned.operation {
-                Operation::Window(window, _) if window.judges => &window.input,
-                Operation::Session(session) if session.judges => &session.input,
+            let (judged, reasons) = match &planned.operation {
+                Operation::Window(window, _) if window.judges => {
+                    (&window.input, Reasons::WINDOW_CLOSED)
+                }
+                Operation::Judge(judge) => (&judge.input, Reasons::BEHIND_WATERMARK),
+                Operation::Session(session) if session.judges => {
+                    (&session.input, Reasons::WINDOW_CLOSED)
+                }
                 Operation::SessionAggregate(aggregate) if aggregate.session.judges => {
-                    &aggregate.session.input
+                    (&aggregate.session.input, Reasons::WINDOW_CLOSED)
                 }
                 _ => continue,
             };
@@ -80,7 +106,11 @@ impl LatePlan {
                 )
             };
             let columns = judged.fields().iter().map(place).collect();
-            inputs.push(LateInput { node, columns });
+            inputs.push(LateInput {
+                node,
+                columns,
+                reasons,
+            });
         }
         let plan = LatePlan {
             object: ObjectId(0),

@@ -17,6 +17,7 @@
 //! from queries, [`source`] and `columns` plan CREATE SOURCE and CREATE TABLE.
 
 mod aggregate;
+mod as_of;
 mod build;
 mod calls;
 mod casts;
@@ -45,6 +46,7 @@ mod session;
 pub mod source;
 pub mod stream;
 mod temporal;
+mod time_range;
 mod width;
 mod window;
 mod windowed;
@@ -55,7 +57,7 @@ mod source_tests;
 pub use build::{ViewOptions, dependencies, named_query, plan_view};
 pub use context::{PlannedTable, Planner, StatementFunctions, TableResolver, session_state};
 pub use failure::from_datafusion;
-pub use late::{LATE_SUFFIX, LateInput, LateOption, LatePlan};
+pub use late::{LATE_SUFFIX, LateInput, LateOption, LatePlan, Reasons};
 pub use literal::{literal_value, sql_type};
 pub use names::{display_names, relation_names, unique_names};
 pub use operators::takes_text;

@@ -16,9 +16,11 @@ use arrow::datatypes::SchemaRef;
 use crate::base::ObjectId;
 use crate::catalog::Changelog;
 use crate::operator::aggregate::{AggregateSpec, PaneAggregateSpec, SessionAggregateSpec};
+use crate::operator::asof::AsOfSpec;
 use crate::operator::every::EverySpec;
 use crate::operator::gate::GateSpec;
 use crate::operator::join::JoinSpec;
+use crate::operator::judge::JudgeSpec;
 use crate::operator::map::MapSpec;
 use crate::operator::session::SessionSpec;
 use crate::operator::temporal::TemporalSpec;
@@ -116,6 +118,8 @@ pub enum Operation {
     Map(MapSpec),
     /// A HOP that has a row per window says why.
     Window(WindowSpec, Option<Expansion>),
+    /// Takes late rows out where no window does.
+    Judge(JudgeSpec),
     Session(SessionSpec),
     SessionAggregate(SessionAggregateSpec),
     PaneAggregate(PaneAggregateSpec),
@@ -123,6 +127,7 @@ pub enum Operation {
     Exchange(Vec<usize>),
     Aggregate(AggregateSpec),
     Join(JoinSpec),
+    AsOf(AsOfSpec),
     Gate(GateSpec),
     Every(EverySpec),
     Temporal(TemporalSpec),

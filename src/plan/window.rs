@@ -28,6 +28,7 @@ use datafusion::sql::sqlparser::ast::{self, TableFactor, Value};
 
 use crate::error::{Error, Result, SqlState};
 use crate::function::window::{Calendar, Span, WindowKind, Windows, window_ends, window_starts};
+use crate::plan::as_of::AsOfNode;
 use crate::plan::failure::from_datafusion;
 use crate::plan::session::SessionNode;
 use crate::sql::window::{WindowCall, WindowKind as WrittenKind};
@@ -450,7 +451,7 @@ fn check_calendar(kind: WrittenKind, calendar: &Calendar) -> Result<()> {
     Ok(())
 }
 
-/// Replaces window nodes by what DataFusion can run as a batch.
+/// Replaces the nodes of windows and of ASOF joins by what DataFusion can run as a batch.
 pub fn lower_windows(plan: LogicalPlan) -> Result<LogicalPlan> {
     let lowered = plan.transform_up_with_subqueries(|plan| {
         let LogicalPlan::Extension(extension) = &plan else {
@@ -459,6 +460,9 @@ pub fn lower_windows(plan: LogicalPlan) -> Result<LogicalPlan> {
         let node = extension.node.as_any();
         if let Some(window) = node.downcast_ref::<WindowNode>() {
             return Ok(Transformed::yes(lower(window)?));
+        }
+        if let Some(as_of) = node.downcast_ref::<AsOfNode>() {
+            return Ok(Transformed::yes(as_of.lower()?));
         }
         match node.downcast_ref::<SessionNode>() {
             Some(session) => Ok(Transformed::yes(session.lower()?)),

@@ -11,6 +11,7 @@ use crate::error::{Error, Result};
 use crate::operator::aggregate::{AggregateCall, SessionAggregateSpec};
 use crate::operator::session::{SessionEmit, SessionSpec};
 use crate::operator::window::{Assignment, WindowSpec};
+use crate::plan::as_of::AsOfNode;
 use crate::plan::build::{Build, arrow_schema, column_expr, plain_column};
 use crate::plan::failure::from_datafusion;
 use crate::plan::panes::Expansion;
@@ -27,6 +28,9 @@ impl Build<'_> {
         }
         if let Some(session) = node.downcast_ref::<SessionNode>() {
             return self.session(session);
+        }
+        if let Some(as_of) = node.downcast_ref::<AsOfNode>() {
+            return self.as_of(as_of);
         }
         let name = extension.node.name();
         Err(Error::internal(format!("unknown plan node {name}")))
@@ -213,7 +217,7 @@ impl Build<'_> {
 
     /// Whether the column is a time with a bound: the event time of a source or table, or a column
     /// that an operator bounds.
-    fn is_timed(&self, node: usize, column: usize) -> bool {
+    pub(super) fn is_timed(&self, node: usize, column: usize) -> bool {
         self.nodes[node].bounded.contains(&column) || self.judges(node, column)
     }
 

@@ -15,8 +15,7 @@
 //! ```
 //!
 //! [`refuse`] looks at what was written. [`refuse_left`] looks at what the planner's own rewrites
-//! have left of the clauses that they may take: a table's version in a join, ASOF JOIN, WITH
-//! ORDINALITY.
+//! have left of the clauses that they may take: a table's version in a join, WITH ORDINALITY.
 
 use std::ops::ControlFlow;
 
@@ -466,7 +465,7 @@ fn check_join(join: &Join) -> Checked {
         JoinOperator::CrossApply | JoinOperator::OuterApply => {
             Err((span(), unsupported("APPLY", "use JOIN LATERAL (…) ON true")))
         }
-        // A planner may take it: refused by `refuse_left` if none has.
+        // The planner takes it.
         JoinOperator::AsOf {
             match_condition: _,
             constraint: _,
@@ -923,19 +922,6 @@ struct Left;
 impl Visitor for Left {
     type Break = Refused;
 
-    fn pre_visit_select(&mut self, select: &Select) -> ControlFlow<Refused> {
-        let mut joins = select.from.iter().flat_map(|table| &table.joins);
-        let is_as_of = |join: &&Join| matches!(join.join_operator, JoinOperator::AsOf { .. });
-        match joins.find(is_as_of) {
-            None => ControlFlow::Continue(()),
-            Some(join) => {
-                let hint = "join a subquery with max(time), or LATERAL (… ORDER BY … LIMIT 1)";
-                let refused = unsupported("ASOF JOIN", hint);
-                ControlFlow::Break((join.relation.span(), refused))
-            }
-        }
-    }
-
     fn pre_visit_table_factor(&mut self, factor: &TableFactor) -> ControlFlow<Refused> {
         let (has_version, has_ordinality) = match factor {
             TableFactor::Table {
@@ -964,8 +950,8 @@ impl Visitor for Left {
             TableFactor::Table { name, .. } => first(&name.0, Span::empty()),
             _ => factor.span(),
         };
-        let hint = "a relation is read as it is now; SUBSCRIBE … AS OF gives its changes since \
-                    an epoch";
+        let hint = "a relation is read as it is now: only a JOIN takes the versions of its right \
+                    side AS OF a time; SUBSCRIBE … AS OF gives changes since an epoch";
         flow(
             no(has_version, span, "FOR SYSTEM_TIME AS OF", hint).and_then(|()| {
                 let hint = "use row_number() OVER () in a SELECT";

@@ -20,6 +20,7 @@
 //! Read [`statement`] for what there is, [`parse`] for the grammar, [`window`] and [`rewrite`] for
 //! what happens to queries, then the rest by need.
 
+pub mod as_of;
 pub mod clauses;
 pub mod interval;
 pub mod name;

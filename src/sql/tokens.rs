@@ -1,6 +1,6 @@
 //! Prepares a statement's tokens for the library's parser, which knows neither Flink nor EMIT.
 //!
-//! Four changes are made to the token stream, because the tree cannot be had without them; every
+//! Five changes are made to the token stream, because the tree cannot be had without them; every
 //! inserted token has the place of the one it stands for, so errors still point into the text.
 //!
 //! **Clause ends.** A query would read the clause behind it as its own (`FROM bids EMIT …` makes
@@ -19,10 +19,13 @@
 //!
 //! **Table versions behind an alias.** The parser reads `rates FOR SYSTEM_TIME AS OF x AS r`, but
 //! some people, and the library's own printer, put the alias first; it is moved behind.
+//!
+//! **ASOF joins** of all forms become the one that the parser reads: see [`crate::sql::as_of`].
 
 use datafusion::sql::sqlparser::keywords::Keyword;
 use datafusion::sql::sqlparser::tokenizer::{Span, Token, TokenWithSpan, Word};
 
+use crate::sql::as_of::AsOfJoin;
 use crate::sql::window::WindowKind;
 
 /// The clauses that may stand behind a query in one kind of statement.
@@ -39,6 +42,7 @@ pub(super) fn prepare(tokens: &[TokenWithSpan], trailing: Trailing) -> Vec<Token
     let mut prepared = Vec::with_capacity(tokens.len() + 8);
     // For each open parenthesis, whether it holds the arguments of a window function.
     let mut open: Vec<bool> = Vec::new();
+    let mut as_of = AsOfJoins::default();
     let mut index = 0;
     while let Some(token) = tokens.get(index) {
         let in_arguments = open.last() == Some(&true);
@@ -49,7 +53,20 @@ pub(super) fn prepare(tokens: &[TokenWithSpan], trailing: Trailing) -> Vec<Token
                 open.push(previous.is_some_and(is_window_function));
             }
             Token::RParen => {
+                as_of.close(open.len(), token.span, &mut prepared);
                 open.pop();
+            }
+            Token::Word(_) if is_words(rest, &["ASOF"]) && as_of.begins(rest, open.len()) => {
+                prepared.push(token.clone());
+                // What is said between ASOF and JOIN is said in the parentheses.
+                index += rest.iter().position(is_join).unwrap_or(1);
+                continue;
+            }
+            Token::Word(_) if as_of.meets(rest, open.len(), &mut prepared) => {
+                // Its parentheses are open.
+                open.push(false);
+                index += 2;
+                continue;
             }
             Token::Word(_) if open.is_empty() && ends_query(rest, trailing) => {
                 prepared.push(at(token.span, Token::SemiColon));
@@ -150,6 +167,108 @@ fn push_table(prepared: &mut Vec<TokenWithSpan>, rest: &[TokenWithSpan]) -> usiz
     name.len()
 }
 
+/// The ASOF joins that are being read.
+#[derive(Default)]
+struct AsOfJoins {
+    /// Those whose condition has not come.
+    waiting: Vec<AsOfWaiting>,
+    /// How deep the parentheses of conditions are that have one more inside.
+    doubled: Vec<usize>,
+}
+
+struct AsOfWaiting {
+    depth: usize,
+    is_outer: bool,
+    /// Other joins since, whose ON comes first.
+    joins: usize,
+}
+
+impl AsOfJoins {
+    /// Whether `ASOF [INNER | LEFT [OUTER]] JOIN` stands here.
+    fn begins(&mut self, rest: &[TokenWithSpan], depth: usize) -> bool {
+        let is_inner =
+            is_words(rest, &["ASOF", "JOIN"]) || is_words(rest, &["ASOF", "INNER", "JOIN"]);
+        let is_outer = is_words(rest, &["ASOF", "LEFT", "JOIN"])
+            || is_words(rest, &["ASOF", "LEFT", "OUTER", "JOIN"]);
+        if is_inner || is_outer {
+            self.waiting.push(AsOfWaiting {
+                depth,
+                is_outer,
+                joins: 0,
+            });
+        }
+        is_inner || is_outer
+    }
+
+    /// Takes note of a word that concerns the join that waits: before its ON the condition is put
+    /// in. True where the condition is written and its parentheses have been opened here.
+    fn meets(
+        &mut self,
+        rest: &[TokenWithSpan],
+        depth: usize,
+        prepared: &mut Vec<TokenWithSpan>,
+    ) -> bool {
+        while self.waiting.last().is_some_and(|join| join.depth > depth) {
+            self.waiting.pop();
+        }
+        let span = rest[0].span;
+        let Some(join) = self.waiting.last_mut().filter(|join| join.depth == depth) else {
+            return false;
+        };
+        let kind = || {
+            let kind = AsOfJoin::kind(join.is_outer).to_string();
+            at(span, Token::SingleQuotedString(kind))
+        };
+        let is_behind_as_of = matches!(prepared.last(), Some(before)
+            if is_words(std::slice::from_ref(before), &["ASOF"]));
+        if is_words(rest, &["JOIN"]) && !is_behind_as_of {
+            join.joins += 1;
+        } else if is_words(rest, &["ON"]) || is_words(rest, &["USING"]) {
+            if join.joins > 0 {
+                join.joins -= 1;
+                return false;
+            }
+            prepared.push(at(span, word("MATCH_CONDITION")));
+            prepared.push(at(span, Token::LParen));
+            prepared.push(kind());
+            prepared.push(at(span, Token::RParen));
+            self.waiting.pop();
+        } else if join.joins == 0 && is_words(rest, &["MATCH_CONDITION"]) {
+            let is_open = |at: usize| matches!(rest.get(at), Some(t) if t.token == Token::LParen);
+            let is_kind = |at: usize| {
+                matches!(rest.get(at).map(|token| &token.token),
+                    Some(Token::SingleQuotedString(text)) if AsOfJoin::is_kind(text))
+            };
+            let is_done = is_open(1) && (is_kind(2) || is_open(2) && is_kind(3));
+            if !is_open(1) || is_done {
+                self.waiting.pop();
+                return false;
+            }
+            prepared.push(rest[0].clone());
+            prepared.push(at(span, Token::LParen));
+            prepared.push(at(span, Token::LParen));
+            prepared.push(kind());
+            prepared.push(at(span, Token::Comma));
+            self.waiting.pop();
+            self.doubled.push(depth + 1);
+            return true;
+        }
+        false
+    }
+
+    /// A parenthesis closes that was so deep.
+    fn close(&mut self, depth: usize, span: Span, prepared: &mut Vec<TokenWithSpan>) {
+        if self.doubled.last() == Some(&depth) {
+            self.doubled.pop();
+            prepared.push(at(span, Token::RParen));
+        }
+    }
+}
+
+fn is_join(token: &TokenWithSpan) -> bool {
+    is_words(std::slice::from_ref(token), &["JOIN"])
+}
+
 /// `AS r FOR SYSTEM_TIME AS OF`.
 fn is_aliased_version(rest: &[TokenWithSpan]) -> bool {
     is_words(rest, &["AS"])
@@ -240,6 +359,7 @@ fn word(text: &str) -> Token {
     let keyword = match text {
         "SELECT" => Keyword::SELECT,
         "FROM" => Keyword::FROM,
+        "MATCH_CONDITION" => Keyword::MATCH_CONDITION,
         _ => Keyword::NoKeyword,
     };
     Token::Word(Word {

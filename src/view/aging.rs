@@ -113,7 +113,7 @@ impl Store {
         let mut all = Vec::new();
         for number in ages.chunks_before(before) {
             let chunk = &self.chunks[number];
-            let live = (0..chunk.weights.len()).filter(|&place| chunk.weights[place] != 0);
+            let live = (0..chunk.weights.len()).filter(|&place| chunk.weights.get(place) != 0);
             let live: Vec<u32> = live.map(slot_number).collect();
             let times = micros(&chunk.arena.gather_column(ages.column, &live)?);
             let mut old = Old {
@@ -139,7 +139,7 @@ impl Store {
         let rows = batch_of(&self.schema, columns, old.places.len())?;
         let weights = old.places.iter();
         let weights: Vec<i64> = weights
-            .map(|&place| -chunk.weights[place as usize])
+            .map(|&place| -chunk.weights.get(place as usize))
             .collect();
         Ok(DeltaBatch::new(rows, Weights::Each(weights.into())))
     }

@@ -77,7 +77,11 @@ impl Store {
                 .zip(columns)
                 .for_each(|(parts, column)| parts.push(column));
             saved.extend(rows.iter().map(|&row| live[row as usize]));
-            weights.extend(places.iter().map(|&place| chunk.weights[place as usize]));
+            weights.extend(
+                places
+                    .iter()
+                    .map(|&place| chunk.weights.get(place as usize)),
+            );
         }
         let schema = weighted(&self.schema);
         let mut columns = Vec::with_capacity(fields + 1);
@@ -103,7 +107,7 @@ impl Store {
     fn live_slots(&self) -> Vec<u32> {
         let mut live = Vec::new();
         for (number, chunk) in self.chunks.iter().enumerate() {
-            let slots = (0..chunk.weights.len()).filter(|&place| chunk.weights[place] != 0);
+            let slots = (0..chunk.weights.len()).filter(|&place| chunk.weights.get(place) != 0);
             live.extend(slots.map(|place| slot_number(number * CHUNK_SLOTS + place)));
         }
         live

@@ -22,6 +22,7 @@ mod aging;
 mod checkpoint;
 mod history;
 mod store;
+mod weights;
 
 pub use history::{ChangeSet, History};
 pub use store::{Identity, Snapshot, Store};

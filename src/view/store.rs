@@ -21,6 +21,7 @@ use crate::delta::{Arena, DeltaBatch, KeyBatch, KeyTable, NO_SLOT, SlotSet, cons
 use crate::error::{Error, Result};
 use crate::operator::frozen::Frozen;
 use crate::view::aging::Ages;
+use crate::view::weights::Weights as ChunkWeights;
 
 /// Slots of a chunk: a copy of one costs some tens of microseconds, and a million rows are 245 of
 /// them, few enough for a snapshot to be taken under a lock.
@@ -68,7 +69,7 @@ pub struct Store {
 pub(super) struct Chunk {
     pub arena: Arena,
     /// How often the slot's row is there; 0 = free.
-    pub weights: Vec<i64>,
+    pub weights: ChunkWeights,
 }
 
 impl Store {
@@ -202,7 +203,7 @@ impl Store {
                 }
                 // Between a row's removal and its return within a step the sum may be below zero.
                 self.rows = self.rows.wrapping_add_signed(weight);
-                chunk.weights[at] += weight;
+                chunk.weights.set(at, chunk.weights.get(at) + weight);
                 counted.push(slot);
                 // A key's row is the one that was added last.
                 if weight > 0 {
@@ -217,7 +218,7 @@ impl Store {
                 ages.note(number, delta.rows().columns(), &sources);
             }
             for &slot in &counted {
-                match chunk.weights[place(slot).1] {
+                match chunk.weights.get(place(slot).1) {
                     1 => {}
                     0 => freed.push(slot),
                     weight => {
@@ -357,7 +358,7 @@ impl Store {
                 Arena::new(&types).expect("the schema's types were checked by the first chunk");
             self.chunks.push(Arc::new(Chunk {
                 arena,
-                weights: Vec::new(),
+                weights: ChunkWeights::default(),
             }));
         }
         // The last chunk grows with its rows, so that a small view stays small.
@@ -367,7 +368,7 @@ impl Store {
                 let room = wanted.next_power_of_two().min(CHUNK_SLOTS);
                 let chunk = Arc::make_mut(chunk);
                 chunk.arena.grow(room);
-                chunk.weights.resize(room, 0);
+                chunk.weights.resize(room);
             }
         }
     }
@@ -394,7 +395,7 @@ impl Store {
 
     pub(super) fn weight(&self, slot: u32) -> i64 {
         let (chunk, place) = place(slot);
-        self.chunks[chunk].weights[place]
+        self.chunks[chunk].weights.get(place)
     }
 
     fn add_weight(&mut self, slot: u32, weight: i64) {
@@ -404,10 +405,10 @@ impl Store {
 
     pub(super) fn set_weight(&mut self, slot: u32, weight: i64) {
         let (chunk, place) = place(slot);
-        let stored = &mut Arc::make_mut(&mut self.chunks[chunk]).weights[place];
+        let stored = &mut Arc::make_mut(&mut self.chunks[chunk]).weights;
         // Between a row's removal and its return within a step the sum may be below zero.
-        self.rows = self.rows.wrapping_add_signed(weight - *stored);
-        *stored = weight;
+        self.rows = self.rows.wrapping_add_signed(weight - stored.get(place));
+        stored.set(place, weight);
         self.mark(slot);
     }
 
@@ -416,7 +417,7 @@ impl Store {
     }
 
     pub(super) fn account(&mut self) {
-        let chunk = |chunk: &Arc<Chunk>| chunk.arena.bytes() + chunk.weights.capacity() * 8;
+        let chunk = |chunk: &Arc<Chunk>| chunk.arena.bytes() + chunk.weights.bytes();
         self.bytes = self.chunks.iter().map(chunk).sum::<usize>()
             + self.hints.capacity() * size_of::<u32>()
             + self.unused.capacity() * size_of::<u32>()
@@ -566,7 +567,7 @@ impl Snapshot {
     pub fn part(&self, part: usize, columns: &[usize]) -> Result<RecordBatch> {
         let chunk = &self.chunks[part];
         let mut places = Vec::with_capacity(chunk.weights.len());
-        for (place, &weight) in chunk.weights.iter().enumerate() {
+        for (place, weight) in chunk.weights.iter().enumerate() {
             for _ in 0..weight {
                 places.push(slot_number(place));
             }

@@ -43,6 +43,8 @@ pub enum Cut {
     BerlinDay,
     /// Months in UTC.
     Month,
+    /// Each row's own moment and nothing else: what a join by time goes by.
+    Moment,
     /// Rows at most a gap apart that have the same values in some columns.
     Session { gap: i64, keys: &'static [usize] },
 }
@@ -185,6 +187,7 @@ impl WindowUse {
                     .collect()
             }
             Cut::Session { .. } => panic!("the windows of a session follow from its rows"),
+            Cut::Moment => vec![(time, time + 1)],
             Cut::BerlinDay => vec![berlin_day(time)],
             Cut::Month => {
                 let date = clock(time).date();
@@ -204,7 +207,7 @@ impl WindowUse {
         match self.cut {
             Cut::Hop { slide, size, .. } => size / slide + 1,
             Cut::Cumulate { step, size } => size / step,
-            Cut::BerlinDay | Cut::Month | Cut::Session { .. } => 1,
+            Cut::Moment | Cut::BerlinDay | Cut::Month | Cut::Session { .. } => 1,
         }
     }
 

@@ -21,9 +21,11 @@ pub enum Emits {
     OnCloseOrLater {
         column: usize,
     },
-    /// As above, but it may know earlier that a row is final: joins of several sources.
+    /// At the latest when the watermark of every source has passed the time by so many
+    /// microseconds: a join of several sources may know earlier that a row is final.
     OnCloseOrEarlier {
         column: usize,
+        behind: i64,
     },
 }
 
@@ -151,6 +153,11 @@ impl Case {
         self.cut(&sql, relation, Cut::Session { gap, keys })
     }
 
+    /// The rows themselves, less those behind the watermark.
+    pub fn timed(self, relation: &'static str) -> Case {
+        self.cut(relation, relation, Cut::Moment)
+    }
+
     /// A window written in another way; lengths in seconds.
     pub fn window(
         self,
@@ -212,8 +219,14 @@ impl Case {
         self
     }
 
-    pub fn closes_or_earlier(mut self, column: usize) -> Case {
-        self.last().emits = Emits::OnCloseOrEarlier { column };
+    pub fn closes_or_earlier(self, column: usize) -> Case {
+        self.closes_or_earlier_behind(column, 0)
+    }
+
+    /// So many seconds after the time in this column, or earlier.
+    pub fn closes_or_earlier_behind(mut self, column: usize, seconds: i64) -> Case {
+        let behind = seconds * SECOND;
+        self.last().emits = Emits::OnCloseOrEarlier { column, behind };
         self
     }
 

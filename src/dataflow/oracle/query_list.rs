@@ -23,6 +23,8 @@ pub fn cases() -> Vec<Case> {
     cases.extend(panes());
     cases.extend(every());
     cases.extend(window_joins());
+    cases.extend(interval_joins());
+    cases.extend(as_of_joins());
     cases.extend(views_over_views());
     cases.extend(temporal());
     cases
@@ -221,8 +223,6 @@ fn joins() -> Vec<Case> {
             .keeps(),
         query("SELECT s.a, s.b, t.id FROM s JOIN t ON s.a = t.a").keeps(),
         query("SELECT s.a, t.id, t.b FROM s LEFT JOIN t ON s.a = t.id").keeps(),
-        query("SELECT s.a, r.v FROM s JOIN r ON s.a = r.a AND s.ts <= r.ts").keeps(),
-        query("SELECT s.a, r.v, s.ts FROM s LEFT JOIN r ON s.a = r.a AND s.ts = r.ts").keeps(),
     ]
 }
 
@@ -643,6 +643,166 @@ fn every() -> Vec<Case> {
             .every()
             .then("SELECT window_end, max(n), count(*) FROM v0 GROUP BY window_end")
             .closes_or_later(0),
+    ]
+}
+
+/// Joins whose condition keeps the times of both sides near each other.
+fn interval_joins() -> Vec<Case> {
+    let near = "x.ts BETWEEN y.ts - INTERVAL '5 seconds' AND y.ts + INTERVAL '3 seconds'";
+    vec![
+        query(&format!(
+            "SELECT x.a, x.b, x.ts, y.v FROM {{0}} AS x JOIN {{1}} AS y ON x.a = y.a AND {near}"
+        ))
+        .timed("s")
+        .timed("r"),
+        query(&format!(
+            "SELECT x.a, x.ts, y.v FROM {{0}} AS x LEFT JOIN {{1}} AS y ON x.a = y.a AND {near}"
+        ))
+        .timed("s")
+        .timed("l"),
+        query(
+            "SELECT x.a, x.v, y.c FROM {0} AS x LEFT JOIN {1} AS y ON x.b = y.b \
+             AND y.ts > x.ts AND y.ts - x.ts <= INTERVAL '4 seconds' AND y.e",
+        )
+        .timed("l")
+        .timed("s")
+        .filter(|row| row[4] == ScalarValue::Boolean(Some(true))),
+        query(
+            "SELECT x.a, y.ts, y.v FROM {0} AS x RIGHT JOIN {1} AS y \
+             ON x.a = y.a AND x.ts >= y.ts AND x.ts < y.ts + INTERVAL '2 seconds'",
+        )
+        .timed("s")
+        .timed("l"),
+        query(&format!(
+            "SELECT x.a, x.ts, y.v FROM {{0}} AS x JOIN {{1}} AS y ON x.a = y.a AND {near}"
+        ))
+        .timed("l")
+        .timed("l")
+        .lateness(3),
+        query(
+            "SELECT x.a, x.ts, y.b FROM {0} AS x LEFT JOIN {1} AS y \
+             ON x.a = y.a AND y.ts = x.ts + INTERVAL '1 second'",
+        )
+        .timed("s")
+        .timed("r"),
+        query(
+            "SELECT s.a, r.v, s.ts FROM {0} AS s LEFT JOIN {1} AS r \
+             ON s.a = r.a AND s.ts = r.ts",
+        )
+        .timed("s")
+        .timed("r"),
+        // Only the rows of one side are let go.
+        query("SELECT x.a, y.v FROM {0} AS x JOIN l AS y ON x.a = y.a AND x.ts <= y.ts")
+            .timed("s")
+            .keeps(),
+        // Windows of what was joined, and joined again with what has windows.
+        query(&format!(
+            "SELECT b, window_end, count(*), max(v) FROM TUMBLE((SELECT x.b, x.ts, y.v \
+             FROM {{0}} AS x JOIN {{1}} AS y ON x.a = y.a AND {near}), ts, INTERVAL '10 seconds') \
+             GROUP BY b, window_end"
+        ))
+        .batch(&format!(
+            "SELECT b, date_bin(INTERVAL '10 seconds', ts) + INTERVAL '10 seconds', count(*), \
+             max(v) FROM (SELECT x.b, x.ts, y.v \
+             FROM {{0}} AS x JOIN {{1}} AS y ON x.a = y.a AND {near}) AS q GROUP BY 1, 2"
+        ))
+        .timed("s")
+        .timed("l"),
+        query(&format!(
+            "SELECT x.a, greatest(x.ts, y.ts) AS t, x.ts AS xt, y.ts AS yt, y.v \
+             FROM {{0}} AS x JOIN {{1}} AS y ON x.a = y.a AND {near}"
+        ))
+        .timed("s")
+        .timed("r")
+        .closes_or_earlier_behind(1, 5),
+        query(&format!(
+            "SELECT x.a, x.ts, y.v FROM {{0}} AS x LEFT JOIN {{1}} AS y ON x.a = y.a AND {near}"
+        ))
+        .timed("s")
+        .timed("l")
+        .closes_or_earlier_behind(1, 5),
+        query(
+            "SELECT x.a, x.ts, y.v FROM {0} AS x LEFT JOIN {1} AS y \
+             ON x.a = y.a AND y.ts BETWEEN x.ts AND x.ts + INTERVAL '6 seconds'",
+        )
+        .timed("l")
+        .timed("r")
+        .closes_or_earlier_behind(1, 6),
+    ]
+}
+
+/// What an ASOF join is: the first of all right rows that a left row could meet.
+fn ranked(join: &str, on: &str, order: &str, right: &str) -> String {
+    format!(
+        "SELECT a, ts, v FROM (SELECT x.a, x.ts, y.v, row_number() OVER (PARTITION BY x.number \
+         ORDER BY {order}, y.a DESC NULLS LAST, y.b DESC NULLS LAST, y.v DESC NULLS LAST) AS place \
+         FROM (SELECT *, row_number() OVER () AS number FROM {{0}}) AS x \
+         {join} {right} AS y ON {on}) AS q WHERE place = 1"
+    )
+}
+
+fn as_of_joins() -> Vec<Case> {
+    let last = "y.ts DESC NULLS LAST";
+    let first = "y.ts ASC NULLS LAST";
+    let select = "SELECT x.a, x.ts, y.v FROM {0} AS x";
+    let case = |join: &str, on: &str, order: &str| {
+        let plain = join.replace("ASOF ", "");
+        query(&format!("{select} {join} {{1}} AS y ON {on}"))
+            .batch(&ranked(&plain, on, order, "{1}"))
+    };
+    vec![
+        case("ASOF JOIN", "x.a = y.a AND x.ts >= y.ts", last)
+            .timed("s")
+            .timed("r"),
+        case("ASOF LEFT JOIN", "x.b = y.b AND x.ts > y.ts", last)
+            .timed("l")
+            .timed("r"),
+        // What can be taken back is neither judged nor let go.
+        query("SELECT x.a, x.ts, y.v FROM s AS x ASOF JOIN l AS y ON x.b = y.b AND x.ts > y.ts")
+            .batch(&ranked("JOIN", "x.b = y.b AND x.ts > y.ts", last, "l").replace("{0}", "s"))
+            .keeps(),
+        case("ASOF LEFT JOIN", "y.a = x.a AND y.ts > x.ts", first)
+            .timed("l")
+            .timed("r")
+            .keeps(),
+        case(
+            "ASOF JOIN",
+            "x.a = y.a AND x.b = y.b AND x.ts <= y.ts",
+            first,
+        )
+        .timed("l")
+        .timed("r")
+        .lateness(3)
+        .keeps(),
+        case("ASOF JOIN", "x.ts >= y.ts", last)
+            .timed("s")
+            .timed("r"),
+        case("ASOF LEFT JOIN", "x.a = y.a AND x.ts >= y.ts", last)
+            .timed("l")
+            .timed("r")
+            .closes_or_earlier(1),
+        query(&format!(
+            "{select} LEFT JOIN {{1}} FOR SYSTEM_TIME AS OF x.ts AS y ON y.a = x.a"
+        ))
+        .batch(&ranked(
+            "LEFT JOIN",
+            "x.a = y.a AND x.ts >= y.ts",
+            last,
+            "{1}",
+        ))
+        .timed("l")
+        .timed("r"),
+        // A table's rows may come with any time.
+        query(
+            "SELECT x.id, x.ts, y.v FROM t AS x ASOF LEFT JOIN l AS y \
+             ON x.a = y.a AND x.ts >= y.ts",
+        )
+        .batch(
+            "SELECT id, ts, v FROM (SELECT x.id, x.ts, y.v, row_number() OVER (PARTITION BY x.id \
+             ORDER BY y.ts DESC NULLS LAST, y.b DESC NULLS LAST, y.v DESC NULLS LAST) AS place \
+             FROM t AS x LEFT JOIN l AS y ON x.a = y.a AND x.ts >= y.ts) AS q WHERE place = 1",
+        )
+        .keeps(),
     ]
 }
 

@@ -167,10 +167,10 @@ impl<'a> Trial<'a> {
             let all = multiset(&batches);
             let after = match view.emits {
                 Emits::OnUpdate | Emits::Every => None,
-                Emits::OnClose { column, behind } => Some((column, behind)),
-                Emits::OnCloseOrEarlier { column } | Emits::OnCloseOrLater { column } => {
-                    Some((column, 0))
+                Emits::OnClose { column, behind } | Emits::OnCloseOrEarlier { column, behind } => {
+                    Some((column, behind))
                 }
+                Emits::OnCloseOrLater { column } => Some((column, 0)),
             };
             if let Some((column, behind)) = after {
                 let closed = closed.saturating_sub(behind);

@@ -131,9 +131,9 @@ impl Aggregate {
             None => Vec::new(),
         };
         let group = |slot: &u32| self.groups[*slot as usize];
-        let rows = slots.iter().map(|slot| group(slot).rows);
+        let rows = slots.iter().map(|slot| group(slot).rows());
         columns.push(Arc::new(Int64Array::from_iter_values(rows)));
-        let flags = slots.iter().map(|slot| group(slot).flags & SAVED_FLAGS);
+        let flags = slots.iter().map(|slot| group(slot).flags(SAVED_FLAGS));
         columns.push(Arc::new(UInt32Array::from_iter_values(flags)));
         for selection in &self.selections {
             let absent = slots.iter().map(|&slot| selection.absent(slot));
@@ -214,11 +214,7 @@ impl Aggregate {
         let rows = rows[0].as_primitive::<Int64Type>().values();
         let flags = flags[0].as_primitive::<UInt32Type>().values();
         for (row, &slot) in slots.iter().enumerate() {
-            let group = Group {
-                rows: rows[row],
-                flags: flags[row] | Group::LIVE,
-            };
-            self.groups[slot as usize] = group;
+            self.groups[slot as usize] = Group::new(rows[row], flags[row] | Group::LIVE);
         }
         for selection in &mut self.selections {
             let absent = next(1);

@@ -57,10 +57,10 @@ impl Aggregate {
         let is_global = self.spec.is_global;
         let live = || {
             let both = candidates.iter().zip(&groups);
-            both.filter(|(_, group)| is_global || group.rows > 0)
+            both.filter(|(_, group)| is_global || group.rows() > 0)
         };
         let slots = live().map(|(&slot, _)| slot).collect();
-        let rows: Vec<i64> = live().map(|(_, group)| group.rows).collect();
+        let rows: Vec<i64> = live().map(|(_, group)| group.rows()).collect();
         let evaluation = self.evaluate(slots, &rows)?;
         if !evaluation.failures.is_empty() || groups.iter().any(|group| group.is(Group::FAILED)) {
             self.report_failures(&evaluation, out)?;

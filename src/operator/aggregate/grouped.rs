@@ -13,7 +13,8 @@ use crate::operator::aggregate::layout::{Call, Layout, SelectedStore, add_rows};
 use crate::operator::aggregate::past::Past;
 use crate::operator::aggregate::spec::{AggregateSpec, CloseEmit};
 use crate::operator::frozen::Frozen;
-use crate::operator::{Bounds, LateRows, Operator, Output, Scope, Step, TableChange};
+use crate::operator::judge::put_out_late;
+use crate::operator::{Bounds, Operator, Output, Scope, Step, TableChange};
 
 /// The slot of the only group where there is no GROUP BY.
 const GLOBAL: u32 = 0;
@@ -46,15 +47,13 @@ pub struct Aggregate {
     slots: Vec<u32>,
 }
 
-/// What every group has.
+/// What every group has, in eight bytes: the flags are the lowest eight bits.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Group {
-    /// The sum of the weights of its rows; below zero only within a step.
-    pub rows: i64,
-    pub flags: u32,
-}
+pub(super) struct Group(i64);
 
 impl Group {
+    const FLAG_BITS: u32 = 8;
+
     /// The slot belongs to a group.
     pub const LIVE: u32 = 1;
     /// The step has touched it.
@@ -68,14 +67,39 @@ impl Group {
     /// It is in the list of groups whose windows have just closed.
     const CLOSING: u32 = 32;
 
-    pub fn is(&self, flag: u32) -> bool {
-        self.flags & flag != 0
+    pub fn new(rows: i64, flags: u32) -> Group {
+        debug_assert!(flags < 1 << Group::FLAG_BITS, "flags of eight bits");
+        Group(rows << Group::FLAG_BITS | i64::from(flags))
     }
 
+    /// The sum of the weights of its rows; below zero only within a step.
+    #[inline]
+    pub fn rows(self) -> i64 {
+        self.0 >> Group::FLAG_BITS
+    }
+
+    /// 2^55 rows are more than any input brings.
+    #[inline]
+    pub fn add_rows(&mut self, weight: i64) {
+        self.0 = self.0.wrapping_add(weight << Group::FLAG_BITS);
+    }
+
+    /// Those of these flags that are set.
+    #[inline]
+    pub fn flags(self, among: u32) -> u32 {
+        u32::try_from(self.0 & i64::from(among)).expect("flags of eight bits")
+    }
+
+    #[inline]
+    pub fn is(self, flag: u32) -> bool {
+        self.0 & i64::from(flag) != 0
+    }
+
+    #[inline]
     pub fn set(&mut self, flag: u32, is_set: bool) {
         match is_set {
-            true => self.flags |= flag,
-            false => self.flags &= !flag,
+            true => self.0 |= i64::from(flag),
+            false => self.0 &= !i64::from(flag),
         }
     }
 }
@@ -180,21 +204,7 @@ impl Aggregate {
         }
         let is_freed = |row: usize| ends.is_valid(row) && ends.values()[row] < freed_before;
         let mask = BooleanArray::from_iter((0..batch.len()).map(|row| Some(is_freed(row))));
-        let rows = batch.filter(&mask)?;
-        for row in 0..rows.len() {
-            match rows.weights().get(row) {
-                weight @ 0.. => out.counts.rows_late += weight.unsigned_abs(),
-                weight => out.counts.retractions_late += weight.unsigned_abs(),
-            }
-        }
-        if !rows.is_empty() {
-            let ends = rows
-                .rows()
-                .column(column)
-                .as_primitive::<TimestampMicrosecondType>();
-            let event_times = ends.values().to_vec();
-            out.late.push(LateRows { rows, event_times });
-        }
+        put_out_late(&batch, &mask, column, out)?;
         let kept = BooleanArray::from_iter((0..batch.len()).map(|row| Some(!is_freed(row))));
         batch.filter(&kept)
     }
@@ -226,13 +236,13 @@ impl Aggregate {
         let (groups, dirty) = (&mut self.groups, &mut self.dirty);
         change.each(|row, slot, weight| {
             let group = &mut groups[slot];
-            group.rows += weight;
-            if group.flags & Group::DIRTY == 0 {
+            group.add_rows(weight);
+            if !group.is(Group::DIRTY) {
                 dirty.push(change.slots[row]);
-                if group.flags & Group::LIVE == 0 {
+                if !group.is(Group::LIVE) {
                     fresh.push(row);
                 }
-                group.flags |= Group::DIRTY | Group::LIVE;
+                group.set(Group::DIRTY | Group::LIVE, true);
             }
         });
         fresh
@@ -272,7 +282,7 @@ impl Aggregate {
         self.keep(&[GLOBAL])?;
         let group = &mut self.groups[GLOBAL as usize];
         if !group.is(Group::EMITTED | Group::FAILED | Group::DIRTY) {
-            group.flags |= Group::DIRTY | Group::LIVE;
+            group.set(Group::DIRTY | Group::LIVE, true);
             self.dirty.push(GLOBAL);
         }
         Ok(())
@@ -291,7 +301,7 @@ impl Aggregate {
             let group = &mut self.groups[slot as usize];
             group.set(Group::DIRTY | Group::SEEN, false);
             self.changed.insert(slot);
-            match group.rows {
+            match group.rows() {
                 ..0 => {
                     let message = "more rows of a group were retracted than were there";
                     return Err(Error::internal(message));

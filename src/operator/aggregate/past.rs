@@ -65,15 +65,18 @@ impl Aggregate {
         let mut touched = Vec::new();
         for &slot in slots {
             let group = &mut self.groups[slot as usize];
-            if group.flags & (Group::EMITTED | Group::DIRTY | Group::SEEN) == Group::EMITTED {
-                group.flags |= Group::SEEN;
+            let known = Group::EMITTED | Group::DIRTY | Group::SEEN;
+            if group.flags(known) == Group::EMITTED {
+                group.set(Group::SEEN, true);
                 touched.push(slot);
             }
         }
         if touched.is_empty() {
             return Ok(());
         }
-        let rows = touched.iter().map(|&slot| self.groups[slot as usize].rows);
+        let rows = touched
+            .iter()
+            .map(|&slot| self.groups[slot as usize].rows());
         let rows: Vec<i64> = rows.collect();
         let mut failures = Vec::new();
         let derived = self.calls.iter().filter(|call| !is_kept(call));

@@ -31,10 +31,11 @@ use crate::operator::aggregate::layout::{Call, Layout, SelectedStore, add_rows};
 use crate::operator::aggregate::spec::{AggregateCall, AggregateSpec};
 use crate::operator::aggregate::store::Groups;
 use crate::operator::evaluate::{Failure, report};
+use crate::operator::judge::put_out_late;
 use crate::operator::rows::micros;
 use crate::operator::session::sessions::{Merges, Sessions};
 use crate::operator::session::{SessionEmit, SessionSpec, timed};
-use crate::operator::{Bounds, LateRows, Operator, Output, Scope, Step, TableChange};
+use crate::operator::{Bounds, Operator, Output, Scope, Step, TableChange};
 
 const SESSIONS_TABLE: u32 = 0;
 
@@ -410,22 +411,6 @@ impl SessionAggregate {
         }
     }
 
-    /// Puts out and counts late rows.
-    fn put_out_late(
-        &self,
-        batch: &DeltaBatch,
-        is_late: &BooleanArray,
-        out: &mut Output,
-    ) -> Result<()> {
-        let rows = batch.filter(is_late)?;
-        let weights = (0..rows.len()).map(|row| rows.weights().get(row).unsigned_abs());
-        out.counts.rows_late += weights.sum::<u64>();
-        let times = micros(rows.rows().column(self.spec.session.time_column));
-        let event_times = times.values().to_vec();
-        out.late.push(LateRows { rows, event_times });
-        Ok(())
-    }
-
     /// Derives what follows from state that has been put back.
     fn rebuild(&mut self) -> Result<()> {
         if !std::mem::take(&mut self.is_restored) {
@@ -505,7 +490,7 @@ impl Operator for SessionAggregate {
             return self.update(&batch, &slots);
         }
         let is_late = BooleanArray::from(is_late);
-        self.put_out_late(&batch, &is_late, out)?;
+        put_out_late(&batch, &is_late, self.spec.session.time_column, out)?;
         let is_kept = arrow::compute::not(&is_late).map_err(arrow_error)?;
         self.update(&batch.filter(&is_kept)?, &slots)
     }

@@ -8,7 +8,7 @@ use crate::delta::{DeltaBatch, KeyBatch, concat, consolidate};
 use crate::error::{Error, Result};
 use crate::operator::join::pairs::{Joiner, PairWalk, Pairs, Port};
 use crate::operator::join::side::Side;
-use crate::operator::join::spec::{JoinKind, JoinSpec};
+use crate::operator::join::spec::{JoinKind, JoinSpec, TimeRange};
 use crate::operator::rows::{Removal, Touched, weights_of};
 use crate::operator::{Bounds, Operator, Output, Scope, Step, TableChange};
 
@@ -42,13 +42,18 @@ impl Join {
             true => Removal::Never,
             false => Removal::ByRow,
         };
-        let expire = spec.expire.unwrap_or_default();
+        let (left_times, right_times): (Vec<usize>, Vec<usize>) = spec
+            .times
+            .iter()
+            .map(|range| (range.left, range.right))
+            .unzip();
         let left = Side::new(
             &spec.left,
             &spec.left_keys,
             spec.null_equality,
             removal(spec.left_append_only),
-            expire.left.map(|rule| rule.column),
+            spec.expire.left.map(|at| left_times[at]),
+            &left_times,
         )?;
         let left = match spec.kind {
             JoinKind::Inner => left,
@@ -59,7 +64,8 @@ impl Join {
             &spec.right_keys,
             spec.null_equality,
             removal(spec.right_append_only),
-            expire.right.map(|rule| rule.column),
+            spec.expire.right.map(|at| right_times[at]),
+            &right_times,
         )?;
         Ok(Join {
             spec,
@@ -212,20 +218,48 @@ impl Join {
         Ok(())
     }
 
-    /// For a pair of equated columns the bounds of the left and of the right output column.
-    fn key_bounds(&self, step: &Step, left: usize, right: usize) -> (EventTime, EventTime) {
+    /// For two times that are kept near each other the bounds of the left and of the right output
+    /// column.
+    fn time_bounds(&self, step: &Step, range: &TimeRange) -> (EventTime, EventTime) {
         let known = |bound: Option<EventTime>| bound.unwrap_or(EventTime::MIN);
-        let from_left = known(step.bounds[0].0[left]);
-        let from_right = known(step.bounds[1].0[right]);
+        let from_left = known(step.bounds[0].0[range.left]);
+        let from_right = known(step.bounds[1].0[range.right]);
         // A later pair has a later row of one side, and of the other a kept row or a later one.
-        let by_left = from_left.max(from_right.min(known(self.right.oldest(right))));
-        let by_right = from_right.max(from_left.min(known(self.left.oldest(left))));
-        let pairs = by_left.min(by_right);
+        let any_left = from_left.min(known(self.left.oldest(range.left)));
+        let any_right = from_right.min(known(self.right.oldest(range.right)));
+        let least = |right: EventTime| right.moved(range.least).unwrap_or(EventTime::MIN);
+        let greatest = |left: EventTime| {
+            let back = range.greatest.map(i64::saturating_neg);
+            left.moved(back).unwrap_or(EventTime::MIN)
+        };
+        let by_left = (
+            from_left.max(least(any_right)),
+            any_right.max(greatest(from_left)),
+        );
+        let by_right = (
+            any_left.max(least(from_right)),
+            from_right.max(greatest(any_left)),
+        );
+        let pairs = (by_left.0.min(by_right.0), by_left.1.min(by_right.1));
         match self.spec.kind {
-            JoinKind::Inner => (pairs, pairs),
+            JoinKind::Inner => pairs,
             // A later left row comes out whatever it meets, a kept one only by a right one.
-            JoinKind::Left => (from_left.min(by_right), pairs),
+            JoinKind::Left => (from_left.min(by_right.0), pairs.1),
         }
+    }
+
+    /// Below which time rows of each side go, where they do.
+    fn expired_below(&self, step: &Step) -> (Option<EventTime>, Option<EventTime>) {
+        let range = |at: Option<usize>| at.map(|at| &self.spec.times[at]);
+        let left = range(self.spec.expire.left).and_then(|range| {
+            let bound = step.bounds[1].0[range.right]?;
+            bound.moved(range.least)
+        });
+        let right = range(self.spec.expire.right).and_then(|range| {
+            let bound = step.bounds[0].0[range.left]?;
+            bound.moved(range.greatest.map(i64::saturating_neg))
+        });
+        (left, right)
     }
 }
 
@@ -258,13 +292,7 @@ impl Operator for Join {
         if self.spec.kind == JoinKind::Left {
             self.put_padded(&left_touched, out)?;
         }
-        let expire = self.spec.expire.unwrap_or_default();
-        let left_bound = expire
-            .left
-            .and_then(|rule| step.bounds[1].0[rule.other_column]);
-        let right_bound = expire
-            .right
-            .and_then(|rule| step.bounds[0].0[rule.other_column]);
+        let (left_bound, right_bound) = self.expired_below(step);
         free(&mut self.left, &left_touched, left_bound)?;
         free(&mut self.right, &right_touched, right_bound)
     }
@@ -272,9 +300,9 @@ impl Operator for Join {
     fn bounds(&self, step: &Step) -> Bounds {
         let mut bounds = Bounds::unknown(self.spec.output.fields().len());
         let width = self.spec.left.fields().len();
-        for (&left, &right) in self.spec.left_keys.iter().zip(&self.spec.right_keys) {
-            let (of_left, of_right) = self.key_bounds(step, left, right);
-            for (column, bound) in [(left, of_left), (width + right, of_right)] {
+        for range in self.spec.times.iter().filter(|range| range.is_bounded) {
+            let (of_left, of_right) = self.time_bounds(step, range);
+            for (column, bound) in [(range.left, of_left), (width + range.right, of_right)] {
                 if bound > EventTime::MIN {
                     // None is below every time.
                     bounds.0[column] = bounds.0[column].max(Some(bound));

@@ -14,13 +14,20 @@
 //!   step 3   b  - (7, 10)   + (7, 11)            - (7, 'x', 10)     + (7, 'x', 11)
 //! ```
 //!
-//! State: both inputs, less rows that can match nothing (NULL keys) and rows that time rules out:
-//! where both inputs bound the times of a key column, a row below the other input's bound is freed.
+//! State: both inputs, less rows that can match nothing (NULL keys or times) and rows that time
+//! rules out. Where the condition keeps a time of each side near the other's, a row goes as soon as
+//! the other input's bound has passed all times that it can match:
+//!
+//! ```text
+//!   a.ts BETWEEN b.ts - 5 AND b.ts + 60      a row of a at 100 matches b from 40 to 105
+//!   bound of b.ts: 106                       no later row of b is below it: the row goes
+//! ```
+//!
 //! State tables: 0 the left rows, 1 the right rows; with weights and, in a left join, the left
 //! rows' matches.
 //!
-//! Bounds: a key column has one where its inputs have; all other columns have none, because a
-//! kept row can come out again at any time.
+//! Bounds: such a time has one where its inputs have; all other columns have none, because a kept
+//! row can come out again at any time. A padded row of a left join is final when its row has gone.
 //!
 //! Reading order: `spec`, `equi` (the operator), `side` (what is kept), `pairs` (what comes out).
 
@@ -31,7 +38,7 @@ mod pairs;
 mod side;
 mod spec;
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;
 
 pub use equi::Join;
-pub use spec::{Expire, ExpireRule, JoinKind, JoinSpec, NullEquality};
+pub use spec::{Expire, JoinKind, JoinSpec, NullEquality, TimeRange};

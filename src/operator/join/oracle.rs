@@ -12,7 +12,7 @@ use crate::base::{Epoch, EventTime};
 use crate::delta::notation::{parse, parse_rows, print_sorted};
 use crate::delta::{DeltaBatch, concat, consolidate};
 use crate::operator::join::tests::{expression, joined_schema};
-use crate::operator::join::{Expire, ExpireRule, Join, JoinKind, JoinSpec, NullEquality};
+use crate::operator::join::{Expire, Join, JoinKind, JoinSpec, NullEquality, TimeRange};
 use crate::operator::{Bounds, Operator, Output, Scope, Step, TableChange};
 
 const SECOND: i64 = 1_000_000;
@@ -46,10 +46,14 @@ impl Trial {
     fn new(seed: u64) -> Trial {
         let mut random = Rng::with_seed(seed);
         let keys = KEYS[random.usize(..KEYS.len())];
+        let range = Trial::range(&mut random, keys);
         let schema = |side: char| {
             let mut header = String::new();
             for (number, kind) in keys.iter().enumerate() {
                 write!(header, "{side}k{number}:{kind} ").unwrap();
+            }
+            if range.is_some_and(|range| range.left == keys.len()) {
+                write!(header, "{side}t:timestamp ").unwrap();
             }
             parse(&format!(
                 "{header} {side}v:bigint {side}s:text {side}f:double"
@@ -68,35 +72,43 @@ impl Trial {
         };
         let output = joined_schema(&left, &right);
         let residual = ["lv < rv", "lv + rv > 3 OR ls = rs"];
-        let residual = random
+        let mut residual: Vec<String> = random
             .bool()
-            .then(|| residual[random.usize(..residual.len())]);
+            .then(|| format!("({})", residual[random.usize(..residual.len())]))
+            .into_iter()
+            .collect();
+        if let Some(range) = range.filter(|range| range.left == keys.len()) {
+            let near = |operator: &str, micros: i64| {
+                let seconds = micros / SECOND;
+                format!("lt {operator} rt + INTERVAL '{seconds} seconds'")
+            };
+            residual.extend(range.least.map(|least| near(">=", least)));
+            residual.extend(range.greatest.map(|greatest| near("<=", greatest)));
+        }
+        let residual = (!residual.is_empty()).then(|| residual.join(" AND "));
         let mut conditions: Vec<String> = (0..keys.len())
             .map(|key| format!("(lk{key} {equals} rk{key})"))
             .collect();
-        conditions.push(format!("({})", residual.unwrap_or("true")));
+        conditions.push(format!("({})", residual.as_deref().unwrap_or("true")));
         let join = if kind == JoinKind::Inner {
             "JOIN"
         } else {
             "LEFT JOIN"
         };
         let sql = format!("SELECT * FROM l {join} r ON {}", conditions.join(" AND "));
-        let rule = ExpireRule {
-            column: 0,
-            other_column: 0,
-        };
         let spec = JoinSpec {
             left_keys: (0..keys.len()).collect(),
             right_keys: (0..keys.len()).collect(),
             null_equality,
-            residual: residual.map(|residual| expression(residual, &output)),
+            residual: residual.map(|residual| expression(&residual, &output)),
             kind,
             left_append_only: random.u8(..4) == 0,
             right_append_only: random.u8(..4) == 0,
-            expire: (keys.first() == Some(&"timestamp")).then_some(Expire {
-                left: Some(rule),
-                right: Some(rule),
-            }),
+            expire: Expire {
+                left: range.and_then(|range| range.least).map(|_| 0),
+                right: range.and_then(|range| range.greatest).map(|_| 0),
+            },
+            times: range.into_iter().collect(),
             left,
             right,
             output: output.clone(),
@@ -115,9 +127,38 @@ impl Trial {
         }
     }
 
+    /// Which times the join keeps near each other: those that are keys, or some beside the keys.
+    fn range(random: &mut Rng, keys: &[&str]) -> Option<TimeRange> {
+        if keys.first() == Some(&"timestamp") {
+            return Some(TimeRange {
+                left: 0,
+                right: 0,
+                least: Some(0),
+                greatest: Some(0),
+                is_bounded: true,
+            });
+        }
+        let middle = random.i64(-3..=3);
+        let least = middle - random.i64(0..4);
+        let greatest = middle + random.i64(0..4);
+        random.bool().then(|| TimeRange {
+            left: keys.len(),
+            right: keys.len(),
+            least: (random.u8(..4) > 0).then_some(least * SECOND),
+            greatest: (random.u8(..4) > 0).then_some(greatest * SECOND),
+            is_bounded: true,
+        })
+    }
+
+    /// The column of each input that the join compares as a time.
+    fn time_column(&self) -> Option<usize> {
+        self.spec.times.first().map(|range| range.left)
+    }
+
     fn row(&mut self, port: usize) -> String {
         let mut row = String::new();
-        for kind in self.keys {
+        let is_beside = self.time_column() == Some(self.keys.len());
+        for kind in self.keys.iter().chain(is_beside.then_some(&"timestamp")) {
             let value = match (*kind, self.random.u8(..8)) {
                 (_, 0) => "NULL".to_string(),
                 ("timestamp", _) => time(self.bounds[port] + self.random.i64(0..6)),
@@ -137,10 +178,9 @@ impl Trial {
 
     /// Whether a row of the input may still change: its time is not below the bound.
     fn is_open(&self, port: usize, row: &str) -> bool {
-        if self.keys.first() != Some(&"timestamp") || row.starts_with("NULL") {
-            return true;
-        }
-        row.split(' ').next().unwrap() >= time(self.bounds[port]).as_str()
+        let time_of = |column| row.split(' ').nth(column).unwrap();
+        let written = self.time_column().map_or("NULL", time_of);
+        written == "NULL" || written >= time(self.bounds[port]).as_str()
     }
 
     /// The lines of a step's change of one input, and the input changed by it.
@@ -198,8 +238,8 @@ impl Trial {
         let of = |port: usize| {
             let columns = [&self.spec.left, &self.spec.right][port].fields().len();
             let mut bounds = Bounds::unknown(columns);
-            if self.keys.first() == Some(&"timestamp") {
-                bounds.0[0] = Some(EventTime(self.bounds[port] * SECOND));
+            if let Some(column) = self.time_column() {
+                bounds.0[column] = Some(EventTime(self.bounds[port] * SECOND));
             }
             bounds
         };
@@ -232,8 +272,16 @@ impl Trial {
                 self.seed
             );
         }
-        if self.keys.first() == Some(&"timestamp") {
-            assert!(after.0[0].is_some() && after.0[self.spec.left.fields().len()].is_some());
+        if let Some(TimeRange {
+            left,
+            right,
+            least: Some(_),
+            greatest: Some(_),
+            ..
+        }) = self.spec.times.first().copied()
+        {
+            let right = self.spec.left.fields().len() + right;
+            assert!(after.0[left].is_some() && after.0[right].is_some());
         }
     }
 
@@ -315,7 +363,7 @@ fn what_comes_out_is_the_querys_answer() {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .build()
         .unwrap();
-    for seed in 0..60 {
+    for seed in 0..120 {
         let mut trial = Trial::new(seed);
         for epoch in 1..=15 {
             trial.step(epoch);

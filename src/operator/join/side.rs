@@ -8,8 +8,9 @@
 //!
 //! A row is found by its contents through the row store's index and leaves its chain through links
 //! both ways, so that adding and removing a row costs the same under a key of a million rows as
-//! under a key of one. Where one of the key's columns is a time by which rows expire, an order of
-//! the keys by that time tells which may go: all rows of a key go together.
+//! under a key of one. Where rows expire by a time, an order by that time tells which may go: an
+//! order of the keys where the time is one of the key's columns, since all rows of a key go
+//! together, and otherwise of the rows.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -38,19 +39,24 @@ pub struct Side {
     next: Vec<u32>,
     previous: Vec<u32>,
     key_of: Vec<u32>,
+    /// Columns beside the key without which a row matches nothing.
+    needed: Vec<usize>,
     expiry: Option<Expiry>,
 }
 
-/// The keys by the time at which their rows expire.
+/// The keys, or the rows, by the time at which they expire.
 struct Expiry {
     column: usize,
-    /// By key slot; stale for keys that are gone or have no time.
+    /// The time is a column of the key.
+    is_by_key: bool,
+    /// By key slot or row slot; stale for those that are gone or have no time.
     times: Vec<i64>,
     order: BTreeSet<(i64, u32)>,
 }
 
 impl Side {
-    /// `expiry_column`: the column by whose time rows expire.
+    /// `expiry_column`: the column by whose time rows expire. `times`: the times that the join
+    /// compares.
     ///
     /// # Errors
     /// 0A000 when a column's type cannot be kept; internal when the time is not one.
@@ -60,12 +66,14 @@ impl Side {
         null_equality: NullEquality,
         removal: Removal,
         expiry_column: Option<usize>,
+        times: &[usize],
     ) -> Result<Side> {
         let expiry = expiry_column.map(|column| {
             let data_type = schema.field(column).data_type();
             match data_type {
                 DataType::Timestamp(TimeUnit::Microsecond, _) => Ok(Expiry {
                     column,
+                    is_by_key: key_columns.contains(&column),
                     times: Vec::new(),
                     order: BTreeSet::new(),
                 }),
@@ -81,6 +89,11 @@ impl Side {
             next: Vec::new(),
             previous: Vec::new(),
             key_of: Vec::new(),
+            needed: times
+                .iter()
+                .copied()
+                .filter(|time| !key_columns.contains(time))
+                .collect(),
             expiry: expiry.transpose()?,
         })
     }
@@ -112,17 +125,18 @@ impl Side {
         self.rows.bytes() + self.keys.bytes() + links * size_of::<u32>() + expiry
     }
 
-    /// Which rows of the side's input have a key that can match anything; `None`: all.
+    /// Which rows of the side's input can match anything; `None`: all.
     pub fn matchable(&self, rows: &RecordBatch) -> Option<BooleanArray> {
-        if self.null_equality == NullEquality::NullIsEqual {
-            return None;
-        }
-        let nulls = self
-            .key_columns
-            .iter()
-            .fold(None, |nulls: Option<NullBuffer>, &column| {
-                NullBuffer::union(nulls.as_ref(), rows.column(column).logical_nulls().as_ref())
-            });
+        let keys = match self.null_equality {
+            NullEquality::NullIsEqual => &[],
+            NullEquality::NullIsUnequal => self.key_columns.as_slice(),
+        };
+        let nulls =
+            keys.iter()
+                .chain(&self.needed)
+                .fold(None, |nulls: Option<NullBuffer>, &column| {
+                    NullBuffer::union(nulls.as_ref(), rows.column(column).logical_nulls().as_ref())
+                });
         let nulls = nulls.filter(|nulls| nulls.null_count() > 0)?;
         Some(BooleanArray::new(nulls.into_inner(), None))
     }
@@ -194,20 +208,28 @@ impl Side {
             self.key_of[slot as usize] = key;
             if head != NO_SLOT {
                 self.previous[head as usize] = slot;
-            } else if let (Some(expiry), Some(times)) = (&mut self.expiry, &times) {
-                expiry.add(key, times, row as usize);
+            }
+            if let (Some(expiry), Some(times)) = (&mut self.expiry, &times) {
+                match expiry.is_by_key {
+                    true if head != NO_SLOT => {}
+                    true => expiry.add(key, times, row as usize),
+                    false => expiry.add(slot, times, row as usize),
+                }
             }
         }
     }
 
-    /// Row slots under keys whose time is below the bound.
+    /// Slots of rows whose time is below the bound.
     pub fn expired(&self, bound: EventTime) -> Vec<u32> {
         let Some(expiry) = &self.expiry else {
             return Vec::new();
         };
-        let keys = expiry.order.range(..(bound.0, 0)).map(|&(_, key)| key);
+        let gone = expiry.order.range(..(bound.0, 0)).map(|&(_, slot)| slot);
+        if !expiry.is_by_key {
+            return gone.collect();
+        }
         let mut slots = Vec::new();
-        for key in keys {
+        for key in gone {
             let mut slot = self.heads[key as usize];
             while slot != NO_SLOT {
                 slots.push(slot);
@@ -217,7 +239,7 @@ impl Side {
         slots
     }
 
-    /// The least time of a kept key; [`EventTime::MAX`] when there is none, `None` when keys are
+    /// The least time of a kept row; [`EventTime::MAX`] when there is none, `None` when rows are
     /// not ordered by `column`.
     pub fn oldest(&self, column: usize) -> Option<EventTime> {
         let expiry = self
@@ -258,6 +280,9 @@ impl Side {
     }
 
     fn unlink(&mut self, slot: u32) {
+        if let Some(expiry) = self.expiry.as_mut().filter(|expiry| !expiry.is_by_key) {
+            expiry.remove(slot);
+        }
         let (previous, next) = (self.previous[slot as usize], self.next[slot as usize]);
         if next != NO_SLOT {
             self.previous[next as usize] = previous;
@@ -270,8 +295,8 @@ impl Side {
         self.heads[key as usize] = next;
         if next == NO_SLOT {
             self.keys.remove(key);
-            if let Some(expiry) = &mut self.expiry {
-                expiry.order.remove(&(expiry.times[key as usize], key));
+            if let Some(expiry) = self.expiry.as_mut().filter(|expiry| expiry.is_by_key) {
+                expiry.remove(key);
             }
         }
     }
@@ -302,14 +327,20 @@ impl Side {
 }
 
 impl Expiry {
-    fn add(&mut self, key: u32, times: &Int64Array, row: usize) {
-        if self.times.len() <= key as usize {
-            self.times.resize(key as usize + 1, 0);
+    fn add(&mut self, slot: u32, times: &Int64Array, row: usize) {
+        if self.times.len() <= slot as usize {
+            self.times.resize(slot as usize + 1, 0);
         }
-        // A key without a time matches only its like, for ever.
+        // A key without a time matches only its like, for ever; a row without one is not kept.
         if times.is_valid(row) {
-            self.times[key as usize] = times.value(row);
-            self.order.insert((times.value(row), key));
+            self.times[slot as usize] = times.value(row);
+            self.order.insert((times.value(row), slot));
+        }
+    }
+
+    fn remove(&mut self, slot: u32) {
+        if let Some(&time) = self.times.get(slot as usize) {
+            self.order.remove(&(time, slot));
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use arrow::datatypes::SchemaRef;
+use arrow::datatypes::{DataType, SchemaRef, TimeUnit};
 use datafusion::physical_expr::PhysicalExpr;
 
 use crate::error::{Error, Result};
@@ -25,21 +25,33 @@ pub enum NullEquality {
     NullIsEqual,
 }
 
-/// By what time the rows of each side go.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Expire {
-    pub left: Option<ExpireRule>,
-    pub right: Option<ExpireRule>,
+/// Two times that the join keeps near each other: of every pair of rows that match,
+/// `right + least ≤ left ≤ right + greatest`.
+///
+/// ```text
+///   a.ts BETWEEN b.ts - INTERVAL '5 s' AND b.ts        least −5 s, greatest 0
+///   a.window_end = b.window_end                        least 0, greatest 0
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TimeRange {
+    /// A column of the left input: a timestamp in microseconds.
+    pub left: usize,
+    /// A column of the right input: one of the same type.
+    pub right: usize,
+    /// Microseconds; `None` where nothing bounds that side.
+    pub least: Option<i64>,
+    pub greatest: Option<i64>,
+    /// Both inputs bound these times: no row comes that is below what they say.
+    pub is_bounded: bool,
 }
 
-/// Rows whose `column` is below the bound of the other input's `other_column` match nothing that is
-/// still to come, because the join equates the two columns.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ExpireRule {
-    /// A key column of the side itself: a timestamp in microseconds.
-    pub column: usize,
-    /// The key column of the other side that it is equated with.
-    pub other_column: usize,
+/// By which of the times the rows of each side go, as positions in [`JoinSpec::times`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Expire {
+    /// A left row goes when the right bound has passed its time less the range's `least`.
+    pub left: Option<usize>,
+    /// A right row goes when the left bound has passed its time plus the range's `greatest`.
+    pub right: Option<usize>,
 }
 
 /// A join.
@@ -60,7 +72,9 @@ pub struct JoinSpec {
     /// The input never takes a row away: its rows need no index by contents.
     pub left_append_only: bool,
     pub right_append_only: bool,
-    pub expire: Option<Expire>,
+    /// What the equalities and the residual say of times, and no more than they say.
+    pub times: Vec<TimeRange>,
+    pub expire: Expire,
 }
 
 impl JoinSpec {
@@ -96,18 +110,24 @@ impl JoinSpec {
         if self.kind == JoinKind::Left && right.iter().any(|field| !field.is_nullable()) {
             return wrong("the right columns of a left join may be NULL".to_string());
         }
-        let expire = self.expire.unwrap_or_default();
-        let is_key = |rule: Option<ExpireRule>, own: &[usize], other: &[usize]| {
-            rule.is_none_or(|rule| {
-                let mut pairs = own.iter().zip(other);
-                pairs.any(|(&own, &other)| own == rule.column && other == rule.other_column)
-            })
+        let is_time = |schema: &SchemaRef, column: usize| {
+            let data_type = schema.field(column).data_type();
+            matches!(data_type, DataType::Timestamp(TimeUnit::Microsecond, _))
         };
-        let left_fits = is_key(expire.left, &self.left_keys, &self.right_keys);
-        let right_fits = is_key(expire.right, &self.right_keys, &self.left_keys);
+        let are_times = |range: &TimeRange| {
+            is_time(&self.left, range.left) && is_time(&self.right, range.right)
+        };
+        if !self.times.iter().all(are_times) {
+            return wrong("rows expire by timestamps in microseconds".to_string());
+        }
+        let range = |at: Option<usize>| at.map(|at| self.times.get(at));
+        let left_fits =
+            range(self.expire.left).is_none_or(|r| r.is_some_and(|r| r.least.is_some()));
+        let right_fits =
+            range(self.expire.right).is_none_or(|r| r.is_some_and(|r| r.greatest.is_some()));
         match left_fits && right_fits {
             true => Ok(()),
-            false => wrong("rows expire by columns that are not equated".to_string()),
+            false => wrong("rows expire by a time that nothing bounds".to_string()),
         }
     }
 }

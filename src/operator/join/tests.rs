@@ -9,7 +9,7 @@ use datafusion::prelude::SessionContext;
 
 use crate::base::{Epoch, EventTime};
 use crate::delta::notation::{parse, parse_rows, print_sorted};
-use crate::operator::join::{Expire, ExpireRule, Join, JoinKind, JoinSpec, NullEquality};
+use crate::operator::join::{Expire, Join, JoinKind, JoinSpec, NullEquality, TimeRange};
 use crate::operator::{Bounds, Operator, Output, Scope, Step};
 
 /// left ++ right, the right side nullable.
@@ -42,7 +42,8 @@ fn spec(left: &str, right: &str, kind: JoinKind) -> JoinSpec {
         right,
         left_append_only: false,
         right_append_only: false,
-        expire: None,
+        times: Vec::new(),
+        expire: Expire::default(),
     }
 }
 
@@ -290,13 +291,14 @@ fn a_spec_that_contradicts_itself_is_refused() {
             ..good.clone()
         },
         JoinSpec {
-            expire: Some(Expire {
-                left: Some(ExpireRule {
-                    column: 1,
-                    other_column: 0,
-                }),
+            times: vec![near(Some(0), Some(0))],
+            ..good.clone()
+        },
+        JoinSpec {
+            expire: Expire {
+                left: Some(0),
                 right: None,
-            }),
+            },
             ..good.clone()
         },
     ];
@@ -305,20 +307,25 @@ fn a_spec_that_contradicts_itself_is_refused() {
     }
 }
 
+/// The first columns are near each other.
+fn near(least: Option<i64>, greatest: Option<i64>) -> TimeRange {
+    TimeRange {
+        left: 0,
+        right: 0,
+        least,
+        greatest,
+        is_bounded: true,
+    }
+}
+
 fn windowed(kind: JoinKind) -> Run {
-    let expire = Expire {
-        left: Some(ExpireRule {
-            column: 0,
-            other_column: 0,
-        }),
-        right: Some(ExpireRule {
-            column: 0,
-            other_column: 0,
-        }),
-    };
     let spec = spec("t:timestamp a:text", "u:timestamp b:text", kind);
     Run::new(JoinSpec {
-        expire: Some(expire),
+        times: vec![near(Some(0), Some(0))],
+        expire: Expire {
+            left: Some(0),
+            right: Some(0),
+        },
         ..spec
     })
 }

@@ -10,11 +10,12 @@ use crate::base::limits::WINDOW_ROWS_MAX;
 use crate::delta::{DeltaBatch, KeyBatch, KeyTable, NO_SLOT, arrow_error, concat, consolidate};
 use crate::error::{Error, Result, SqlState};
 use crate::operator::evaluate::{Failure, report};
+use crate::operator::judge::put_out_late;
 use crate::operator::rows::{Removal, RowStore, micros, weights_of};
 use crate::operator::session::members::Members;
 use crate::operator::session::sessions::{Merges, Rest, Sessions};
 use crate::operator::session::spec::{SessionEmit, SessionSpec};
-use crate::operator::{Bounds, LateRows, Operator, Output, Scope, Step, TableChange};
+use crate::operator::{Bounds, Operator, Output, Scope, Step, TableChange};
 
 const ROWS_TABLE: u32 = 0;
 
@@ -168,7 +169,10 @@ impl Session {
                 };
             }
         }
-        self.put_out_late(batch, &is_late, &times.values()[..], out)
+        if is_late.contains(&true) && !self.spec.judges {
+            return Err(Error::internal("a row was taken away that is not there"));
+        }
+        put_out_late(batch, &is_late.into(), self.spec.time_column, out)
     }
 
     /// Adds rows, each with key, time and horizon. Late ones are marked and left out.
@@ -237,33 +241,6 @@ impl Session {
     fn whole(&self, session: u32) -> Rest {
         let (start, last) = self.sessions.span(session);
         Rest::One(start, last)
-    }
-
-    /// Puts out and counts late rows.
-    fn put_out_late(
-        &self,
-        batch: &DeltaBatch,
-        is_late: &[bool],
-        times: &[i64],
-        out: &mut Output,
-    ) -> Result<()> {
-        if !is_late.contains(&true) {
-            return Ok(());
-        }
-        if !self.spec.judges {
-            return Err(Error::internal("a row was taken away that is not there"));
-        }
-        let mut event_times = Vec::new();
-        for (row, _) in is_late.iter().enumerate().filter(|(_, is_late)| **is_late) {
-            event_times.push(times[row]);
-            match batch.weights().get(row) {
-                weight @ 0.. => out.counts.rows_late += weight.unsigned_abs(),
-                weight => out.counts.retractions_late += weight.unsigned_abs(),
-            }
-        }
-        let rows = batch.filter(&BooleanArray::from(is_late.to_vec()))?;
-        out.late.push(LateRows { rows, event_times });
-        Ok(())
     }
 
     /// What derived input has brought, as it is when the step ends: what comes goes in first.
