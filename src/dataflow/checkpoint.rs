@@ -545,7 +545,7 @@ impl Stepper {
     }
 
     fn meta(&self) -> Meta {
-        let source = |(id, source): (&ObjectId, &super::stepper::Source)| {
+        let source = |(id, source): (&ObjectId, &super::reading::Source)| {
             let partitions = source.state.partitions.clone();
             (
                 *id,

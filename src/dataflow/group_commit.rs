@@ -13,8 +13,9 @@ use std::thread::JoinHandle;
 
 use crate::base::{ObjectId, Offset, PartitionId, task};
 use crate::dataflow::panic::contained;
+use crate::dataflow::reading::Source;
 use crate::dataflow::source::SourceSpec;
-use crate::dataflow::stepper::{Source, Stepper};
+use crate::dataflow::stepper::Stepper;
 
 type Positions = Vec<(PartitionId, Offset)>;
 

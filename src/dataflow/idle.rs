@@ -18,8 +18,8 @@ use std::collections::BTreeMap;
 
 use crate::base::{Offset, PartitionId};
 use crate::dataflow::reader::ReaderThread;
+use crate::dataflow::reading::Source;
 use crate::dataflow::source::{PartitionState, SourceState};
-use crate::dataflow::stepper::Source;
 
 /// Partitions that have just become idle.
 pub(super) fn idle_partitions(source: &Source, now: i64) -> Vec<PartitionId> {

@@ -8,22 +8,51 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::base::{ObjectId, Offset, PartitionId};
 use crate::dataflow::errors::ErrorLog;
 use crate::dataflow::reader::ReaderThread;
-use crate::dataflow::source::{PartitionState, SourceStatus};
-use crate::dataflow::stepper::{Command, Source, Stepper, Topic};
+use crate::dataflow::source::{SourceState, SourceStatus};
+use crate::dataflow::stepper::{Command, Stepper};
+use crate::dataflow::tee::Tee;
 use crate::dataflow::watch::Sight;
 use crate::error::{Error, Result};
 use crate::storage::LogWriter;
 
-impl Source {
-    fn positions(&self) -> BTreeMap<PartitionId, Offset> {
-        let place = |(id, state): (&PartitionId, &PartitionState)| (*id, state.position);
-        self.state.partitions.iter().map(place).collect()
-    }
+/// A source in the loop.
+pub(super) struct Source {
+    pub state: SourceState,
+    /// Present while a view reads it and rows come from outside.
+    pub reader: Option<ReaderThread>,
+    /// Whether the running system has a position in it.
+    pub is_running: bool,
+    pub logs: Vec<LogWriter>,
+    /// Chunks kept for views that are catching up.
+    pub tees: BTreeMap<ObjectId, Tee>,
+    pub topic: Topic,
+    /// Chunks taken by this process, which the watch of the topic reads.
+    pub taken: Arc<AtomicU64>,
+    /// Nothing is known of where its partitions end, since there was no reader yet: the next step
+    /// takes none of them for idle.
+    pub is_unconfirmed: bool,
+    /// Why the last reader has ended, where the topic is looked for again.
+    pub lost: Option<Error>,
+    /// Partitions that the next step takes in, with where they begin.
+    pub found: Vec<(PartitionId, Offset)>,
+}
 
+/// What is known of a source's topic.
+pub(super) enum Topic {
+    /// Not yet whether it is the one that the source was made for: it is not read.
+    Unseen(Option<Error>),
+    /// It was when it was last seen, with the chunks that had been taken then.
+    Same(u64),
+    /// It is another one: it is not read any more.
+    Another(Error),
+}
+
+impl Source {
     /// Why there is no reader, or none yet.
     fn error(&self) -> Option<Error> {
         match &self.topic {
@@ -89,7 +118,10 @@ impl Stepper {
         for id in lost {
             self.end_reader(id);
             let state = &self.sources[&id].state;
-            self.watch.add(state.spec(), state.known());
+            // At once, not when its interval has passed.
+            self.watch.remove(id);
+            self.watch
+                .add(state.spec(), state.known(), &self.sources[&id].taken);
         }
         self.publish_sources();
     }
@@ -120,7 +152,8 @@ impl Stepper {
             Topic::Same(_) => {}
             Topic::Unseen(_) => {
                 // Reading begins when it has been seen.
-                self.watch.add(source.state.spec(), source.state.known());
+                let known = source.state.known();
+                self.watch.add(source.state.spec(), known, &source.taken);
                 return Ok(());
             }
             Topic::Another(_) => return Ok(()),
@@ -172,7 +205,7 @@ impl Stepper {
         }
         let name = &source.state.spec().name;
         match sight {
-            Sight::Same(found) => {
+            Sight::Same { found, taken } => {
                 for (partition, from) in found {
                     let is_known = source.state.partitions.contains_key(&partition)
                         || source.found.iter().any(|(known, _)| *known == partition);
@@ -182,7 +215,7 @@ impl Stepper {
                     }
                 }
                 let is_first = matches!(source.topic, Topic::Unseen(_));
-                source.topic = Topic::Same(source.positions());
+                source.topic = Topic::Same(taken);
                 if is_first || source.lost.is_some() {
                     self.try_to_read(id);
                 }
@@ -199,7 +232,7 @@ impl Stepper {
                 tracing::error!(source = name, %error, "reading has ended");
                 // What was read since the last look may be of either topic.
                 let is_mixed = match &source.topic {
-                    Topic::Same(positions) => *positions != source.positions(),
+                    Topic::Same(taken) => *taken != source.taken.load(Ordering::Acquire),
                     Topic::Unseen(_) | Topic::Another(_) => false,
                 };
                 source.topic = Topic::Another(error.clone());

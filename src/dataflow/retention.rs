@@ -100,7 +100,7 @@ impl Stepper {
             .sources
             .iter()
             .filter(|(_, source)| source.state.spec().is_embedded);
-        let of_topic = |(id, source): (&ObjectId, &super::stepper::Source)| {
+        let of_topic = |(id, source): (&ObjectId, &super::reading::Source)| {
             let id = *id;
             let partitions = source.state.partitions.clone();
             partitions

@@ -13,6 +13,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
+use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -27,7 +28,7 @@ use crate::base::limits::{
 };
 use crate::base::memory::Account;
 use crate::base::metrics::PROCESS;
-use crate::base::{Clock, Epoch, Memory, ObjectId, Offset, PartitionId, task};
+use crate::base::{Clock, Epoch, Memory, ObjectId, task};
 use crate::connector::Chunk;
 use crate::dataflow::catch_up::{CatchUp, CatchUpStart, Inputs};
 use crate::dataflow::checkpoint::Checkpointer;
@@ -42,11 +43,11 @@ use crate::dataflow::panic::contained;
 use crate::dataflow::progress::Progress;
 use crate::dataflow::published::Published;
 use crate::dataflow::reader::ReaderThread;
+use crate::dataflow::reading::{Source, Topic};
 use crate::dataflow::recovery::recover;
 use crate::dataflow::retention::Trimmer;
 use crate::dataflow::source::{SourceSpec, SourceState, error_row};
 use crate::dataflow::startup::Startup;
-use crate::dataflow::tee::Tee;
 use crate::dataflow::watch::{Sight, Watch};
 use crate::dataflow::writes::{Append, Staged, Taken, wait};
 use crate::delta::DeltaBatch;
@@ -221,36 +222,6 @@ impl Drop for Runtime {
     fn drop(&mut self) {
         self.shutdown();
     }
-}
-
-/// A source in the loop.
-pub(super) struct Source {
-    pub state: SourceState,
-    /// Present while a view reads it and rows come from outside.
-    pub reader: Option<ReaderThread>,
-    /// Whether the running system has a position in it.
-    pub is_running: bool,
-    pub logs: Vec<LogWriter>,
-    /// Chunks kept for views that are catching up.
-    pub tees: BTreeMap<ObjectId, Tee>,
-    pub topic: Topic,
-    /// Nothing is known of where its partitions end, since there was no reader yet: the next step
-    /// takes none of them for idle.
-    pub is_unconfirmed: bool,
-    /// Why the last reader has ended, where the topic is looked for again.
-    pub lost: Option<Error>,
-    /// Partitions that the next step takes in, with where they begin.
-    pub found: Vec<(PartitionId, Offset)>,
-}
-
-/// What is known of a source's topic.
-pub(super) enum Topic {
-    /// Not yet whether it is the one that the source was made for: it is not read.
-    Unseen(Option<Error>),
-    /// It was when it was last seen, with the source's positions then.
-    Same(BTreeMap<PartitionId, Offset>),
-    /// It is another one: it is not read any more.
-    Another(Error),
 }
 
 /// The loop's state.
@@ -428,6 +399,7 @@ impl Stepper {
                     logs,
                     tees: BTreeMap::new(),
                     topic: Topic::Unseen(None),
+                    taken: Arc::default(),
                     is_unconfirmed: true,
                     lost: None,
                     found: Vec::new(),
@@ -783,6 +755,7 @@ impl Stepper {
             let Some(source) = self.sources.get_mut(id) else {
                 continue;
             };
+            source.taken.fetch_add(1, Ordering::Release);
             for tee in source.tees.values_mut() {
                 tee.push(chunk);
             }

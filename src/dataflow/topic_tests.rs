@@ -45,6 +45,8 @@ type Records = Vec<Option<i64>>;
 struct Content {
     partitions: Vec<Records>,
     identity: &'static str,
+    /// How often its identity was asked for.
+    looks: usize,
     is_away: bool,
     /// Questions while it was away.
     refused: usize,
@@ -142,6 +144,7 @@ impl SourceConnector for Topic {
     }
 
     fn identity(&self) -> Result<Option<String>> {
+        self.lock().looks += 1;
         self.asked(|content| Some(content.identity.to_string()))
     }
 }
@@ -291,6 +294,7 @@ impl Bench {
         let content = Content {
             partitions: vec![Vec::new()],
             identity: "first",
+            looks: 0,
             chunk: 100,
             ..Content::default()
         };
@@ -547,6 +551,12 @@ fn a_record_that_has_become_bad_is_another_content() {
 #[test]
 fn a_topic_made_anew_is_not_read() {
     let mut bench = Bench::counting();
+    // All that was read has been seen to be of this topic: the second look from here on began
+    // after it was taken, and the third after the second was told of.
+    let looks = bench.topic.lock().looks;
+    bench.until("three more looks", |bench| {
+        bench.topic.lock().looks >= looks + 3
+    });
     bench.topic.lock().identity = "second";
     let is_told = |bench: &Bench| bench.status().error.is_some();
     bench.until("the source says why it is not read", is_told);

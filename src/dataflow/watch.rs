@@ -13,6 +13,7 @@
 //! for positions in another.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::SyncSender;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
@@ -28,9 +29,13 @@ use crate::error::{Error, Result, SqlState};
 /// What a look at a source's topic has shown.
 #[derive(Debug)]
 pub enum Sight {
-    /// It is the topic that the source was made for, with these partitions beside the known ones,
-    /// each with its oldest offset.
-    Same(Vec<(PartitionId, Offset)>),
+    /// It is the topic that the source was made for.
+    Same {
+        /// Partitions beside the known ones, each with its oldest offset.
+        found: Vec<(PartitionId, Offset)>,
+        /// How many chunks had been taken when the look began: they are of this topic.
+        taken: u64,
+    },
     /// It is another topic of the same name.
     Another(Error),
     /// It could not be seen.
@@ -57,10 +62,28 @@ struct State {
     has_ended: bool,
 }
 
+#[derive(Clone)]
 struct Watched {
     spec: SourceSpec,
     known: BTreeSet<PartitionId>,
+    taken: Arc<AtomicU64>,
     due: Instant,
+}
+
+impl Watched {
+    fn look(&self) -> Sight {
+        // Before the question: what is taken while it is under way may be of another topic.
+        let taken = self.taken.load(Ordering::Acquire);
+        match another_topic(&self.spec) {
+            Ok(None) => {}
+            Ok(Some(error)) => return Sight::Another(error),
+            Err(error) => return Sight::Away(error),
+        }
+        match new_partitions(&self.spec, &self.known) {
+            Ok(found) => Sight::Same { found, taken },
+            Err(error) => Sight::Away(error),
+        }
+    }
 }
 
 impl Watch {
@@ -75,13 +98,17 @@ impl Watch {
     }
 
     /// Looks at the source as soon as possible and, where it has an interval, again and again.
-    pub fn add(&self, spec: &SourceSpec, known: BTreeSet<PartitionId>) {
-        let watched = Watched {
+    /// `taken` counts the chunks that the stepper has taken of it. One that is watched already is
+    /// not looked at anew: what it is found to be is still to come, or on its way.
+    pub fn add(&self, spec: &SourceSpec, known: BTreeSet<PartitionId>, taken: &Arc<AtomicU64>) {
+        let watched = || Watched {
             spec: spec.clone(),
             known,
+            taken: taken.clone(),
             due: Instant::now(),
         };
-        self.shared.lock().watched.insert(spec.id, watched);
+        let mut state = self.shared.lock();
+        state.watched.entry(spec.id).or_insert_with(watched);
         self.shared.changed.notify_all();
     }
 
@@ -127,21 +154,21 @@ impl Shared {
     }
 
     fn run(&self, commands: &SyncSender<Command>) {
-        while let Some((id, spec, known)) = self.next() {
-            let sight = look(&spec, &known);
+        while let Some((id, watched)) = self.next() {
+            let sight = watched.look();
             let is_away = matches!(sight, Sight::Away(_));
             // A stepper with a full queue is told at the next look.
             let is_told = commands
                 .try_send(Command::Seen { source: id, sight })
                 .is_ok();
-            self.look_again(id, is_told && !is_away);
+            self.look_again(id, watched.due, is_told && !is_away);
         }
         self.lock().has_ended = true;
         self.changed.notify_all();
     }
 
     /// The next source to look at, when its time has come; `None` at the end.
-    fn next(&self) -> Option<(ObjectId, SourceSpec, BTreeSet<PartitionId>)> {
+    fn next(&self) -> Option<(ObjectId, Watched)> {
         let mut state = self.lock();
         loop {
             if state.is_stopped {
@@ -151,7 +178,7 @@ impl Shared {
             let first = state.watched.iter().min_by_key(|(_, watched)| watched.due);
             let wait = match first {
                 Some((id, watched)) if watched.due <= now => {
-                    return Some((*id, watched.spec.clone(), watched.known.clone()));
+                    return Some((*id, watched.clone()));
                 }
                 Some((_, watched)) => watched.due - now,
                 // Somebody will say when there is one.
@@ -162,30 +189,22 @@ impl Shared {
         }
     }
 
-    /// Says when the source is due again; never, if it was seen and has no interval.
-    fn look_again(&self, id: ObjectId, is_seen: bool) {
+    /// Says when the source that was due then is due again; never, if it was seen and has no
+    /// interval. One that was added anew in the meantime stays due.
+    fn look_again(&self, id: ObjectId, was_due: Instant, is_seen: bool) {
         let mut state = self.lock();
         let Some(watched) = state.watched.get_mut(&id) else {
             return;
         };
+        if watched.due != was_due {
+            return;
+        }
         let interval = u64::try_from(watched.spec.watch_interval_micros).unwrap_or(0);
         match (is_seen, interval) {
             (false, _) => watched.due = Instant::now() + WATCH_RETRY,
             (true, 0) => drop(state.watched.remove(&id)),
             (true, micros) => watched.due = Instant::now() + Duration::from_micros(micros),
         }
-    }
-}
-
-fn look(spec: &SourceSpec, known: &BTreeSet<PartitionId>) -> Sight {
-    match another_topic(spec) {
-        Ok(None) => {}
-        Ok(Some(error)) => return Sight::Another(error),
-        Err(error) => return Sight::Away(error),
-    }
-    match new_partitions(spec, known) {
-        Ok(found) => Sight::Same(found),
-        Err(error) => Sight::Away(error),
     }
 }
 
