@@ -282,7 +282,8 @@ impl Stepper {
         } = catch_up;
         dataflow.set_building(false);
         // The clock does not go back for what the catch-up has let in or out by it.
-        self.clock_micros = self.clock_micros.max(clock_micros);
+        self.clock_micros = self.now().max(clock_micros);
+        self.shown_at = self.options.clock.steady_micros();
         let bytes = dataflow.state_bytes();
         let metrics = dataflow.metrics().clone();
         let late = late_store(&dataflow)?;

@@ -18,10 +18,10 @@
 //!
 //! Reading order: [`graph`] (one dataflow), `reader` and `closer` (how rows come in), `source` and
 //! `idle` (what time it is there), `bad_rows` (who does without which), `published` (what readers
-//! see), `stepper` (the loop), `failing`, `reading` and `watch` (which sources are read, and what
-//! happens to their topics), `startup`, `catch_up`, `join`, `news` and `unfinished` (how a new view
-//! gets there), `checkpoint` and `handover`, `group_commit`, `history`, `errors`, `late` and
-//! `recovery`.
+//! see), `stepper` (the loop), `waiting` (what it waits for), `failing`, `reading` and `watch`
+//! (which sources are read, and what happens to their topics), `startup`, `catch_up`, `join`,
+//! `news` and `unfinished` (how a new view gets there), `checkpoint` and `handover`,
+//! `group_commit`, `history`, `errors`, `late` and `recovery`.
 
 mod bad_rows;
 mod catch_up;
@@ -55,6 +55,7 @@ mod tee;
 #[cfg(test)]
 mod topic_tests;
 mod unfinished;
+mod waiting;
 mod watch;
 mod writes;
 

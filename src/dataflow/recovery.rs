@@ -91,6 +91,7 @@ pub(super) fn recover(
         .unwrap_or_default();
     let (watch, closer) = (Watch::start(commands.clone()), Closer::start());
     let mut stepper = Stepper {
+        shown_at: options.clock.steady_micros(),
         options,
         commands,
         published: Arc::new(Published::new(epoch)),
@@ -604,10 +605,9 @@ impl Stepper {
         if chunks.is_empty() {
             return Ok(());
         }
-        let now = self.options.clock.now_micros();
         let cut = Cut {
             epoch: self.epoch.next(),
-            clock_micros: now.max(self.clock_micros),
+            clock_micros: self.now(),
             events: Vec::new(),
             chunks,
             writes: Vec::new(),

@@ -23,8 +23,7 @@ use arrow::datatypes::SchemaRef;
 use tokio::sync::oneshot;
 
 use crate::base::limits::{
-    CLOCK_STEP_INTERVAL, COMMANDS_MAX, HISTORY_BYTES_MAX, STEP_BYTES_MAX, STEP_ROWS_MAX,
-    STEP_ROWS_MIN, STEP_TIME_MAX,
+    COMMANDS_MAX, HISTORY_BYTES_MAX, STEP_BYTES_MAX, STEP_ROWS_MAX, STEP_ROWS_MIN, STEP_TIME_MAX,
 };
 use crate::base::memory::Account;
 use crate::base::metrics::PROCESS;
@@ -38,7 +37,7 @@ use crate::dataflow::expiry;
 use crate::dataflow::failing::{failing, input_has_failed};
 use crate::dataflow::graph::{CollectionDelta, Dataflow, DataflowOutput};
 use crate::dataflow::group_commit::GroupCommits;
-use crate::dataflow::idle::{idle_deadline, idle_partitions, roused_partitions};
+use crate::dataflow::idle::{idle_partitions, roused_partitions};
 use crate::dataflow::panic::contained;
 use crate::dataflow::progress::Progress;
 use crate::dataflow::published::Published;
@@ -238,6 +237,8 @@ pub(super) struct Stepper {
     pub views: BTreeMap<ObjectId, Dataflow>,
     pub epoch: Epoch,
     pub clock_micros: i64,
+    /// When the clock showed that, on the steady clock.
+    pub shown_at: i64,
     pub staged: VecDeque<Staged>,
     /// A step is due although nothing came: a view has joined.
     pub is_step_due: bool,
@@ -513,51 +514,6 @@ impl Stepper {
                 .any(|pins| pins.wanted.contains_key(&source))
     }
 
-    fn has_work(&self) -> bool {
-        let now = self.options.clock.now_micros();
-        !self.staged.is_empty()
-            || self.is_step_due
-            || self.sources.values().any(|source| {
-                source.reader.as_ref().is_some_and(ReaderThread::is_filled)
-                    || !source.found.is_empty()
-                    || !roused_partitions(source).is_empty()
-                    || !idle_partitions(source, now).is_empty()
-            })
-            || self.views.values().any(|view| {
-                view.is_waiting(match now >= self.next_clock_step() {
-                    true => now,
-                    false => i64::MIN,
-                })
-            })
-    }
-
-    /// When the next step may be that only the clock asks for.
-    fn next_clock_step(&self) -> i64 {
-        let pause = i64::try_from(CLOCK_STEP_INTERVAL.as_micros()).unwrap_or(i64::MAX);
-        self.clock_micros.saturating_add(pause)
-    }
-
-    /// How long there is nothing to do but wait.
-    fn timeout(&self) -> Duration {
-        if self.has_work() {
-            return Duration::ZERO;
-        }
-        let now = self.options.clock.now_micros();
-        let deadlines = self
-            .views
-            .values()
-            .filter_map(Dataflow::deadline)
-            .map(|deadline| deadline.max(self.next_clock_step()))
-            .chain(self.sources.values().filter_map(idle_deadline))
-            .chain(self.checkpointer.deadline());
-        let micros = deadlines
-            .min()
-            .map_or(i64::MAX, |deadline| deadline.saturating_sub(now));
-        let micros = u64::try_from(micros).unwrap_or(0);
-        // An hour: nothing is late by it, and the arithmetic of the wait stays in range.
-        Duration::from_micros(micros.clamp(1_000, 3_600_000_000))
-    }
-
     /// One step, from the cut to the answers.
     fn step(&mut self) -> Result<()> {
         let started = Instant::now();
@@ -643,8 +599,7 @@ impl Stepper {
 
     /// Takes what the inputs have queued, within the bounds of a step.
     fn cut(&mut self, writes: Vec<(Write, Vec<u8>)>, is_mixed: bool) -> Result<Cut> {
-        let now = self.options.clock.now_micros();
-        let clock_micros = now.max(self.clock_micros);
+        let clock_micros = self.now();
         let mut cut = Cut {
             epoch: self.epoch.next(),
             clock_micros,
@@ -700,6 +655,7 @@ impl Stepper {
     pub(super) fn compute(&mut self, cut: Cut) -> Result<Changes> {
         self.epoch = cut.epoch;
         self.clock_micros = cut.clock_micros;
+        self.shown_at = self.options.clock.steady_micros();
         let mut changes = Changes::default();
         for event in &cut.events {
             self.take_event(event);

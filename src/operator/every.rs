@@ -1,27 +1,34 @@
 //! EMIT EVERY: changes come out at multiples of an interval of the clock, merged.
 //!
-//! Rule: a step fires when its clock has passed a multiple of the interval that the step before it
-//! had not. What comes out then is the sum of all changes since the last firing, those of the step
-//! itself included; what has cancelled in between is not there.
+//! Rule: changes wait for the next multiple of the interval that is an interval or more after the
+//! last firing; the first step whose clock is there fires. What comes out then is the sum of all
+//! changes since, those of the step itself included; what has cancelled in between is not there.
+//! A step that is late by a quarter of the interval at most counts from when it was due, so that
+//! the next one is not put off; any other, such as the first one after a quiet time, from its own
+//! clock: no two are within three quarters of an interval. It is the clock alone that decides, and
+//! not what has changed: all shards of a view fire in the same step.
 //!
 //! ```text
 //!   every 1 s
-//!   clock 0.4     + (7, 1)                        —
+//!   clock 0.4     + (7, 1)                        + (7, 1)            at once; the next is at 2
 //!   clock 0.8     - (7, 1)    + (7, 2)            —
-//!   clock 1.1     - (7, 2)    + (7, 3)            + (7, 3)
-//!   clock 1.3     - (7, 3)    + (7, 3)            —             and no firing at 2: nothing waits
+//!   clock 1.1     - (7, 2)    + (7, 3)            —
+//!   clock 2.1                                     - (7, 1) + (7, 3)   the next is at 3
+//!   clock 2.3     - (7, 3)    + (7, 4)            —
+//!   clock 2.4     - (7, 4)    + (7, 3)            —                   no step at 3: nothing waits
+//!   clock 5.3     - (7, 3)    + (7, 5)            - (7, 3) + (7, 5)   the next is at 7
 //! ```
 //!
-//! State: the changes that wait, as a multiset of rows (table 0), and of the last step whether
-//! another one is due, of the last firing when it was and which bounds held (table 1).
+//! State: the changes that wait, as a multiset of rows (table 0), and when the next firing may be,
+//! whether it is waited for, and which bounds held at the last step and at the last firing (table
+//! 1).
 //!
 //! Time: the clock is the step's, which the journal keeps, so that a replay fires where the first
-//! run did. While something waits the operator asks for a step at the next multiple. Steps
-//! of a view that is being built all fire: nobody reads it yet.
+//! run did. While something waits the operator asks for a step when it may fire. Steps of a view
+//! that is being built all fire: nobody reads it yet.
 //!
 //! Bounds: those of the input as they were at the last firing; what came before has come out.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, Int64Array, RecordBatch};
@@ -31,11 +38,16 @@ use crate::base::EventTime;
 use crate::base::limits::CHUNK_ROWS_MAX;
 use crate::delta::{DeltaBatch, Weights, arrow_error};
 use crate::error::{Error, Result, SqlState};
+use crate::operator::frozen::{Frozen, Piece};
 use crate::operator::rows::{Removal, RowStore, weights_of};
 use crate::operator::{Bounds, Operator, Output, Scope, Step, TableChange};
 
 const ROWS_TABLE: u32 = 0;
 const FIRED_TABLE: u32 = 1;
+
+/// A step that is late by so many parts of the interval is in time: under load steps take some ten
+/// milliseconds, and few intervals are as short.
+const TIMELY_PART: i64 = 4;
 
 /// What an [`Every`] does.
 #[derive(Clone, Debug)]
@@ -54,15 +66,15 @@ pub struct Every {
     is_building: bool,
     /// What the step has brought.
     incoming: Vec<DeltaBatch>,
-    /// How many intervals the clock had behind it at the last step.
-    ticks: i64,
+    /// The clock at which the next firing may be: a multiple of the interval.
+    next: i64,
     /// Those of the input at the last step, and at the last firing.
     bounds: Bounds,
     fired: Bounds,
     /// There is something that a firing would put out.
     is_waiting: bool,
     /// What the checkpoint under way has not taken yet.
-    frozen: VecDeque<TableChange>,
+    frozen: Frozen,
 }
 
 impl Every {
@@ -82,11 +94,11 @@ impl Every {
             spec,
             is_building: false,
             incoming: Vec::new(),
-            ticks: i64::MIN,
+            next: i64::MIN,
             bounds: Bounds::unknown(width),
             fired: Bounds::unknown(width),
             is_waiting: false,
-            frozen: VecDeque::new(),
+            frozen: Frozen::default(),
         })
     }
 
@@ -102,6 +114,18 @@ impl Every {
         self.rows.release(&gone);
         self.rows.shrink()?;
         Ok(())
+    }
+
+    /// When the firing after one at a clock may be.
+    fn next_after(&self, clock: i64) -> i64 {
+        let interval = self.spec.interval_micros;
+        let is_timely = clock.saturating_sub(self.next) <= interval / TIMELY_PART;
+        let fired_at = if is_timely { self.next } else { clock };
+        let least = fired_at.saturating_add(interval);
+        match least.rem_euclid(interval) {
+            0 => least,
+            past => least.saturating_add(interval - past),
+        }
     }
 
     /// Puts out everything.
@@ -126,7 +150,7 @@ impl Every {
     /// The one row of table 1.
     fn save(&self) -> Result<TableChange> {
         let mut columns: Vec<ArrayRef> = vec![
-            Arc::new(Int64Array::from(vec![self.ticks])),
+            Arc::new(Int64Array::from(vec![self.next])),
             Arc::new(BooleanArray::from(vec![self.is_waiting])),
         ];
         for bounds in [&self.bounds, &self.fired] {
@@ -170,7 +194,7 @@ impl Every {
             let message = "a checkpoint's row is not that of this EMIT EVERY";
             return Err(Error::new(SqlState::DATA_CORRUPTED, message));
         }
-        self.ticks = rows.column(0).as_primitive::<Int64Type>().value(0);
+        self.next = rows.column(0).as_primitive::<Int64Type>().value(0);
         self.is_waiting = rows.column(1).as_boolean().value(0);
         let bound = |at: usize| {
             let column = rows.column(at).as_primitive::<Int64Type>();
@@ -204,11 +228,12 @@ impl Operator for Every {
     }
 
     fn finish(&mut self, step: &Step, out: &mut Output) -> Result<()> {
-        let ticks = step.clock_micros.div_euclid(self.spec.interval_micros);
-        let is_due = self.is_building || ticks > self.ticks;
-        self.ticks = self.ticks.max(ticks);
         self.bounds = step.bounds[0].clone();
-        match is_due {
+        let is_due = step.clock_micros >= self.next;
+        if is_due {
+            self.next = self.next_after(step.clock_micros);
+        }
+        match is_due || self.is_building {
             true => {
                 self.fire(out)?;
                 self.fired = self.bounds.clone();
@@ -225,9 +250,7 @@ impl Operator for Every {
     }
 
     fn deadline(&self) -> Option<i64> {
-        let next = self.ticks.saturating_add(1);
-        self.is_waiting
-            .then(|| next.saturating_mul(self.spec.interval_micros))
+        self.is_waiting.then_some(self.next)
     }
 
     fn set_building(&mut self, is_building: bool) {
@@ -239,21 +262,29 @@ impl Operator for Every {
     }
 
     fn state_bytes(&self) -> usize {
-        self.rows.bytes()
+        self.rows.bytes() + self.frozen.bytes()
     }
 
     fn freeze(&mut self, scope: Scope) -> Result<()> {
-        self.frozen = self.rows.changes(scope, ROWS_TABLE)?.into();
-        self.frozen.push_back(self.save()?);
+        self.frozen = Frozen::default();
+        let changes = self.rows.changes(scope, ROWS_TABLE)?;
+        changes
+            .into_iter()
+            .for_each(|change| self.frozen.keep(change));
+        self.frozen.keep(self.save()?);
         Ok(())
     }
 
-    fn thaw(&mut self, _rows: usize) -> Result<Option<TableChange>> {
-        Ok(self.frozen.pop_front())
+    fn thaw(&mut self, rows: usize) -> Result<Option<TableChange>> {
+        match self.frozen.next(rows) {
+            None => Ok(None),
+            Some(Piece::Saved(change)) => Ok(Some(change)),
+            Some(Piece::Slots(_)) => Err(Error::internal("changes that wait are saved at once")),
+        }
     }
 
     fn unfreeze(&mut self) {
-        self.frozen = VecDeque::new();
+        self.frozen = Frozen::default();
     }
 
     fn restore(&mut self, change: TableChange) -> Result<()> {
@@ -345,16 +376,68 @@ mod tests {
         let mut run = Run::new(false);
         assert_eq!(run.step("+ 1", 5_400, None), "+ 1", "the first step fires");
         assert_eq!(run.step("- 1, + 2", 5_800, None), "");
-        assert_eq!(run.every.deadline(), Some(6_000));
-        assert_eq!(run.step("- 2, + 3", 5_999, None), "");
-        assert_eq!(run.step("", 6_000, None), "- 1, + 3");
+        assert_eq!(run.every.deadline(), Some(7_000));
+        assert_eq!(run.step("- 2, + 3", 6_999, None), "");
+        assert_eq!(run.step("", 7_000, None), "- 1, + 3");
         assert_eq!(run.every.state_rows(), 0);
         assert_eq!(run.every.deadline(), None);
         // What has changed back is no change.
-        assert_eq!(run.step("- 3, + 4", 6_100, None), "");
-        assert_eq!(run.step("- 4, + 3", 6_200, None), "");
+        assert_eq!(run.step("- 3, + 4", 7_100, None), "");
+        assert_eq!(run.every.deadline(), Some(8_000));
+        assert_eq!(run.step("- 4, + 3", 7_200, None), "");
         assert_eq!(run.every.deadline(), None);
         assert_eq!(run.step("", 9_000, None), "");
+    }
+
+    #[test]
+    fn one_interval_has_one_firing_wherever_it_begins() {
+        let mut run = Run::new(true);
+        assert_eq!(run.step("+ 1", 5_900, None), "+ 1");
+        // Not at 6,000, which is a tenth of an interval later.
+        assert_eq!(run.step("+ 2", 6_000, None), "");
+        assert_eq!(run.step("", 6_950, None), "");
+        // A step that comes a bit late does not put the next one off.
+        assert_eq!(run.step("", 7_250, None), "+ 2");
+        assert_eq!(run.step("+ 3", 7_400, None), "");
+        assert_eq!(run.every.deadline(), Some(8_000));
+        assert_eq!(run.step("", 8_000, None), "+ 3");
+        // After a quiet time it is at once again.
+        assert_eq!(run.step("+ 4", 12_400, None), "+ 4");
+        assert_eq!(run.step("+ 5", 13_000, None), "");
+        assert_eq!(run.every.deadline(), Some(14_000));
+    }
+
+    #[test]
+    fn all_shards_fire_in_the_same_step() {
+        let mut shards = [Run::new(true), Run::new(true)];
+        for clock in [1_300, 1_900, 2_000, 2_700, 3_000, 3_400] {
+            for (shard, run) in shards.iter_mut().enumerate() {
+                let rows = if shard == 0 || clock > 2_500 {
+                    "+ 1"
+                } else {
+                    ""
+                };
+                run.step(rows, clock, None);
+            }
+            let next = shards.each_ref().map(|run| run.every.next);
+            assert_eq!(next[0], next[1], "after {clock}");
+        }
+    }
+
+    #[test]
+    fn what_a_checkpoint_has_not_taken_is_accounted() {
+        let mut run = Run::new(true);
+        run.step("+ 1", 1_000, None);
+        let rows: Vec<String> = (0..500).map(|row| format!("+ {row}")).collect();
+        run.step(&rows.join(","), 1_100, None);
+        let before = run.every.state_bytes();
+        run.every.freeze(Scope::All).unwrap();
+        assert!(run.every.state_bytes() >= before + 500 * 16);
+        while run.every.thaw(10).unwrap().is_some() {}
+        assert_eq!(run.every.state_bytes(), before);
+        run.every.freeze(Scope::All).unwrap();
+        run.every.unfreeze();
+        assert_eq!(run.every.state_bytes(), before);
     }
 
     #[test]
@@ -396,7 +479,8 @@ mod tests {
             let schema = run.every.spec.input.clone();
             let (mut input, mut output): (Vec<DeltaBatch>, Vec<DeltaBatch>) = Default::default();
             let mut shown = String::new();
-            let (mut clock, mut fired) = (10_000, 0);
+            let mut clock = 10_000;
+            let mut fired: Vec<i64> = Vec::new();
             let mut held: Vec<i64> = Vec::new();
             for _ in 0..30 {
                 let mut lines = Vec::new();
@@ -418,18 +502,35 @@ mod tests {
                 input.push(parse_rows(&schema, timed.iter().map(String::as_str)));
                 clock += random.i64(0..600);
                 run.step(&lines.join(","), clock, None);
-                output.append(&mut run.out.deltas);
-                if clock / 1_000 > fired {
-                    fired = clock / 1_000;
+                if !run.out.deltas.is_empty() {
+                    fired.push(clock);
+                    output.append(&mut run.out.deltas);
                     let all = consolidate(&concat(&schema, &input).unwrap()).unwrap();
                     shown = print_sorted(&all);
                 }
+                let most = run.every.deadline().unwrap_or(clock + 1);
+                assert!(
+                    clock < most && most <= clock + 2_000,
+                    "seed {seed}: waits till {most}"
+                );
                 let found = consolidate(&concat(&schema, &output).unwrap()).unwrap();
                 assert_eq!(print_sorted(&found), shown, "seed {seed}");
                 if random.u8(..4) == 0 {
                     run.restart();
                 }
             }
+            let is_rare = |two: &[i64]| two[1] - two[0] >= 750;
+            assert!(
+                fired.windows(2).all(is_rare),
+                "seed {seed}: fired at {fired:?}"
+            );
+            // Whatever waits has come out when the last multiple is there.
+            run.step("", clock + 2_000, None);
+            output.append(&mut run.out.deltas);
+            let of = |deltas: &[DeltaBatch]| {
+                print_sorted(&consolidate(&concat(&schema, deltas).unwrap()).unwrap())
+            };
+            assert_eq!(of(&output), of(&input), "seed {seed}");
         }
     }
 }

@@ -26,6 +26,8 @@ use crate::view::Store;
 /// What a step takes in.
 #[derive(Clone)]
 struct StepInput {
+    /// How many items have been taken with it.
+    taken: usize,
     /// What the clock shows from now on.
     clock: Option<i64>,
     idle: Vec<(usize, u32)>,
@@ -70,12 +72,47 @@ pub struct Tally {
     pub errors: u64,
 }
 
+/// When views show what has changed: at the first clock that is at a multiple of the interval which
+/// is an interval away from the last time, or as good as.
+#[derive(Clone, Copy, Default)]
+struct Firings {
+    /// The last time: the multiple if the clock was near it, else the clock.
+    last: Option<i64>,
+    /// How many items had been taken.
+    taken: usize,
+}
+
+impl Firings {
+    fn step(&mut self, clock: i64, taken: usize) {
+        let due = self.last.map(|last| {
+            let multiples = (last + EVERY_MICROS..).find(|time| time % EVERY_MICROS == 0);
+            multiples.expect("there is one in every interval")
+        });
+        let Some(due) = due else {
+            *self = Firings {
+                last: Some(clock),
+                taken,
+            };
+            return;
+        };
+        if clock < due {
+            return;
+        }
+        let is_near = clock - due <= EVERY_MICROS / 4;
+        *self = Firings {
+            last: Some(if is_near { due } else { clock }),
+            taken,
+        };
+    }
+}
+
 /// Everything a checkpoint has, and the inputs of the steps since.
 #[derive(Default)]
 struct Saved {
     epoch: u64,
     clock: i64,
     clocks: BTreeMap<ObjectId, Clock>,
+    firings: Firings,
     /// For each view its operators' changes, its store's, and its tally.
     views: Vec<(Vec<StateChange>, Vec<TableChange>, Tally)>,
     steps: Vec<StepInput>,
@@ -87,9 +124,9 @@ pub struct Engine<'a> {
     plans: &'a [(ObjectId, StreamPlan)],
     workers: usize,
     epoch: u64,
-    /// How many items had been taken when the last step ended, and the last one that fired.
+    /// How many items had been taken when the last step ended.
     taken: usize,
-    fired: usize,
+    firings: Firings,
     /// What the clock shows where a query asks for it.
     clock: i64,
     sources: BTreeMap<ObjectId, SourceState>,
@@ -111,7 +148,7 @@ impl<'a> Engine<'a> {
             workers,
             epoch: 0,
             taken: 0,
-            fired: 0,
+            firings: Firings::default(),
             clock: i64::MIN,
             sources: BTreeMap::new(),
             views: Vec::new(),
@@ -154,10 +191,6 @@ impl<'a> Engine<'a> {
     /// Takes items in one step, in batches cut at random.
     pub fn step(&mut self, items: &[Item], range: Range<usize>, random: &mut Rng) {
         self.taken = range.end;
-        let ticks = |epoch: u64| clock(epoch).div_euclid(EVERY_MICROS);
-        if self.epoch == 0 || ticks(self.epoch + 1) > ticks(self.epoch) {
-            self.fired = range.end;
-        }
         let input = self.input(&items[range], random);
         self.run(&input);
         if let Some(saved) = &mut self.saved {
@@ -177,6 +210,7 @@ impl<'a> Engine<'a> {
 
     fn input(&self, items: &[Item], random: &mut Rng) -> StepInput {
         let mut input = StepInput {
+            taken: self.taken,
             clock: None,
             idle: Vec::new(),
             pieces: Vec::new(),
@@ -248,8 +282,24 @@ impl<'a> Engine<'a> {
         }
         let shown = self.shown();
         for view in &mut self.views {
-            let input = view.step(Epoch(self.epoch), shown, &inputs);
-            inputs.insert(view.id, input);
+            let output = view.step(Epoch(self.epoch), shown, &inputs);
+            inputs.insert(view.id, output);
+        }
+        if self.plans.iter().any(|(_, plan)| is_by_clock(plan)) {
+            self.firings.step(shown, input.taken);
+            self.check_deadlines(shown);
+        }
+    }
+
+    /// What shows its changes every so often waits for the clock, and not too long.
+    fn check_deadlines(&self, clock: i64) {
+        let views = self.views.iter();
+        for deadline in views.filter_map(|view| view.dataflow.deadline()) {
+            assert!(deadline > clock, "a step has missed its deadline");
+            assert!(
+                deadline <= clock + 2 * EVERY_MICROS,
+                "changes wait for too long"
+            );
         }
     }
 
@@ -274,6 +324,7 @@ impl<'a> Engine<'a> {
         let mut saved = Saved {
             epoch: self.epoch,
             clock: self.clock,
+            firings: self.firings,
             ..Saved::default()
         };
         for (id, source) in &self.sources {
@@ -367,6 +418,7 @@ impl<'a> Engine<'a> {
         self.build();
         self.epoch = saved.epoch;
         self.clock = saved.clock;
+        self.firings = saved.firings;
         for (id, (partitions, watermark)) in &saved.clocks {
             self.sources
                 .get_mut(id)
@@ -404,21 +456,15 @@ impl<'a> Engine<'a> {
 
     /// Steps without rows, until one has fired.
     pub fn fire(&mut self, items: &[Item], random: &mut Rng) {
-        while self.fired < self.taken {
+        let waits = |view: &Running| view.dataflow.deadline().is_some();
+        while self.views.iter().any(waits) {
             self.step(items, self.taken..self.taken, random);
-            let now = clock(self.epoch);
-            let deadlines = self.views.iter().map(|view| view.dataflow.deadline());
-            let next = deadlines.flatten().min();
-            assert!(
-                next.is_none_or(|next| next > now),
-                "a step has missed its deadline"
-            );
         }
     }
 
     /// How many of the items had been taken when a step fired last.
     pub fn fired(&self) -> usize {
-        self.fired
+        self.firings.taken
     }
 
     pub fn watermark(&self, relation: ObjectId) -> EventTime {
@@ -574,6 +620,11 @@ impl Running {
             }
         }
     }
+}
+
+fn is_by_clock(plan: &StreamPlan) -> bool {
+    let is_every = |node: &Node| matches!(node.operation, Operation::Every(_));
+    plan.nodes.iter().any(is_every)
 }
 
 fn nothing(width: usize) -> CollectionDelta {

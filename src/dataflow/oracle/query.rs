@@ -209,7 +209,7 @@ impl Case {
         self
     }
 
-    /// Whether what is shown depends on where steps are cut.
+    /// Whether what is shown, until the clock has gone on, depends on where steps are cut.
     pub fn is_by_clock(&self) -> bool {
         self.views.iter().any(|view| view.emits == Emits::Every)
     }
