@@ -418,8 +418,12 @@ pub const EMIT_EVERY_MICROS_MAX: i64 = 86_400_000_000;
 
 /// Panes by which one window of HOP begins after the last one, where it is kept in panes. A key has
 /// at most so many times more of them than open windows; beyond it a row per window takes less
-/// memory, and where panes hardly hold two rows of a key it takes hardly more time.
+/// memory, however many windows hold a row.
 pub const PANES_PER_SLIDE_MAX: i64 = 8;
+
+/// Bytes of closed windows that wait to go out in one batch: a batch of many small windows is worth
+/// its copy, and wide keys reach this before [`CHUNK_ROWS_MAX`].
+pub const CLOSED_WINDOWS_BYTES_MAX: usize = 4 << 20;
 
 /// Rows of one batch that HOP puts out: where a row is in many windows, a batch of the input would
 /// otherwise become one of millions.

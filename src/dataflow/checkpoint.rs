@@ -137,13 +137,15 @@ pub(super) struct ViewMeta {
 /// The bytes-on-disk version of [`Meta`].
 pub(super) const META_VERSION: u32 = 1;
 
-/// What tells a plan from any other whose state would be laid out or computed otherwise.
+/// What tells a plan from any other whose state would be laid out or computed otherwise. What
+/// EXPLAIN says of a plan besides makes no difference.
 pub(super) fn fingerprint(plan: &StreamPlan) -> String {
+    let plan = plan.without_remarks();
     format!("{STATE_VERSION}: {plan:?}")
 }
 
 /// Raised whenever an operator lays out its state otherwise.
-const STATE_VERSION: u32 = 2;
+const STATE_VERSION: u32 = 3;
 
 /// Decides when, and keeps the thread that writes.
 pub(super) struct Checkpointer {

@@ -22,6 +22,16 @@
 //!                          +  12  W 15    ─────────► +  12    10   W 15
 //! ```
 //!
+//! With [`Assignment::PanesOrWindows`] it is either: a row goes out once, with its pane and no end,
+//! unless it is late for some windows; then it goes out for each of the others. So nothing above
+//! has to know what a watermark was:
+//!
+//! ```text
+//!   the same, by panes or windows     ts                  ts  start  end
+//!                                  +  12  W 0   ───────► + 12     10    —     for all that hold it
+//!                                  +  12  W 15  ───────► + 12     10   20
+//! ```
+//!
 //! State: none. A row whose time is NULL, or whose windows do not fit the type, is an error row.
 //!
 //! Bounds: with W the bound of the time column, a later row's windows end after `W - lateness`:
@@ -58,7 +68,7 @@ pub struct WindowSpec {
     pub kind: WindowKind,
     pub assignment: Assignment,
     /// The input's columns, then of the time column's type `window_start` and `window_end`, or the
-    /// start of the pane.
+    /// start of the pane; or both, and only the end may be NULL.
     pub output: SchemaRef,
     /// How long after its end a window stays open for corrections.
     pub lateness_micros: i64,
@@ -74,13 +84,16 @@ pub enum Assignment {
     Windows,
     /// Once, with its pane. There is no lateness: what is late for a window never counts for it.
     Panes(Panes),
+    /// Once, with its pane for a start and no end, or, if it is late for some windows, once for
+    /// each of the others.
+    PanesOrWindows(Panes),
 }
 
 impl Assignment {
     /// How many columns are added to the input's.
     fn width(self) -> usize {
         match self {
-            Assignment::Windows => 2,
+            Assignment::Windows | Assignment::PanesOrWindows(_) => 2,
             Assignment::Panes(_) => 1,
         }
     }
@@ -137,7 +150,9 @@ impl Window {
         let windows = Windows::new(spec.kind)?;
         let cells = match spec.assignment {
             Assignment::Windows => windows,
-            Assignment::Panes(panes) => Windows::new(panes.as_windows())?,
+            Assignment::Panes(panes) | Assignment::PanesOrWindows(panes) => {
+                Windows::new(panes.as_windows())?
+            }
         };
         let time = spec.input.field(spec.time_column).data_type();
         let width = spec.input.fields().len();
@@ -146,6 +161,11 @@ impl Window {
             Assignment::Windows => true,
             Assignment::Panes(panes) => {
                 Panes::of(spec.kind) == Some(panes) && spec.lateness_micros == 0
+            }
+            Assignment::PanesOrWindows(panes) => {
+                let last = spec.output.fields().last();
+                let may_lack_end = last.is_some_and(|field| field.is_nullable());
+                Panes::of(spec.kind) == Some(panes) && may_lack_end
             }
         };
         let is_sound = matches!(time, DataType::Timestamp(TimeUnit::Microsecond, _))
@@ -201,7 +221,7 @@ impl Window {
     /// What a time is in; `None` when its latest window does not fit.
     #[inline]
     fn cell(&self, time: i64) -> Option<Cell> {
-        if let Assignment::Panes(_) = self.spec.assignment {
+        if self.spec.assignment != Assignment::Windows {
             self.windows.cell(time)?;
         }
         self.cells.cell(time)
@@ -305,29 +325,33 @@ impl Window {
     }
 
     /// One pane per row.
-    fn assign_panes(&self, batch: DeltaBatch, panes: Latest, out: &mut Output) -> Result<()> {
+    fn assign_panes(
+        &self,
+        batch: DeltaBatch,
+        latest: Latest,
+        panes: Panes,
+        out: &mut Output,
+    ) -> Result<()> {
         // Windows that hold a pane end with it or later.
-        let Some(watermarks) = self.watermarks_that_matter(&batch, &panes.ends) else {
-            return self.emit(batch.with_watermarks(None), panes, out);
+        let Some(watermarks) = self.watermarks_that_matter(&batch, &latest.ends) else {
+            return self.emit(batch.with_watermarks(None), latest, out);
         };
-        let times = batch.rows().column(self.spec.time_column);
-        let times = times.as_primitive::<TimestampMicrosecondType>().values();
         let mut is_kept = vec![true; batch.len()];
         let mut is_partly_late = false;
+        // Neighbours have mostly come at one watermark, whose first open window is known then.
+        let (mut known, mut first_open) = (i64::MIN, panes.first_open(i64::MIN));
         for row in 0..batch.len() {
-            if !self.is_late(panes.ends[row], watermarks[row]) {
+            if !self.is_late(latest.ends[row], watermarks[row]) {
                 continue;
             }
-            let (mut is_open, mut is_late) = (false, false);
-            let latest = self.windows.cell(times[row]).expect("its window fits");
-            self.windows.each(times[row], latest, |_, end| {
-                match self.is_late(end, watermarks[row]) {
-                    true => is_late = true,
-                    false => is_open = true,
-                }
-            });
-            is_kept[row] = is_open;
-            if is_open && is_late {
+            if watermarks[row] != known {
+                known = watermarks[row];
+                first_open = panes.first_open(known.saturating_sub(self.spec.lateness_micros));
+            }
+            // The last window that holds a pane begins with it or before, and all begin with one.
+            let start = latest.starts[row];
+            is_kept[row] = start >= first_open;
+            if is_kept[row] && panes.first_holding(start) < first_open {
                 is_partly_late = true;
                 out.counts.rows_late_partly += batch.weights().get(row).unsigned_abs();
             }
@@ -337,13 +361,60 @@ impl Window {
         put_out_late(&batch, &is_late, self.spec.time_column, out)?;
         let mut kept = Latest::with_capacity(batch.len());
         for row in mask.values().set_indices() {
-            kept.push(panes.cell(row));
+            kept.push(latest.cell(row));
         }
         let batch = batch.filter(&mask)?;
         match is_partly_late {
             true => self.emit(batch, kept, out),
             false => self.emit(batch.with_watermarks(None), kept, out),
         }
+    }
+
+    /// One pane per row, or as many windows as are still open.
+    fn assign_panes_or_windows(
+        &self,
+        batch: &DeltaBatch,
+        latest: &Latest,
+        panes: Panes,
+        out: &mut Output,
+    ) -> Result<()> {
+        let Some(watermarks) = self.watermarks_that_matter(batch, &latest.ends) else {
+            let ends = vec![None; batch.len()];
+            return self.emit_some(batch.clone(), latest.starts.clone(), ends, out);
+        };
+        let mut is_kept = vec![true; batch.len()];
+        let (mut taken, mut starts, mut ends) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut known, mut first_open) = (i64::MIN, panes.first_open(i64::MIN));
+        for (row, number) in (0..batch.len()).zip(0..) {
+            let start = latest.starts[row];
+            if watermarks[row] != known {
+                known = watermarks[row];
+                first_open = panes.first_open(known.saturating_sub(self.spec.lateness_micros));
+            }
+            if panes.first_holding(start) >= first_open {
+                taken.push(number);
+                starts.push(start);
+                ends.push(None);
+                continue;
+            }
+            is_kept[row] = start >= first_open;
+            if is_kept[row] {
+                out.counts.rows_late_partly += batch.weights().get(row).unsigned_abs();
+            }
+            for open in panes.holding_from(start, first_open) {
+                taken.push(number);
+                starts.push(open);
+                ends.push(Some(open + panes.size()));
+            }
+            if taken.len() >= WINDOW_ROWS_MAX {
+                let rows = batch.take(&UInt32Array::from(std::mem::take(&mut taken)))?;
+                let (starts, ends) = (std::mem::take(&mut starts), std::mem::take(&mut ends));
+                self.emit_some(rows, starts, ends, out)?;
+            }
+        }
+        let is_late = not(&BooleanArray::from(is_kept)).map_err(arrow_error)?;
+        put_out_late(batch, &is_late, self.spec.time_column, out)?;
+        self.emit_some(batch.take(&UInt32Array::from(taken))?, starts, ends, out)
     }
 
     /// Whether the window that ends at `end` is not open for corrections any more.
@@ -370,20 +441,46 @@ impl Window {
         if batch.is_empty() {
             return Ok(());
         }
-        let data_type = self.spec.input.field(self.spec.time_column).data_type();
-        let column = |values: Vec<i64>| -> ArrayRef {
-            let array = PrimitiveArray::<TimestampMicrosecondType>::new(values.into(), None);
-            Arc::new(array.with_data_type(data_type.clone()))
-        };
-        let mut columns = batch.rows().columns().to_vec();
-        columns.push(column(bounds.starts));
-        let keeps_watermarks = match self.spec.assignment {
-            Assignment::Windows => {
-                columns.push(column(bounds.ends));
-                !self.spec.judges
+        let starts = self.times(PrimitiveArray::new(bounds.starts.into(), None));
+        match self.spec.assignment {
+            Assignment::Panes(_) => self.emit_with(batch, [starts], true, out),
+            Assignment::Windows | Assignment::PanesOrWindows(_) => {
+                let ends = self.times(PrimitiveArray::new(bounds.ends.into(), None));
+                self.emit_with(batch, [starts, ends], !self.spec.judges, out)
             }
-            Assignment::Panes(_) => true,
-        };
+        }
+    }
+
+    /// Puts out rows with their panes, which have no end, or windows.
+    fn emit_some(
+        &self,
+        batch: DeltaBatch,
+        starts: Vec<i64>,
+        ends: Vec<Option<i64>>,
+        out: &mut Output,
+    ) -> Result<()> {
+        if batch.is_empty() {
+            return Ok(());
+        }
+        let starts = self.times(PrimitiveArray::new(starts.into(), None));
+        let ends = self.times(PrimitiveArray::from(ends));
+        self.emit_with(batch, [starts, ends], !self.spec.judges, out)
+    }
+
+    fn times(&self, values: PrimitiveArray<TimestampMicrosecondType>) -> ArrayRef {
+        let data_type = self.spec.input.field(self.spec.time_column).data_type();
+        Arc::new(values.with_data_type(data_type.clone()))
+    }
+
+    fn emit_with(
+        &self,
+        batch: DeltaBatch,
+        added: impl IntoIterator<Item = ArrayRef>,
+        keeps_watermarks: bool,
+        out: &mut Output,
+    ) -> Result<()> {
+        let mut columns = batch.rows().columns().to_vec();
+        columns.extend(added);
         let rows = RecordBatch::try_new(self.spec.output.clone(), columns).map_err(arrow_error)?;
         let batch = batch.with_rows(rows);
         out.emit(match keeps_watermarks {
@@ -398,12 +495,13 @@ impl Operator for Window {
     fn push(&mut self, port: usize, batch: DeltaBatch, out: &mut Output) -> Result<()> {
         assert_eq!(port, 0, "a window has one input");
         let (batch, latest) = self.latest(batch, out)?;
-        if let Assignment::Panes(_) = self.spec.assignment {
-            return self.assign_panes(batch, latest, out);
-        }
-        match self.is_single {
-            true => self.assign_single(batch, latest, out),
-            false => self.assign_many(batch, &latest, out),
+        match self.spec.assignment {
+            Assignment::Panes(panes) => self.assign_panes(batch, latest, panes, out),
+            Assignment::PanesOrWindows(panes) => {
+                self.assign_panes_or_windows(&batch, &latest, panes, out)
+            }
+            Assignment::Windows if self.is_single => self.assign_single(batch, latest, out),
+            Assignment::Windows => self.assign_many(batch, &latest, out),
         }
     }
 
@@ -439,7 +537,7 @@ impl Operator for Window {
             columns[self.spec.time_column] = Some(EventTime(start));
         }
         columns.push(Some(EventTime(start)));
-        if self.spec.assignment == Assignment::Windows {
+        if self.spec.assignment.width() == 2 {
             columns.push(Some(EventTime(end)));
         }
         Bounds(columns)

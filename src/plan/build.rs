@@ -353,6 +353,7 @@ impl Build<'_> {
             calls,
             output: output.clone(),
             close,
+            panes: None,
             is_append_only,
             is_global: group.is_empty(),
         };

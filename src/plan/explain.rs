@@ -74,7 +74,9 @@ impl fmt::Display for Line<'_> {
                 let time = window.input.field(window.time_column).name();
                 write!(f, "Window {} on {time}", window.kind)?;
                 match (window.assignment, expansion) {
-                    (Assignment::Panes(panes), _) => write!(f, ", {}", in_panes(&panes))?,
+                    (Assignment::Panes(panes) | Assignment::PanesOrWindows(panes), _) => {
+                        write!(f, ", {}", in_panes(&panes))?
+                    }
                     (Assignment::Windows, Some(why)) => write!(f, ", a row per window: {why}")?,
                     (Assignment::Windows, None) => {}
                 }
@@ -212,6 +214,9 @@ fn write_aggregate(f: &mut fmt::Formatter<'_>, spec: &AggregateSpec) -> fmt::Res
     write_calls(f, &spec.calls, &spec.input)?;
     if !spec.group.is_empty() {
         write!(f, " by ({})", names(&spec.input, &spec.group))?;
+    }
+    if let Some(key) = &spec.panes {
+        write!(f, ", a step's rows {} first", in_panes(&key.panes))?;
     }
     match &spec.close {
         None if spec.is_global => write!(f, "; state: one group"),

@@ -7,9 +7,17 @@
 //!   Window hop, a row per window                        Window hop, in panes
 //! ```
 //!
-//! The planner replaces the tail of the plan where nothing but the aggregate looks at the windows,
-//! results appear on close, and its functions can be combined; everywhere else the plan says why
-//! there is a row per window.
+//! The planner replaces the tail of the plan where nothing but the aggregate looks at the windows
+//! and its functions can be combined; everywhere else the plan says why there is a row per window.
+//! There are two forms. Where windows come out once, when they have closed, panes are the state.
+//! Everywhere else windows are, and panes are what a step's rows are added up by first:
+//!
+//! ```text
+//!   Aggregate by (a, window_start, window_end), a step's rows by panes first
+//!   Exchange by (a)
+//!   Map a, window_start, window_end                     the end is NULL, of rows that have a pane
+//!   Window hop, in panes
+//! ```
 
 use std::fmt;
 use std::sync::Arc;
@@ -19,13 +27,17 @@ use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_expr::expressions::Column as PhysicalColumn;
 
-use crate::base::limits::PANES_PER_SLIDE_MAX;
 use crate::catalog::Changelog;
 use crate::function::window::{Panes, WindowKind};
-use crate::operator::aggregate::{AggregateCall, AggregateFunction, PaneAggregateSpec};
+use crate::operator::aggregate::{
+    AggregateCall, AggregateSpec, Close, CloseEmit, PaneAggregateSpec, PaneKey,
+};
+use crate::operator::temporal::{Condition, TemporalSpec};
 use crate::operator::window::{Assignment, WindowSpec};
 use crate::plan::build::{Build, column_expr, plain_column};
+use crate::plan::emit::close_column;
 use crate::plan::stream::{Node, Operation};
+use crate::plan::window::WINDOW_END;
 use crate::sql::statement::Emit;
 
 /// The name of the column that says which pane a row is in.
@@ -35,16 +47,12 @@ const PANE_START: &str = "pane_start";
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Expansion {
     NotGrouped,
-    OnUpdate,
-    Lateness,
     Calendar,
-    Short,
+    Few,
     Function,
     Retracting,
-    Sources,
-    Unbounded,
     Used,
-    BoundedKey,
+    Timed,
 }
 
 impl Expansion {
@@ -61,16 +69,12 @@ impl fmt::Display for Expansion {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Expansion::NotGrouped => "no aggregate by window is directly above",
-            Expansion::OnUpdate => "results appear on update",
-            Expansion::Lateness => "windows are corrected after their close",
             Expansion::Calendar => "lengths on the calendar differ",
-            Expansion::Short => "panes would be too short",
+            Expansion::Few => "a row is in too few windows for their panes",
             Expansion::Function => "an aggregate cannot be combined",
             Expansion::Retracting => "min or max of rows that can be taken back",
-            Expansion::Sources => "several sources tell the time",
-            Expansion::Unbounded => "no watermark closes windows",
             Expansion::Used => "an expression uses a window's bounds",
-            Expansion::BoundedKey => "time bounds another key",
+            Expansion::Timed => "rows that can be taken back wait for the clock",
         })
     }
 }
@@ -84,23 +88,43 @@ enum Column {
     End,
 }
 
-/// A filter and projection of the plan by panes.
-struct Step {
-    filter: Option<Arc<dyn PhysicalExpr>>,
-    project: Vec<Arc<dyn PhysicalExpr>>,
-    output: SchemaRef,
+/// What is kept by panes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Form {
+    /// All rows of open windows: a window is put together when it closes.
+    State,
+    /// The rows of a step, before they count for windows.
+    Gathered,
+}
+
+/// A node of the plan by panes, between the window and the aggregate.
+enum Step {
+    Map {
+        filter: Option<Arc<dyn PhysicalExpr>>,
+        project: Vec<Arc<dyn PhysicalExpr>>,
+        output: SchemaRef,
+    },
+    Temporal(TemporalSpec),
 }
 
 /// The tail of the plan by panes.
 struct Tail {
+    form: Form,
     panes: Panes,
     steps: Vec<Step>,
-    /// Columns of the last step.
+    /// Columns of the last step; behind all others are those of the pane.
     keys: Vec<usize>,
-    pane_column: usize,
     calls: Vec<AggregateCall>,
     /// For each column of the group its place in the pane aggregate's output.
     order: Vec<usize>,
+}
+
+impl Tail {
+    /// Whether a key other than the window has a bound in the node below the aggregate.
+    fn has_other_bound(&self, group: &[usize], last: &Node) -> bool {
+        let mut keys = group.iter().zip(&self.order);
+        keys.any(|(column, place)| *place < self.keys.len() && last.bounded.contains(column))
+    }
 }
 
 impl Build<'_> {
@@ -114,7 +138,19 @@ impl Build<'_> {
         output: &SchemaRef,
     ) -> Option<usize> {
         let window = self.window_below(mapped)?;
-        match self.pane_tail(window, mapped, group, calls) {
+        let tail = |form: Form| self.pane_tail(form, window, mapped, group, calls);
+        let found = match self.closes_by_panes(window, mapped) {
+            true => match tail(Form::State) {
+                // Where time bounds another key, too, a window's rows may be final before it
+                // closes.
+                Ok(found) if found.has_other_bound(group, &self.nodes[mapped]) => {
+                    tail(Form::Gathered)
+                }
+                found => found,
+            },
+            false => tail(Form::Gathered),
+        };
+        match found {
             Ok(tail) => Some(self.by_panes(window, tail, output)),
             Err(why) => {
                 if let Operation::Window(_, expansion) = &mut self.nodes[window].operation {
@@ -125,10 +161,11 @@ impl Build<'_> {
         }
     }
 
-    /// The HOP that is, through filters and projections only, below the plan's last node.
+    /// The HOP that is below the plan's last node, through projections and filters only, those by
+    /// the clock among them.
     fn window_below(&self, mapped: usize) -> Option<usize> {
         let mut at = mapped;
-        while let Operation::Map(_) = self.nodes[at].operation
+        while let Operation::Map(_) | Operation::Temporal(_) = self.nodes[at].operation
             && self.nodes[at].inputs[0] + 1 == at
         {
             at -= 1;
@@ -140,6 +177,7 @@ impl Build<'_> {
 
     fn pane_tail(
         &self,
+        form: Form,
         window: usize,
         mapped: usize,
         group: &[usize],
@@ -150,15 +188,25 @@ impl Build<'_> {
             return Err(Expansion::NotGrouped);
         };
         let panes = Panes::of(spec.kind).ok_or(Expansion::Calendar)?;
-        self.check_panes(node, spec, panes, calls)?;
+        check_calls(&self.nodes[mapped], panes, calls)?;
         let width = spec.input.fields().len();
         let mut columns: Vec<Column> = (0..width).map(Column::Plain).collect();
         columns.extend([Column::Start, Column::End]);
-        let mut schema = pane_schema(spec);
+        let mut schema = pane_schema(spec, form);
+        let carried = schema.fields().len() - width;
         let mut steps = Vec::new();
         for above in &self.nodes[window + 1..=mapped] {
-            let Operation::Map(map) = &above.operation else {
-                return Err(Expansion::NotGrouped);
+            let map = match &above.operation {
+                Operation::Map(map) => map,
+                Operation::Temporal(spec) => {
+                    // One that is late for some windows is another row when it is taken back.
+                    if node.changelog == Changelog::Retracting {
+                        return Err(Expansion::Timed);
+                    }
+                    steps.push(Step::Temporal(rebased_spec(spec, &schema, &columns)?));
+                    continue;
+                }
+                _ => return Err(Expansion::NotGrouped),
             };
             let filter = map.filter.as_ref().map(|filter| rebased(filter, &columns));
             let filter = filter.transpose()?;
@@ -173,12 +221,13 @@ impl Build<'_> {
                     }
                 }
             }
-            let pane = schema.fields().len() - 1;
-            project.push(column_expr(&schema, pane));
-            fields.push(schema.fields()[pane].clone());
+            for column in schema.fields().len() - carried..schema.fields().len() {
+                project.push(column_expr(&schema, column));
+                fields.push(schema.fields()[column].clone());
+            }
             columns = projected;
             schema = Arc::new(Schema::new(fields));
-            steps.push(Step {
+            steps.push(Step::Map {
                 filter,
                 project,
                 output: schema.clone(),
@@ -188,9 +237,6 @@ impl Build<'_> {
         let mut bounds = Vec::new();
         for &column in group {
             match columns[column] {
-                Column::Plain(_) if self.nodes[mapped].bounded.contains(&column) => {
-                    return Err(Expansion::BoundedKey);
-                }
                 Column::Plain(place) => keys.push(place),
                 bound @ (Column::Start | Column::End) => bounds.push(bound),
             }
@@ -217,55 +263,30 @@ impl Build<'_> {
             })
         };
         Ok(Tail {
+            form,
             panes,
             steps,
-            pane_column: schema.fields().len() - 1,
             calls: calls.iter().map(moved).collect::<Result<_, Expansion>>()?,
             order,
             keys,
         })
     }
 
-    /// What does not depend on the columns.
-    fn check_panes(
-        &self,
-        node: &Node,
-        spec: &WindowSpec,
-        panes: Panes,
-        calls: &[AggregateCall],
-    ) -> Result<(), Expansion> {
-        let is_bounded = node.bounded.contains(&spec.input.fields().len());
-        let is_extreme = |call: &AggregateCall| {
-            matches!(
-                call.function,
-                AggregateFunction::Min | AggregateFunction::Max
-            )
+    /// Whether windows come out once, when they have closed, and a window's rows are then those
+    /// that have come: no correction follows, and all rows were judged by the watermark that closes
+    /// it.
+    fn closes_by_panes(&self, window: usize, mapped: usize) -> bool {
+        let node = &self.nodes[window];
+        let Operation::Window(spec, _) = &node.operation else {
+            return false;
         };
-        let refusals = [
-            (
-                self.options.emit != Some(Emit::OnWindowClose),
-                Expansion::OnUpdate,
-            ),
-            (spec.lateness_micros != 0, Expansion::Lateness),
-            (!is_bounded, Expansion::Unbounded),
-            (
-                spec.judges && self.is_union(node.inputs[0]),
-                Expansion::Sources,
-            ),
-            (
-                !calls.iter().all(|call| call.function.is_mergeable()),
-                Expansion::Function,
-            ),
-            (
-                node.changelog == Changelog::Retracting && calls.iter().any(is_extreme),
-                Expansion::Retracting,
-            ),
-            (panes.per_slide() > PANES_PER_SLIDE_MAX, Expansion::Short),
-        ];
-        match refusals.into_iter().find(|(applies, _)| *applies) {
-            Some((_, why)) => Err(why),
-            None => Ok(()),
-        }
+        let is_map = |node: &Node| matches!(node.operation, Operation::Map(_));
+        let start = spec.input.fields().len();
+        self.options.emit == Some(Emit::OnWindowClose)
+            && spec.lateness_micros == 0
+            && node.bounded.contains(&start)
+            && !(spec.judges && self.is_union(node.inputs[0]))
+            && self.nodes[window + 1..=mapped].iter().all(is_map)
     }
 
     fn by_panes(&mut self, window: usize, tail: Tail, output: &SchemaRef) -> usize {
@@ -279,18 +300,30 @@ impl Build<'_> {
         *expansion = None;
         let width = spec.input.fields().len();
         let bounds = spec.output.fields()[width..].to_vec();
-        spec.assignment = Assignment::Panes(tail.panes);
-        spec.output = pane_schema(spec);
+        spec.output = pane_schema(spec, tail.form);
         node.schema = spec.output.clone();
-        node.key = key;
-        bounded.push(width);
-        node.bounded = bounded;
+        match tail.form {
+            Form::State => {
+                spec.assignment = Assignment::Panes(tail.panes);
+                node.key = key;
+                bounded.push(width);
+                node.bounded = bounded;
+            }
+            Form::Gathered => spec.assignment = Assignment::PanesOrWindows(tail.panes),
+        }
         let mut at = window;
         for step in tail.steps {
-            at = self.map_compiled(at, step.filter, step.project, step.output);
+            at = match step {
+                Step::Map {
+                    filter,
+                    project,
+                    output,
+                } => self.map_compiled(at, filter, project, output),
+                Step::Temporal(spec) => self.temporal_of(at, spec),
+            };
         }
-        let exchanged = self.exchange(at, tail.keys.clone());
-        let source = &self.nodes[exchanged];
+        let at = self.exchange(at, tail.keys.clone());
+        let source = &self.nodes[at];
         let keys = tail.keys.len();
         let of_keys = tail.order.iter().zip(output.fields());
         let of_keys = of_keys.filter(|(place, _)| **place < keys);
@@ -300,22 +333,63 @@ impl Build<'_> {
         let mut key = tail.order.clone();
         key.sort_unstable();
         key.dedup();
-        let node = Node {
-            inputs: vec![exchanged],
-            // Windows come out once and are never taken back.
-            changelog: Changelog::AppendOnly,
-            key: Some(key),
-            bounded: vec![keys, keys + 1],
-            schema: schema.clone(),
-            operation: Operation::PaneAggregate(PaneAggregateSpec {
-                input: source.schema.clone(),
-                keys: tail.keys,
-                pane_column: tail.pane_column,
-                panes: tail.panes,
-                calls: tail.calls,
-                is_append_only: source.changelog == Changelog::AppendOnly,
-                output: schema.clone(),
-            }),
+        let is_append_only = source.changelog == Changelog::AppendOnly;
+        let pane = source.schema.fields().len() - carried(tail.form);
+        let node = match tail.form {
+            Form::State => Node {
+                inputs: vec![at],
+                // Windows come out once and are never taken back.
+                changelog: Changelog::AppendOnly,
+                key: Some(key),
+                bounded: vec![keys, keys + 1],
+                schema: schema.clone(),
+                operation: Operation::PaneAggregate(PaneAggregateSpec {
+                    input: source.schema.clone(),
+                    keys: tail.keys,
+                    pane_column: pane,
+                    panes: tail.panes,
+                    calls: tail.calls,
+                    is_append_only,
+                    output: schema.clone(),
+                }),
+            },
+            Form::Gathered => {
+                let mut group = tail.keys;
+                group.extend([pane, pane + 1]);
+                let of_group = (0..).zip(&group);
+                let is_bounded = |(_, column): &(usize, &usize)| source.bounded.contains(column);
+                let bounded = of_group.filter(is_bounded).map(|(at, _)| at);
+                let bounded: Vec<usize> = bounded.collect();
+                let close = close_column(&bounded, &schema).map(|column| Close {
+                    column,
+                    emit: CloseEmit::OnUpdate,
+                    lateness_micros: 0,
+                });
+                Node {
+                    inputs: vec![at],
+                    changelog: match tail.calls.is_empty() && is_append_only {
+                        true => Changelog::AppendOnly,
+                        false => Changelog::Retracting,
+                    },
+                    key: Some(key),
+                    bounded,
+                    schema: schema.clone(),
+                    operation: Operation::Aggregate(AggregateSpec {
+                        input: source.schema.clone(),
+                        group,
+                        calls: tail.calls,
+                        output: schema.clone(),
+                        close,
+                        panes: Some(PaneKey {
+                            panes: tail.panes,
+                            start: keys,
+                            end: keys + 1,
+                        }),
+                        is_append_only,
+                        is_global: false,
+                    }),
+                }
+            }
         };
         let node = self.add(node);
         let columns = tail
@@ -325,15 +399,88 @@ impl Build<'_> {
         let project = columns.map(|column| column_expr(&schema, column)).collect();
         self.map_compiled(node, None, project, output.clone())
     }
+
+    /// A temporal filter, over a node that is never taken back.
+    fn temporal_of(&mut self, input: usize, spec: TemporalSpec) -> usize {
+        let mut conditions = spec.conditions.iter();
+        let leaves = conditions.any(|condition| !condition.relation.is_lasting());
+        let node = Node {
+            inputs: vec![input],
+            changelog: match leaves {
+                true => Changelog::Retracting,
+                false => Changelog::AppendOnly,
+            },
+            key: self.nodes[input].key.clone(),
+            bounded: spec.bounded.clone(),
+            schema: spec.input.clone(),
+            operation: Operation::Temporal(spec),
+        };
+        self.add(node)
+    }
 }
 
-/// The window's input and the column that says which pane a row is in.
-fn pane_schema(spec: &WindowSpec) -> SchemaRef {
+/// What does not depend on the columns; `last` is the node below the aggregate.
+fn check_calls(last: &Node, panes: Panes, calls: &[AggregateCall]) -> Result<(), Expansion> {
+    let is_extreme = |call: &AggregateCall| call.function.is_extreme();
+    if !calls.iter().all(|call| call.function.is_mergeable()) {
+        return Err(Expansion::Function);
+    }
+    if last.changelog == Changelog::Retracting && calls.iter().any(is_extreme) {
+        return Err(Expansion::Retracting);
+    }
+    match panes.pay() {
+        true => Ok(()),
+        false => Err(Expansion::Few),
+    }
+}
+
+/// How many columns say which pane a row is in.
+fn carried(form: Form) -> usize {
+    match form {
+        Form::State => 1,
+        Form::Gathered => 2,
+    }
+}
+
+/// The window's input and the columns that say which pane a row is in, or which window.
+fn pane_schema(spec: &WindowSpec, form: Form) -> SchemaRef {
     let width = spec.input.fields().len();
-    let pane: Field = spec.output.field(width).clone().with_name(PANE_START);
     let mut fields: Vec<_> = spec.input.fields().iter().cloned().collect();
-    fields.push(Arc::new(pane));
+    let start: Field = spec.output.field(width).clone();
+    match form {
+        Form::State => fields.push(Arc::new(start.with_name(PANE_START))),
+        Form::Gathered => {
+            let end = start.clone().with_name(WINDOW_END).with_nullable(true);
+            fields.extend([Arc::new(start), Arc::new(end)]);
+        }
+    }
     Arc::new(Schema::new(fields))
+}
+
+/// A temporal filter over the columns of the plan by panes.
+fn rebased_spec(
+    spec: &TemporalSpec,
+    schema: &SchemaRef,
+    columns: &[Column],
+) -> Result<TemporalSpec, Expansion> {
+    let place = |column: usize| match columns[column] {
+        Column::Plain(place) => Ok(place),
+        Column::Start | Column::End => Err(Expansion::Used),
+    };
+    let condition = |condition: &Condition| {
+        Ok(Condition {
+            column: place(condition.column)?,
+            ..*condition
+        })
+    };
+    let conditions = spec.conditions.iter().map(condition);
+    let bounded = spec.bounded.iter().map(|&column| place(column));
+    Ok(TemporalSpec {
+        input: schema.clone(),
+        conditions: conditions.collect::<Result<_, _>>()?,
+        is_append_only: spec.is_append_only,
+        bounded: bounded.collect::<Result<_, _>>()?,
+    })
 }
 
 /// An expression over the columns of the plan by panes.

@@ -78,6 +78,17 @@ impl StreamPlan {
         }
     }
 
+    /// The plan without what only EXPLAIN says of it: why no better one was possible.
+    pub fn without_remarks(&self) -> StreamPlan {
+        let mut plan = self.clone();
+        for node in &mut plan.nodes {
+            if let Operation::Window(_, expansion) = &mut node.operation {
+                *expansion = None;
+            }
+        }
+        plan
+    }
+
     /// Whether rows must come to its operators in the order in which the step took them: a session
     /// that judges asks what came before a row.
     pub fn is_sequential(&self) -> bool {
@@ -145,4 +156,59 @@ pub struct Scan {
     pub columns: Vec<usize>,
     /// Where in `columns` the declared event time stands.
     pub event_time: Option<usize>,
+}
+
+#[cfg(test)]
+mod tests {
+    use arrow::datatypes::{DataType, Field, Schema, TimeUnit};
+
+    use super::*;
+    use crate::function::window::WindowKind;
+    use crate::operator::window::Assignment;
+
+    fn plan_of_hop(expansion: Expansion) -> StreamPlan {
+        let time = DataType::Timestamp(TimeUnit::Microsecond, None);
+        let fields = ["ts", "window_start", "window_end"];
+        let fields = fields.map(|name| Field::new(name, time.clone(), false));
+        let output: SchemaRef = Arc::new(Schema::new(fields.to_vec()));
+        let window = WindowSpec {
+            input: Arc::new(Schema::new(fields[..1].to_vec())),
+            time_column: 0,
+            kind: WindowKind::Hop {
+                slide_micros: 7,
+                size_micros: 8,
+                offset_micros: 0,
+            },
+            assignment: Assignment::Windows,
+            output: output.clone(),
+            lateness_micros: 0,
+            judges: true,
+        };
+        StreamPlan {
+            nodes: vec![Node {
+                operation: Operation::Window(window, Some(expansion)),
+                inputs: Vec::new(),
+                schema: output.clone(),
+                changelog: Changelog::AppendOnly,
+                key: None,
+                bounded: Vec::new(),
+            }],
+            schema: output,
+            key: None,
+            changelog: Changelog::AppendOnly,
+            bounded: Vec::new(),
+            depends_on: Vec::new(),
+            late: None,
+            retention: None,
+        }
+    }
+
+    #[test]
+    fn why_no_better_plan_was_possible_is_a_remark() {
+        let plans = [Expansion::Few, Expansion::Used].map(plan_of_hop);
+        let [one, other] = plans.each_ref().map(|plan| format!("{plan:?}"));
+        assert_ne!(one, other);
+        let [one, other] = plans.map(|plan| format!("{:?}", plan.without_remarks()));
+        assert_eq!(one, other);
+    }
 }

@@ -107,6 +107,14 @@ fn lines(figures: &Figures) -> Vec<(&'static str, String)> {
                 count(figures.changes) / engine_cpu(figures)
             ),
         ),
+        (
+            "rows out/s, CPU ns / row out",
+            format!(
+                "{:.0}, {:.0}",
+                change_rate(figures),
+                nanos_per_change(figures)
+            ),
+        ),
         ("rows/s", format!("{:.0}", rate(figures))),
         (
             "CPU s / million rows",
@@ -173,6 +181,8 @@ fn object(query: &Query, figures: &Figures, options: &BenchOptions) -> Value {
         "changes": figures.changes,
         "seconds": figures.seconds,
         "rows_per_second": rate(figures).round(),
+        "rows_out_per_second": change_rate(figures).round(),
+        "engine_cpu_nanoseconds_per_row_out": nanos_per_change(figures).round(),
         "cpu_seconds_per_million_rows": per_million(figures, figures.cpu),
         "cpu_seconds_per_million_rows_reading": per_million(figures, figures.cpu_readers),
         "rows_per_engine_cpu_second": engine_rate(figures).round(),
@@ -202,6 +212,16 @@ fn engine_rate(figures: &Figures) -> f64 {
 
 fn engine_cpu(figures: &Figures) -> f64 {
     figures.cpu - figures.cpu_readers
+}
+
+/// Rows of change that the view puts out a second.
+fn change_rate(figures: &Figures) -> f64 {
+    count(figures.changes) / figures.seconds
+}
+
+/// What each of them costs everything but the reading threads; infinite where there are none.
+fn nanos_per_change(figures: &Figures) -> f64 {
+    engine_cpu(figures) / count(figures.changes) * 1e9
 }
 
 fn ceiling_rate(figures: &Figures) -> f64 {
@@ -279,6 +299,8 @@ mod tests {
         assert_eq!(right["rows_per_second"], 1_000_000.0);
         assert_eq!(right["rows_per_engine_cpu_second"], 2_000_000.0);
         assert_eq!(right["share_of_input_alone"], 0.5);
+        assert_eq!(right["rows_out_per_second"], 15.0);
+        assert_eq!(right["engine_cpu_nanoseconds_per_row_out"], 33_333_333.0);
     }
 
     #[test]

@@ -22,6 +22,7 @@ pub fn cases() -> Vec<Case> {
     cases.extend(closing());
     cases.extend(panes());
     cases.extend(every());
+    cases.extend(gathered());
     cases.extend(window_joins());
     cases.extend(interval_joins());
     cases.extend(as_of_joins());
@@ -556,6 +557,44 @@ fn closing() -> Vec<Case> {
             .hop("l", 5, 10)
             .lateness(10)
             .closes(0),
+    ]
+}
+
+/// HOP in every step, its rows added up by panes first.
+fn gathered() -> Vec<Case> {
+    let all = "SELECT a, window_start, window_end, count(*), sum(a), min(b), max(b), min(ts), \
+               sum(c), avg(d), max(d), bool_and(e), bool_or(e), count(b) FILTER (WHERE e) FROM {0} \
+               GROUP BY a, window_start, window_end";
+    let sums = "SELECT b, window_end, count(*), sum(v), avg(v), count(v) FROM {0} \
+                GROUP BY b, window_end";
+    vec![
+        query(all).hop("s", 2, 10),
+        query(all).hop("s", 4, 10).lateness(7),
+        query(all).hop("s", 2, 6).every(),
+        query(sums).hop("l", 3, 12),
+        query(sums).hop("l", 2, 20).lateness(6),
+        query(sums).hop("r", 2, 10).lateness(4).closes(1),
+        query("SELECT window_start, count(*), sum(v) FROM {0} GROUP BY window_start")
+            .hop("l", 5, 10)
+            .lateness(10)
+            .closes_behind(0, 10),
+        query("SELECT window_end, a, count(*) FROM {0} GROUP BY a, window_end HAVING sum(a) > 3")
+            .hop("s", 1, 12),
+        query("SELECT window_end, ts, count(*) FROM {0} GROUP BY ts, window_end").hop("s", 5, 20),
+        query("SELECT a, window_end FROM {0} GROUP BY a, window_end").hop("s", 5, 20),
+        query("SELECT a, window_end, count(*) AS n FROM {0} GROUP BY a, window_end")
+            .tumble("l", 5)
+            .then(
+                "SELECT window_end, sum(n), count(*) FROM HOP((SELECT n, window_end AS x FROM v0), \
+                 x, INTERVAL '5 seconds', INTERVAL '20 seconds') GROUP BY window_end",
+            )
+            .batch(
+                "SELECT e AS window_end, sum(n), count(*) FROM \
+                 (SELECT n, window_end + INTERVAL '5 seconds' AS e FROM v0 UNION ALL \
+                 SELECT n, window_end + INTERVAL '10 seconds' FROM v0 UNION ALL \
+                 SELECT n, window_end + INTERVAL '15 seconds' FROM v0 UNION ALL \
+                 SELECT n, window_end + INTERVAL '20 seconds' FROM v0) AS q GROUP BY e",
+            ),
     ]
 }
 

@@ -80,6 +80,22 @@ fn windows() -> Vec<Case> {
         query("SELECT a, b, window_end FROM {0} WHERE window_end > now() - INTERVAL '40 seconds'")
             .hop("s", 5, 10),
         query(
+            "SELECT a, window_end, count(*) AS n, sum(a), avg(d) FROM {0} \
+             WHERE ts > now() - INTERVAL '30 seconds' GROUP BY a, window_end",
+        )
+        .hop("s", 5, 20),
+        query(
+            "SELECT window_end, max(a) AS a, count(*) AS n FROM {0} WHERE ts <= now() \
+             GROUP BY window_end",
+        )
+        .hop("s", 2, 10)
+        .keeps(),
+        query(
+            "SELECT b, window_end, count(*) AS n FROM {0} \
+             WHERE ts > now() - INTERVAL '30 seconds' GROUP BY b, window_end",
+        )
+        .hop("l", 5, 20),
+        query(
             "SELECT a, window_start, window_end, count(*) AS n FROM {0} \
              WHERE window_end <= now() GROUP BY a, window_start, window_end",
         )

@@ -9,6 +9,7 @@
 //! A pane is as long as the greatest length that divides slide and size, so that every window
 //! consists of whole panes and all times of a pane are in the same windows.
 
+use crate::base::limits::PANES_PER_SLIDE_MAX;
 use crate::function::window::kind::WindowKind;
 
 /// The panes of HOP's windows.
@@ -59,6 +60,16 @@ impl Panes {
         self.slide / self.length
     }
 
+    /// Whether a key has no more panes for each of its windows than a row has windows: what rows
+    /// gain by panes is not lost by panes that hardly hold two of them.
+    ///
+    /// A row in n windows costs n updates, or one and two moves of its pane at most. With m panes
+    /// that begin with each window, a key takes m times the room.
+    pub fn pay(&self) -> bool {
+        let per_row = self.size / self.slide;
+        self.per_slide() <= per_row.min(PANES_PER_SLIDE_MAX)
+    }
+
     /// The panes as windows.
     pub fn as_windows(&self) -> WindowKind {
         WindowKind::Tumble {
@@ -78,21 +89,32 @@ impl Panes {
 
     /// The start of the first window that begins at a time or later; the greatest time where that
     /// does not fit.
+    #[inline]
     pub fn first_from(&self, time: i64) -> i64 {
-        let time = i128::from(time);
-        let slide = i128::from(self.slide);
-        let past = (time - i128::from(self.offset)).rem_euclid(slide);
-        let start = match past {
-            0 => time,
-            past => time - past + slide,
+        // Only within a slide of the least time does this not fit.
+        let past = match time.checked_sub(self.offset) {
+            Some(since) => since.rem_euclid(self.slide),
+            None => (time.rem_euclid(self.slide) - self.offset).rem_euclid(self.slide),
         };
-        i64::try_from(start).unwrap_or(i64::MAX)
+        match past {
+            0 => time,
+            past => time.saturating_add(self.slide - past),
+        }
     }
 
     /// The start of the first window that holds the pane which begins at `pane`.
     pub fn first_holding(&self, pane: i64) -> i64 {
         // What would begin below the least time is no window.
         self.first_from(pane.saturating_sub(self.size - self.length))
+    }
+
+    /// The starts of the windows that hold the pane which begins at `pane`, rising, from the one
+    /// that begins at `first` or the first that does later.
+    pub fn holding_from(&self, pane: i64, first: i64) -> impl Iterator<Item = i64> + use<> {
+        let slide = self.slide;
+        let first = self.first_holding(pane).max(first);
+        let later = move |start: &i64| start.checked_add(slide);
+        std::iter::successors(Some(first), later).take_while(move |start| *start <= pane)
     }
 
     /// The start of the first window that has not ended at a watermark.
@@ -138,10 +160,24 @@ mod tests {
                     starts.push(start);
                 });
                 assert_eq!(panes.first_holding(pane), starts[0], "{kind} {time}");
+                let held: Vec<i64> = panes.holding_from(pane, i64::MIN).collect();
+                assert_eq!(held, starts, "{kind} {time}");
+                let last = starts[starts.len() - 1];
+                assert!(panes.holding_from(pane, last).eq([last]));
+                assert_eq!(panes.holding_from(pane, last + slide).next(), None);
                 let open = panes.first_open(time);
                 assert!(open + size > time && open + size - slide <= time, "{kind}");
             }
         }
+    }
+
+    #[test]
+    fn panes_pay_where_a_row_is_in_more_windows_than_a_window_has_new_panes() {
+        let pay = |slide, size| Panes::of(hop(slide, size, 0)).unwrap().pay();
+        assert!(pay(5, 10) && pay(1, 60) && pay(4, 10) && pay(3, 10));
+        // Eight panes of a second in each window, and hardly a row is in two windows.
+        assert!(!pay(7, 8) && !pay(60, 90) && !pay(6, 8));
+        assert!(pay(7, 60) && pay(8, 65) && !pay(9, 100), "at most eight");
     }
 
     #[test]

@@ -8,7 +8,7 @@ use crate::delta::{Arena, NO_SLOT};
 use crate::error::{Error, Result};
 use crate::operator::aggregate::change::Change;
 use crate::operator::aggregate::order::{BytesColumn, Encoded, End, Order};
-use crate::operator::aggregate::store::{Groups, Reading, Store};
+use crate::operator::aggregate::store::{Groups, Reading, Store, Times};
 use crate::operator::evaluate::Failure;
 
 /// The least or greatest value of one column.
@@ -129,6 +129,50 @@ impl BytesValues {
     }
 }
 
+impl BytesValues {
+    /// As [`BytesValues::add`], with the values of other slots.
+    fn combine(&mut self, from: &[u32], into: &[u32], end: End) -> Result<()> {
+        let is_ahead = |value: &[u8], than: &[u8]| match end {
+            End::Least => value < than,
+            End::Greatest => value > than,
+        };
+        let mut slots = Vec::new();
+        for (&from, &into) in from.iter().zip(into) {
+            if !self.is_set[from as usize] {
+                continue;
+            }
+            let value = self.values.bytes_of(0, from);
+            let leading = self.leading[into as usize];
+            let wins = match leading {
+                NO_SLOT if !self.is_set[into as usize] => true,
+                NO_SLOT => is_ahead(value, self.values.bytes_of(0, into)),
+                leading => is_ahead(value, self.values.bytes_of(0, leading)),
+            };
+            if wins {
+                if leading == NO_SLOT {
+                    slots.push(into);
+                }
+                self.leading[into as usize] = from;
+            }
+        }
+        if slots.is_empty() {
+            return Ok(());
+        }
+        let winners: Vec<u32> = slots
+            .iter()
+            .map(|&slot| self.leading[slot as usize])
+            .collect();
+        let values = self.values.gather_column(0, &winners)?;
+        let rows: Vec<u32> = (0..).take(slots.len()).collect();
+        self.values.write(&slots, &[values], &rows)?;
+        for &slot in &slots {
+            self.leading[slot as usize] = NO_SLOT;
+            self.is_set[slot as usize] = true;
+        }
+        Ok(())
+    }
+}
+
 impl Store for ExtremeStore {
     fn grow(&mut self, groups: usize) {
         let is_least = self.end == End::Least;
@@ -238,6 +282,32 @@ impl Store for ExtremeStore {
             Values::Bytes(_) => {}
         }
         self.clear(&[from])
+    }
+
+    fn combine(&mut self, from: &[u32], into: &[u32], times: Times) -> Result<()> {
+        if times == Times::Minus {
+            let message = "an extreme cannot be taken out again";
+            return Err(Error::internal(message));
+        }
+        let is_least = self.end == End::Least;
+        let pairs = from.iter().zip(into);
+        let pairs = pairs.map(|(&from, &into)| (from as usize, into as usize));
+        match &mut self.values {
+            Values::Words(values) => pairs.for_each(|(from, into)| {
+                values[into] = match is_least {
+                    true => values[from].min(values[into]),
+                    false => values[from].max(values[into]),
+                };
+            }),
+            Values::Wide(values) => pairs.for_each(|(from, into)| {
+                values[into] = match is_least {
+                    true => values[from].min(values[into]),
+                    false => values[from].max(values[into]),
+                };
+            }),
+            Values::Bytes(bytes) => return bytes.combine(from, into, self.end),
+        }
+        Ok(())
     }
 
     fn is_ahead(&self, group: u32, than: u32) -> bool {

@@ -1,6 +1,6 @@
 //! The operator: rows to groups, groups to stores, and the order of things at the end of a step.
 
-use arrow::array::{Array, AsArray, BooleanArray};
+use arrow::array::{Array, ArrayRef, AsArray, BooleanArray};
 use arrow::datatypes::{DataType, SchemaRef, TimeUnit, TimestampMicrosecondType};
 
 use crate::base::EventTime;
@@ -9,6 +9,7 @@ use crate::error::{Error, Result};
 use crate::operator::aggregate::change::{Change, Selection};
 use crate::operator::aggregate::checkpoint::saved_schema;
 use crate::operator::aggregate::closing::Windows;
+use crate::operator::aggregate::gathering::check_panes;
 use crate::operator::aggregate::layout::{Call, Layout, SelectedStore, add_rows};
 use crate::operator::aggregate::past::Past;
 use crate::operator::aggregate::spec::{AggregateSpec, CloseEmit};
@@ -40,11 +41,13 @@ pub struct Aggregate {
 
     /// Groups that the step has touched, in the order of their first row.
     dirty: Vec<u32>,
+    /// What the step's rows come to by pane, before they count for windows.
+    pub(super) gathered: Vec<u32>,
     /// Groups that have changed since the last checkpoint.
     pub(super) changed: SlotSet,
     pub(super) frozen: Frozen,
     /// The group of each row of the batch at hand, kept for its memory.
-    slots: Vec<u32>,
+    pub(super) slots: Vec<u32>,
 }
 
 /// What every group has, in eight bytes: the flags are the lowest eight bits.
@@ -129,6 +132,7 @@ impl Aggregate {
                 spec.output
             )));
         }
+        check_panes(&spec, &key_types)?;
         let mut layout = Layout::default();
         for call in &spec.calls {
             layout.add(call, &spec)?;
@@ -171,10 +175,17 @@ impl Aggregate {
             windows,
             is_restored: false,
             dirty: Vec::new(),
+            gathered: Vec::new(),
             changed: SlotSet::default(),
             frozen: Frozen::default(),
             slots: Vec::new(),
         })
+    }
+
+    /// The columns of the key.
+    pub(super) fn key_of(&self, batch: &DeltaBatch) -> Vec<ArrayRef> {
+        let column = |column: &usize| batch.rows().column(*column).clone();
+        self.spec.group.iter().map(column).collect()
     }
 
     /// Room for as many groups as have a slot.
@@ -189,7 +200,7 @@ impl Aggregate {
     }
 
     /// Takes out the rows of windows that have been freed.
-    fn drop_freed(&self, batch: DeltaBatch, out: &mut Output) -> Result<DeltaBatch> {
+    pub(super) fn drop_freed(&self, batch: DeltaBatch, out: &mut Output) -> Result<DeltaBatch> {
         let Some(windows) = &self.windows else {
             return Ok(batch);
         };
@@ -209,21 +220,24 @@ impl Aggregate {
         batch.filter(&kept)
     }
 
-    /// The group of each row.
-    fn assign(&mut self, batch: &DeltaBatch, slots: &mut Vec<u32>) -> Result<()> {
+    /// The group of each row, by the columns of the key.
+    pub(super) fn assign(
+        &mut self,
+        columns: &[ArrayRef],
+        count: usize,
+        slots: &mut Vec<u32>,
+    ) -> Result<()> {
         let Some(keys) = &mut self.keys else {
             if !self.holds_global {
                 let message = "rows of an aggregate without GROUP BY came to another shard";
                 return Err(Error::internal(message));
             }
             slots.clear();
-            slots.resize(batch.len(), GLOBAL);
+            slots.resize(count, GLOBAL);
             self.grow(1);
             return Ok(());
         };
-        let column = |column: &usize| batch.rows().column(*column).clone();
-        let columns: Vec<_> = self.spec.group.iter().map(column).collect();
-        let rows = KeyBatch::new(keys, &columns)?;
+        let rows = KeyBatch::new(keys, columns)?;
         keys.insert(&rows, slots);
         let groups = keys.slots();
         self.grow(groups);
@@ -231,7 +245,7 @@ impl Aggregate {
     }
 
     /// Counts the rows of each group. Returns the first row of each new one.
-    fn count_rows(&mut self, change: &Change<'_>) -> Vec<usize> {
+    pub(super) fn count_rows(&mut self, change: &Change<'_>) -> Vec<usize> {
         let mut fresh = Vec::new();
         let (groups, dirty) = (&mut self.groups, &mut self.dirty);
         change.each(|row, slot, weight| {
@@ -249,15 +263,19 @@ impl Aggregate {
     }
 
     /// Says when new groups end.
-    fn place_in_windows(&mut self, batch: &DeltaBatch, slots: &[u32], fresh: &[usize]) {
+    pub(super) fn place_in_windows(
+        &mut self,
+        columns: &[ArrayRef],
+        slots: &[u32],
+        fresh: &[usize],
+    ) {
         let Some(windows) = &mut self.windows else {
             return;
         };
         let timed = windows.timed().to_vec();
         let columns: Vec<_> = timed
             .iter()
-            .map(|&at| batch.rows().column(self.spec.group[at]))
-            .map(|column| column.as_primitive::<TimestampMicrosecondType>())
+            .map(|&at| columns[at].as_primitive::<TimestampMicrosecondType>())
             .collect();
         let end_at = timed.iter().position(|&at| at == windows.close().column);
         let end_at = end_at.expect("the window's end is a timestamp");
@@ -349,7 +367,7 @@ impl Aggregate {
     }
 
     /// Gives the slots of groups back; their rows stay downstream.
-    fn free(&mut self, slots: &[u32]) -> Result<()> {
+    pub(super) fn free(&mut self, slots: &[u32]) -> Result<()> {
         if slots.is_empty() {
             return Ok(());
         }
@@ -381,12 +399,14 @@ impl Operator for Aggregate {
                 "a retraction in an input that is append-only",
             ));
         }
+        let batch = self.gather(batch, out)?;
         let batch = self.drop_freed(batch, out)?;
         if batch.is_empty() {
             return Ok(());
         }
+        let columns = self.key_of(&batch);
         let mut slots = std::mem::take(&mut self.slots);
-        self.assign(&batch, &mut slots)?;
+        self.assign(&columns, batch.len(), &mut slots)?;
         self.keep(&slots)?;
         self.look_back(&slots)?;
         let weights = match batch.weights() {
@@ -399,7 +419,7 @@ impl Operator for Aggregate {
             valid: None,
         };
         let fresh = self.count_rows(&all);
-        self.place_in_windows(&batch, &slots, &fresh);
+        self.place_in_windows(&columns, &slots, &fresh);
         let groups = self.groups.len();
         let (selections, stores) = (&mut self.selections, &mut self.stores);
         add_rows(selections, stores, groups, batch.rows(), &all)?;
@@ -409,6 +429,7 @@ impl Operator for Aggregate {
 
     fn finish(&mut self, step: &Step, out: &mut Output) -> Result<()> {
         self.rebuild()?;
+        self.spread(out)?;
         self.touch_global()?;
         for selected in &mut self.stores {
             selected.store.settle(&self.dirty)?;
@@ -469,7 +490,7 @@ impl Operator for Aggregate {
             + stores.sum::<usize>()
             + self.past.kept.bytes()
             + self.windows.as_ref().map_or(0, Windows::bytes)
-            + (self.dirty.capacity() + self.slots.capacity()) * 4
+            + (self.dirty.capacity() + self.gathered.capacity() + self.slots.capacity()) * 4
             + self.changed.bytes()
             + self.frozen.bytes()
     }

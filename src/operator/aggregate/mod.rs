@@ -29,18 +29,22 @@
 //! is `end ≤ W`, see [`window`](crate::operator::window)); one with `end < B` is final, and freed;
 //! its rows stay downstream. A row for a freed window changes nothing and is counted.
 //!
+//! Rows of HOP may come by pane: a step adds them up by pane first, so that a row costs one update
+//! and not one for each window that holds it ([`gathering`]).
+//!
 //! Bounds: key columns keep theirs. Where rows wait for their window to close, a column's bound is
 //! held back by the groups that wait.
 //!
 //! Reading order: [`spec`](AggregateSpec), [`grouped`](Aggregate), [`past`], [`emission`],
-//! [`closing`], [`layout`], [`store`] and the stores, [`checkpoint`]; then the relatives that
-//! replace what is below the aggregate, too: [`session`], [`panes`].
+//! [`closing`], [`gathering`], [`layout`], [`store`] and the stores, [`checkpoint`]; then the
+//! relatives that replace what is below the aggregate, too: [`session`], [`panes`].
 
 mod change;
 mod checkpoint;
 mod closing;
 mod emission;
 mod extreme;
+mod gathering;
 mod grouped;
 mod layout;
 mod multiset;
@@ -57,7 +61,9 @@ mod truths;
 pub use grouped::Aggregate;
 pub use panes::{PaneAggregate, PaneAggregateSpec};
 pub use session::{SessionAggregate, SessionAggregateSpec};
-pub use spec::{AggregateCall, AggregateFunction, AggregateSpec, Close, CloseEmit, StockAggregate};
+pub use spec::{
+    AggregateCall, AggregateFunction, AggregateSpec, Close, CloseEmit, PaneKey, StockAggregate,
+};
 
 #[cfg(test)]
 mod tests;

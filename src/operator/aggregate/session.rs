@@ -119,6 +119,7 @@ impl SessionAggregate {
             calls: spec.calls.clone(),
             output: spec.output.clone(),
             close: None,
+            panes: None,
             is_append_only: true,
             is_global: false,
         };

@@ -8,6 +8,7 @@ use datafusion::physical_expr::aggregate::AggregateFunctionExpr;
 
 use crate::error::{Error, Result};
 use crate::function::aggregate::Total;
+use crate::function::window::Panes;
 
 /// A grouped aggregate.
 #[derive(Clone, Debug)]
@@ -19,10 +20,22 @@ pub struct AggregateSpec {
     /// The group columns, then a column per call.
     pub output: SchemaRef,
     pub close: Option<Close>,
+    /// Rows may come with a pane in place of a window.
+    pub panes: Option<PaneKey>,
     /// The input never retracts.
     pub is_append_only: bool,
     /// There is no GROUP BY: exactly one row is put out, over no input too.
     pub is_global: bool,
+}
+
+/// A window of HOP in a group key, for rows that come by pane: one whose window has no end counts
+/// for all windows that hold the pane which begins at its start.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PaneKey {
+    pub panes: Panes,
+    /// Positions in `group` of the window's start and end, timestamps in microseconds.
+    pub start: usize,
+    pub end: usize,
 }
 
 /// One aggregate in the select list.
@@ -114,6 +127,12 @@ impl AggregateFunction {
             | AggregateFunction::AvgDistinct
             | AggregateFunction::Stock(_) => false,
         }
+    }
+
+    /// Whether it is the least or the greatest value: one that cannot be taken out again unless all
+    /// are kept.
+    pub fn is_extreme(&self) -> bool {
+        matches!(self, AggregateFunction::Min | AggregateFunction::Max)
     }
 
     /// The same function over the distinct values of its argument.

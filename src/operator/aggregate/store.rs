@@ -42,7 +42,7 @@ pub(super) trait Store: Send {
     }
 
     /// Adds what groups have to others, or takes it out of them again; `from` is as it was. What
-    /// keeps one extreme cannot do it: there, see [`Store::is_ahead`].
+    /// keeps one extreme cannot take it out: there, see [`Store::is_ahead`].
     fn combine(&mut self, _from: &[u32], _into: &[u32], _times: Times) -> Result<()> {
         let message = "groups of this aggregate cannot be added up";
         Err(crate::error::Error::internal(message))

@@ -6,36 +6,73 @@ use arrow::array::{
     ArrayRef, BooleanArray, Int64Array, PrimitiveArray, RecordBatch, RecordBatchOptions,
 };
 use arrow::compute::{concat_batches, filter_record_batch};
-use arrow::datatypes::{DataType, Schema, TimestampMicrosecondType};
+use arrow::datatypes::{DataType, Schema, SchemaRef, TimestampMicrosecondType};
 
-use crate::base::limits::CHUNK_ROWS_MAX;
+use crate::base::limits::{CHUNK_ROWS_MAX, CLOSED_WINDOWS_BYTES_MAX};
 use crate::delta::{DeltaBatch, arrow_error};
 use crate::error::Result;
 use crate::operator::Output;
 use crate::operator::aggregate::layout::Call;
-use crate::operator::aggregate::panes::operator::{Group, PaneAggregate};
-use crate::operator::aggregate::store::{Groups, Times};
+use crate::operator::aggregate::panes::operator::{Group, PaneAggregate, Shift};
+use crate::operator::aggregate::store::Groups;
 use crate::operator::evaluate::{Failure, report};
+
+/// Windows that have closed and are not put out yet: small ones go out together, because each
+/// batch has a price of its own from here on.
+#[derive(Default)]
+struct Closed {
+    windows: Vec<RecordBatch>,
+    rows: usize,
+    bytes: usize,
+}
+
+impl Closed {
+    /// Adds a window or a part of one; puts out what would be too much with it.
+    fn add(&mut self, rows: RecordBatch, schema: &SchemaRef, out: &mut Output) -> Result<()> {
+        let bytes = rows.get_array_memory_size();
+        if self.rows + rows.num_rows() > CHUNK_ROWS_MAX
+            || self.bytes + bytes > CLOSED_WINDOWS_BYTES_MAX
+        {
+            self.put_out(schema, out)?;
+        }
+        self.rows += rows.num_rows();
+        self.bytes += bytes;
+        self.windows.push(rows);
+        Ok(())
+    }
+
+    fn put_out(&mut self, schema: &SchemaRef, out: &mut Output) -> Result<()> {
+        let mut closed = std::mem::take(self);
+        let batch = match closed.windows.as_slice() {
+            [] => return Ok(()),
+            [_] => closed.windows.remove(0),
+            many => concat_batches(schema, many).map_err(arrow_error)?,
+        };
+        out.emit(DeltaBatch::insertions(batch));
+        Ok(())
+    }
+}
 
 impl PaneAggregate {
     /// Puts out the windows that begin before `bound`, in the order of time, and frees the panes
     /// that no later one holds.
     pub(super) fn close(&mut self, bound: i64, out: &mut Output) -> Result<()> {
-        let mut windows = Vec::new();
-        let closed = |start: &i64| *start < bound;
-        while let Some(start) = self.next_window().filter(closed) {
+        let mut closed = Closed::default();
+        let is_closed = |start: &i64| *start < bound;
+        while let Some(start) = self.next_window().filter(is_closed) {
             self.count_deferred(start)?;
             self.enter_before(start + self.spec.panes.size())?;
-            windows.extend(self.window(start, out)?);
+            self.put_out_window(start, &mut closed, out)?;
             self.advance(start.saturating_add(self.spec.panes.slide()));
-            self.leave_before(self.next)?;
+            let leaving = self.starts.release_before(self.next);
+            self.drop_panes(&leaving)?;
         }
         match bound {
             i64::MIN => {}
             i64::MAX => self.advance(i64::MAX),
             bound => self.advance(self.spec.panes.first_from(bound)),
         }
-        self.emit(&windows, out)
+        closed.put_out(&self.spec.output, out)
     }
 
     fn advance(&mut self, next: i64) {
@@ -51,7 +88,8 @@ impl PaneAggregate {
             return Some(self.next);
         }
         let first_holding = |pane: &i64| self.spec.panes.first_holding(*pane).max(self.next);
-        let waiting = self.waiting.keys().next().map(first_holding);
+        let waiting = self.starts.first_waiting();
+        let waiting = waiting.as_ref().map(first_holding);
         let deferred = self.deferred.keys().next().copied();
         [waiting, deferred].into_iter().flatten().min()
     }
@@ -69,13 +107,7 @@ impl PaneAggregate {
 
     /// Adds the panes that begin before a time to the totals of their keys.
     fn enter_before(&mut self, time: i64) -> Result<()> {
-        let rest = self.waiting.split_off(&time);
-        let entering = std::mem::replace(&mut self.waiting, rest);
-        let mut panes = Vec::new();
-        for (start, slots) in entering {
-            panes.extend_from_slice(&slots);
-            self.held.entry(start).or_default().extend(slots);
-        }
+        let panes = self.starts.hold_before(time);
         if panes.is_empty() {
             return Ok(());
         }
@@ -94,51 +126,23 @@ impl PaneAggregate {
             // In the order of their state in memory, as in any aggregate.
             self.active.sort_unstable();
         }
-        self.shift(&panes, Times::Once)
+        self.shift(&panes, Shift::Enter)
     }
 
-    /// Takes out of the totals, and frees, the panes that begin before a time.
-    fn leave_before(&mut self, time: i64) -> Result<()> {
-        let rest = self.held.split_off(&time);
-        let leaving = std::mem::replace(&mut self.held, rest);
-        let panes: Vec<u32> = leaving.into_values().flatten().collect();
-        if panes.is_empty() {
-            return Ok(());
-        }
-        self.keep(&panes)?;
-        self.shift(&panes, Times::Minus)?;
-        let mut without_panes = Vec::new();
-        let mut has_left = false;
-        for &pane in &panes {
-            let total = self.groups[pane as usize].total;
-            let place = &mut self.places[total as usize];
-            place.entered -= 1;
-            place.panes -= 1;
-            has_left |= place.entered == 0;
-            if place.panes == 0 {
-                without_panes.push(total);
-            }
-        }
-        if has_left {
-            let places = &self.places;
-            self.active
-                .retain(|&total| places[total as usize].entered > 0);
-        }
-        self.free(&panes)?;
-        for leaders in self.leaders.iter_mut().flatten() {
-            without_panes.iter().for_each(|&total| leaders.close(total));
-        }
-        self.free(&without_panes)
-    }
-
-    /// The rows of a window; `None` where every key's rows have been taken back.
-    fn window(&self, start: i64, out: &mut Output) -> Result<Option<RecordBatch>> {
+    /// Puts together and adds the rows of a window, of as many keys at a time as fill a batch.
+    fn put_out_window(&self, start: i64, closed: &mut Closed, out: &mut Output) -> Result<()> {
         let has_rows = |total: &u32| self.groups[*total as usize].rows > 0;
         let totals: Vec<u32> = self.active.iter().copied().filter(has_rows).collect();
-        if totals.is_empty() {
-            return Ok(None);
+        for totals in totals.chunks(CHUNK_ROWS_MAX) {
+            let rows = self.window(start, totals, out)?;
+            closed.add(rows, &self.spec.output, out)?;
         }
-        let mut columns = self.keys.columns(&totals)?;
+        Ok(())
+    }
+
+    /// The rows of a window for some keys.
+    fn window(&self, start: i64, totals: &[u32], out: &mut Output) -> Result<RecordBatch> {
+        let mut columns = self.keys.columns(totals)?;
         columns.truncate(self.spec.keys.len());
         let time = self.spec.input.field(self.spec.pane_column).data_type();
         columns.push(constant(start, totals.len(), time));
@@ -146,12 +150,12 @@ impl PaneAggregate {
         columns.push(constant(end, totals.len(), time));
         let mut failures = Vec::new();
         for call in &self.calls {
-            columns.push(self.value_of(call, &totals, &mut failures)?);
+            columns.push(self.value_of(call, totals, &mut failures)?);
         }
         let rows = RecordBatch::try_new(self.spec.output.clone(), columns).map_err(arrow_error)?;
         match failures.is_empty() {
-            true => Ok(Some(rows)),
-            false => self.without(rows, failures, out).map(Some),
+            true => Ok(rows),
+            false => self.without(rows, failures, out),
         }
     }
 
@@ -206,27 +210,6 @@ impl PaneAggregate {
         let keys = DeltaBatch::insertions(keys.map_err(arrow_error)?);
         report(&keys, &failures, out)?;
         filter_record_batch(&rows, &BooleanArray::from(is_good)).map_err(arrow_error)
-    }
-
-    /// Puts out windows, small ones together: each batch has a price of its own from here on.
-    fn emit(&self, windows: &[RecordBatch], out: &mut Output) -> Result<()> {
-        let mut rest = windows;
-        while !rest.is_empty() {
-            let mut rows = 0;
-            let fits = |window: &&RecordBatch| {
-                rows += window.num_rows();
-                rows <= CHUNK_ROWS_MAX
-            };
-            let count = rest.iter().take_while(fits).count().max(1);
-            let (these, others) = rest.split_at(count);
-            let batch = match these {
-                [one] => one.clone(),
-                many => concat_batches(&self.spec.output, many).map_err(arrow_error)?,
-            };
-            out.emit(DeltaBatch::insertions(batch));
-            rest = others;
-        }
-        Ok(())
     }
 }
 

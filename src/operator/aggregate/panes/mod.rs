@@ -24,18 +24,25 @@
 //! Time: [`Window`](crate::operator::window) gives each row its pane and says, by the bound of that
 //! column, which windows are closed: those that begin before it. Rows that are late for some of
 //! their windows wait until these have been put out, within the step. A window without rows costs
-//! nothing, so time may jump. A pane that no open window holds is freed.
+//! nothing, so time may jump. A pane that no open window holds, or whose last row was taken back,
+//! is freed. A row that would count for windows only that are out changes nothing and is counted.
+//!
+//! All windows that close in a step come out in that step, however many: a row of a closed window
+//! appears in the first step that can show it. They are put out as they are put together, batch by
+//! batch, so that beside the rows, which the view keeps, one batch's worth is held.
 //!
 //! Bounds: windows that are still to come begin at the bound of the pane column or later.
 //!
 //! Reading order: [`spec`](PaneAggregateSpec), [`operator`](PaneAggregate) (rows to panes),
-//! [`closing`] (panes to windows), [`leaders`], [`checkpoint`].
+//! [`starts`] (panes in the order of time), [`closing`] (panes to windows), [`leaders`],
+//! [`checkpoint`].
 
 mod checkpoint;
 mod closing;
 mod leaders;
 mod operator;
 mod spec;
+mod starts;
 
 pub use operator::PaneAggregate;
 pub use spec::PaneAggregateSpec;

@@ -2,20 +2,23 @@
 
 use std::collections::BTreeMap;
 
-use arrow::array::{Array, ArrayRef, AsArray, UInt32Array, new_null_array};
+use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, UInt32Array, new_null_array};
+use arrow::compute::not;
 use arrow::datatypes::{DataType, SchemaRef, TimeUnit, TimestampMicrosecondType};
 
 use crate::base::EventTime;
-use crate::delta::{DeltaBatch, KeyBatch, KeyTable, NO_SLOT, SlotSet, Weights};
+use crate::delta::{DeltaBatch, KeyBatch, KeyTable, NO_SLOT, SlotSet, Weights, arrow_error};
 use crate::error::{Error, Result};
 use crate::operator::aggregate::change::{Change, Selection};
 use crate::operator::aggregate::layout::{Call, Layout, SelectedStore, add_rows};
 use crate::operator::aggregate::panes::checkpoint::saved_schema;
 use crate::operator::aggregate::panes::leaders::Leaders;
 use crate::operator::aggregate::panes::spec::PaneAggregateSpec;
+use crate::operator::aggregate::panes::starts::Starts;
 use crate::operator::aggregate::spec::{AggregateFunction, AggregateSpec};
 use crate::operator::aggregate::store::{Reading, Times};
 use crate::operator::frozen::Frozen;
+use crate::operator::judge::put_out_late;
 use crate::operator::{Bounds, Operator, Output, Scope, Step, TableChange};
 
 /// Aggregates by key and window of HOP, one shard of it.
@@ -33,10 +36,8 @@ pub struct PaneAggregate {
     pub(super) stores: Vec<SelectedStore>,
     /// By store; only of extremes.
     pub(super) leaders: Vec<Option<Leaders>>,
-    /// Panes that are in no total yet, by their start.
-    pub(super) waiting: BTreeMap<i64, Vec<u32>>,
-    /// Panes that are in the total of their key, by their start.
-    pub(super) held: BTreeMap<i64, Vec<u32>>,
+    /// Panes by when they begin.
+    pub(super) starts: Starts,
     /// Totals with panes in them.
     pub(super) active: Vec<u32>,
     /// The start of the next window to close; the least time before the first one has.
@@ -55,6 +56,27 @@ pub struct PaneAggregate {
     pub(super) frozen: Frozen,
     /// The pane of each row of the batch at hand, kept for its memory.
     slots: Vec<u32>,
+}
+
+/// How panes move in and out of the totals of their keys.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Shift {
+    /// With the first closing window that holds them.
+    Enter,
+    /// Before rows are added to them, and after.
+    TakeOut,
+    PutBack,
+    /// Behind the last window that holds them.
+    Leave,
+}
+
+impl Shift {
+    fn times(self) -> Times {
+        match self {
+            Shift::Enter | Shift::PutBack => Times::Once,
+            Shift::TakeOut | Shift::Leave => Times::Minus,
+        }
+    }
 }
 
 /// A pane of a key, or the total of one.
@@ -110,11 +132,8 @@ impl PaneAggregate {
             types.push(call.function.result_type(argument.as_ref())?);
         }
         let planned = spec.output.fields().iter().map(|field| field.data_type());
-        let is_extreme = |function: &AggregateFunction| {
-            matches!(function, AggregateFunction::Min | AggregateFunction::Max)
-        };
         let is_fit = |function: &AggregateFunction| {
-            function.is_mergeable() && (spec.is_append_only || !is_extreme(function))
+            function.is_mergeable() && (spec.is_append_only || !function.is_extreme())
         };
         let is_sound = planned.eq(&types)
             && matches!(time, DataType::Timestamp(TimeUnit::Microsecond, _))
@@ -131,6 +150,7 @@ impl PaneAggregate {
             calls: spec.calls.clone(),
             output: spec.output.clone(),
             close: None,
+            panes: None,
             is_append_only: spec.is_append_only,
             is_global: false,
         };
@@ -164,8 +184,7 @@ impl PaneAggregate {
             selections,
             stores,
             leaders,
-            waiting: BTreeMap::new(),
-            held: BTreeMap::new(),
+            starts: Starts::default(),
             active: Vec::new(),
             next: i64::MIN,
             deferred: BTreeMap::new(),
@@ -189,7 +208,23 @@ impl PaneAggregate {
             stores.for_each(|selected| selected.store.grow(slots));
             let leaders = self.leaders.iter_mut().flatten();
             leaders.for_each(|leaders| leaders.grow(slots));
+            self.starts.grow(slots);
         }
+    }
+
+    /// Takes out the rows that no window is open for any more.
+    fn drop_over(&self, batch: DeltaBatch, out: &mut Output) -> Result<DeltaBatch> {
+        let column = self.spec.pane_column;
+        let starts = batch.rows().column(column);
+        let starts = starts.as_primitive::<TimestampMicrosecondType>().values();
+        // Windows begin with a pane: one that begins before the next window is in none to come.
+        if starts.iter().all(|&start| start >= self.next) {
+            return Ok(batch);
+        }
+        let is_over = starts.iter().map(|&start| Some(start < self.next));
+        let is_over: BooleanArray = is_over.collect();
+        put_out_late(&batch, &is_over, column, out)?;
+        batch.filter(&not(&is_over).map_err(arrow_error)?)
     }
 
     /// Sets rows apart that came when windows which hold them had ended, but were not put out yet.
@@ -235,7 +270,7 @@ impl PaneAggregate {
         self.keep(&slots)?;
         let starts = starts.as_primitive::<TimestampMicrosecondType>().values();
         let amended = self.entered(starts, &slots);
-        self.shift(&amended, Times::Minus)?;
+        self.shift(&amended, Shift::TakeOut)?;
         let all = Change {
             slots: &slots,
             weights: match batch.weights() {
@@ -257,13 +292,13 @@ impl PaneAggregate {
         let (selections, stores) = (&mut self.selections, &mut self.stores);
         add_rows(selections, stores, groups, batch.rows(), &all)?;
         self.slots = slots;
-        self.shift(&amended, Times::Once)
+        self.shift(&amended, Shift::PutBack)
     }
 
     /// The panes of rows that are in their totals already: rows behind the watermark whose last
     /// windows are open.
     fn entered(&self, starts: &[i64], slots: &[u32]) -> Vec<u32> {
-        let Some(&last) = self.held.keys().next_back() else {
+        let Some(last) = self.starts.last_held() else {
             return Vec::new();
         };
         if starts
@@ -306,16 +341,17 @@ impl PaneAggregate {
             group.flags |= Group::PANE;
             self.places[pane as usize].start = start;
             self.places[total as usize].panes += 1;
-            self.waiting.entry(start).or_default().push(pane);
+            self.starts.wait(pane, start);
         }
         Ok(())
     }
 
     /// Adds panes to their totals, or takes them out.
-    pub(super) fn shift(&mut self, panes: &[u32], times: Times) -> Result<()> {
+    pub(super) fn shift(&mut self, panes: &[u32], shift: Shift) -> Result<()> {
         if panes.is_empty() {
             return Ok(());
         }
+        let times = shift.times();
         let total = |&pane: &u32| self.groups[pane as usize].total;
         let totals: Vec<u32> = panes.iter().map(total).collect();
         for (&pane, &total) in panes.iter().zip(&totals) {
@@ -334,15 +370,15 @@ impl PaneAggregate {
                 continue;
             };
             let (places, store) = (&self.places, &selected.store);
+            let start = |pane: u32| places[pane as usize].start;
+            let is_ahead = |one, other| store.is_ahead(one, other);
             for (&pane, &total) in panes.iter().zip(&totals) {
-                match times {
-                    Times::Minus => leaders.remove(pane),
-                    Times::Once => leaders.insert(
-                        pane,
-                        total,
-                        |pane| places[pane as usize].start,
-                        |one, other| store.is_ahead(one, other),
-                    ),
+                match shift {
+                    Shift::Enter => leaders.insert(pane, total, start, is_ahead),
+                    // Its value can only have gone further out.
+                    Shift::TakeOut => {}
+                    Shift::PutBack => leaders.amend(pane, total, start, is_ahead),
+                    Shift::Leave => leaders.remove(pane),
                 }
             }
         }
@@ -354,21 +390,69 @@ impl PaneAggregate {
         for selected in &mut self.stores {
             selected.store.settle(&self.dirty)?;
         }
+        let mut empty = Vec::new();
         for &slot in &self.dirty {
             let group = &mut self.groups[slot as usize];
             group.flags &= !Group::DIRTY;
             self.changed.insert(slot);
-            if group.rows < 0 {
-                let message = "more rows of a pane were retracted than were there";
-                return Err(Error::internal(message));
+            match group.rows {
+                ..0 => {
+                    let message = "more rows of a pane were retracted than were there";
+                    return Err(Error::internal(message));
+                }
+                0 => empty.push(slot),
+                1.. => {}
             }
         }
         self.dirty.clear();
-        Ok(())
+        for &pane in &empty {
+            let is_held = self.groups[pane as usize].is(Group::ENTERED);
+            let start = self.places[pane as usize].start;
+            self.starts.remove(pane, start, is_held);
+        }
+        self.drop_panes(&empty)
+    }
+
+    /// Takes panes, which are in no list any more, out of the totals that they are in, and frees
+    /// them and the totals of keys without any.
+    pub(super) fn drop_panes(&mut self, panes: &[u32]) -> Result<()> {
+        if panes.is_empty() {
+            return Ok(());
+        }
+        self.keep(panes)?;
+        let is_in = |pane: &u32| self.groups[*pane as usize].is(Group::ENTERED);
+        let entered: Vec<u32> = panes.iter().copied().filter(is_in).collect();
+        self.shift(&entered, Shift::Leave)?;
+        let mut has_left = false;
+        for &pane in &entered {
+            let total = self.groups[pane as usize].total;
+            let place = &mut self.places[total as usize];
+            place.entered -= 1;
+            has_left |= place.entered == 0;
+        }
+        let mut without_panes = Vec::new();
+        for &pane in panes {
+            let total = self.groups[pane as usize].total;
+            let place = &mut self.places[total as usize];
+            place.panes -= 1;
+            if place.panes == 0 {
+                without_panes.push(total);
+            }
+        }
+        if has_left {
+            let places = &self.places;
+            self.active
+                .retain(|&total| places[total as usize].entered > 0);
+        }
+        self.free(panes)?;
+        for leaders in self.leaders.iter_mut().flatten() {
+            without_panes.iter().for_each(|&total| leaders.close(total));
+        }
+        self.free(&without_panes)
     }
 
     /// Gives slots back.
-    pub(super) fn free(&mut self, slots: &[u32]) -> Result<()> {
+    fn free(&mut self, slots: &[u32]) -> Result<()> {
         for &slot in slots {
             self.keys.remove(slot);
             self.groups[slot as usize] = Group::NONE;
@@ -388,13 +472,14 @@ impl PaneAggregate {
 }
 
 impl Operator for PaneAggregate {
-    fn push(&mut self, port: usize, batch: DeltaBatch, _out: &mut Output) -> Result<()> {
+    fn push(&mut self, port: usize, batch: DeltaBatch, out: &mut Output) -> Result<()> {
         assert_eq!(port, 0, "an aggregate has one input");
         self.rebuild()?;
         if self.spec.is_append_only && !batch.is_append_only() {
             let message = "a retraction in an input that is append-only";
             return Err(Error::internal(message));
         }
+        let batch = self.drop_over(batch, out)?;
         let batch = self.defer(batch)?;
         self.add(&batch)
     }
@@ -436,8 +521,7 @@ impl Operator for PaneAggregate {
             + self.selections.iter().map(Selection::bytes).sum::<usize>()
             + stores.sum::<usize>()
             + leaders.sum::<usize>()
-            // A pane is in one list, which may have been doubled by its growth.
-            + self.keys.len() * 2 * size_of::<u32>()
+            + self.starts.bytes()
             + (self.active.capacity() + self.dirty.capacity() + self.slots.capacity()) * 4
             + self.changed.bytes()
             + self.frozen.bytes()

@@ -12,6 +12,7 @@ use arrow::util::display::array_value_to_string;
 use fastrand::Rng;
 
 use super::{PaneAggregate, PaneAggregateSpec};
+use crate::base::limits::{CHUNK_ROWS_MAX, CLOSED_WINDOWS_BYTES_MAX};
 use crate::base::{Epoch, EventTime};
 use crate::delta::{DeltaBatch, Weights, concat, consolidate};
 use crate::function::window::{Panes, WindowKind};
@@ -357,6 +358,103 @@ fn the_retraction_of_the_last_row_leaves_no_window() {
     };
     assert_eq!(run.step(&[&[taken]], 15), "+ NULL 5 15 1 4");
     assert_eq!(run.aggregate.state_rows(), 0);
+}
+
+#[test]
+fn panes_without_rows_are_freed_at_once() {
+    let calls = [
+        (AggregateFunction::CountAll, None),
+        (AggregateFunction::Sum, Some(4)),
+    ];
+    let mut run = Run::new([5, 10, 0], &calls, false);
+    let float = |time: i64, watermark: i64| Row {
+        float: Some(0.1),
+        ..row(1, time, 3, watermark)
+    };
+    let taken = |row: Row| Row { weight: -1, ..row };
+    run.step(&[&[float(21, 0), float(26, 0)]], 0);
+    assert_eq!(run.aggregate.state_rows(), 3, "two panes and a total");
+    let others = run.aggregate.starts.bytes();
+    run.restart();
+    run.step(&[&[taken(float(21, 0))]], 0);
+    assert_eq!(run.aggregate.state_rows(), 2);
+    assert!(run.aggregate.starts.bytes() < others);
+    // One that is in its total, and then its total.
+    assert_eq!(run.step(&[&[float(17, 0)]], 20), "+ 1 10 20 1 0.1");
+    assert_eq!(run.step(&[&[taken(float(17, 20))]], 20), "");
+    assert_eq!(run.aggregate.state_rows(), 2);
+    run.restart();
+    assert_eq!(run.step(&[&[taken(float(26, 20))]], 20), "");
+    assert_eq!(run.aggregate.state_rows(), 0);
+    assert_eq!(
+        run.step(&[&[float(27, 20)]], 35),
+        "+ 1 20 30 1 0.1, + 1 25 35 1 0.1"
+    );
+}
+
+#[test]
+fn rows_of_windows_that_are_out_change_nothing_and_are_counted() {
+    let calls = [(AggregateFunction::CountAll, None)];
+    let mut run = Run::new([5, 10, 0], &calls, false);
+    assert_eq!(
+        run.step(&[&[row(1, 6, 3, 0)]], 15),
+        "+ 1 0 10 1, + 1 5 15 1"
+    );
+    // Rows that were judged elsewhere, if at all.
+    let taken = Row {
+        weight: -1,
+        ..row(1, 6, 3, 0)
+    };
+    let rows = batch(&[row(2, 9, 1, 0), taken, row(2, 11, 1, 0)]).with_watermarks(None);
+    let mut windowed = Output::default();
+    run.window.push(0, rows, &mut windowed).unwrap();
+    for delta in windowed.deltas {
+        run.aggregate.push(0, delta, &mut run.out).unwrap();
+    }
+    let counts = run.out.counts;
+    assert_eq!((counts.rows_late, counts.retractions_late), (1, 1));
+    assert_eq!(run.step(&[], 20), "+ 2 10 20 1");
+    assert_eq!(run.step(&[], 25), "");
+}
+
+#[test]
+fn closed_windows_come_out_in_batches_of_bounded_size() {
+    let calls = [(AggregateFunction::CountAll, None)];
+    let mut run = Run::new([5, 10, 0], &calls, true);
+    let keys = i64::try_from(CHUNK_ROWS_MAX).unwrap() * 2 + 7;
+    let many: Vec<Row> = (0..keys).map(|key| row(key, 1, 1, 0)).collect();
+    // Then a key in many windows.
+    let far: Vec<Row> = (4..30_000).map(|at| row(1, at * 5, 1, 0)).collect();
+    run.step(&[&many, &far], 1_000_000);
+    let batches = run.deltas.iter().map(DeltaBatch::len);
+    assert!(batches.clone().all(|rows| rows <= CHUNK_ROWS_MAX));
+    assert_eq!(batches.sum::<usize>(), 2 * many.len() + far.len() + 1);
+    let bytes = |delta: &DeltaBatch| delta.rows().get_array_memory_size();
+    assert!(
+        run.deltas
+            .iter()
+            .all(|delta| bytes(delta) <= CLOSED_WINDOWS_BYTES_MAX)
+    );
+    assert!(run.deltas.len() < 30, "and not one by one");
+    assert_eq!(run.aggregate.state_rows(), 0);
+}
+
+#[test]
+fn zero_has_no_sign() {
+    let calls = [
+        (AggregateFunction::CountAll, None),
+        (AggregateFunction::Min, Some(4)),
+        (AggregateFunction::Max, Some(4)),
+        (AggregateFunction::Sum, Some(4)),
+    ];
+    for floats in [[0.0, -0.0], [-0.0, 0.0]] {
+        let mut run = Run::new([5, 10, 0], &calls, true);
+        let rows = floats.map(|float| Row {
+            float: Some(float),
+            ..row(1, 1, 1, 0)
+        });
+        assert_eq!(run.step(&[&rows], 5), "+ 1 -5 5 2 0.0 0.0 0.0");
+    }
 }
 
 #[test]

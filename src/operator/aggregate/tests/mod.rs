@@ -1,5 +1,6 @@
 //! The aggregate in delta notation, against batch answers, and through restarts.
 
+mod gathered;
 mod oracle;
 mod scripts;
 mod windows;
@@ -45,6 +46,7 @@ fn spec(input: &SchemaRef, group: &[usize], calls: Vec<AggregateCall>) -> Aggreg
         calls,
         output: Arc::new(Schema::new(fields)),
         close: None,
+        panes: None,
         is_append_only: false,
         is_global: group.is_empty(),
     }
