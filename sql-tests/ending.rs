@@ -76,3 +76,96 @@ fn many_rows_that_leave_one_by_one_are_few_steps() {
         assert!(taken <= most + 2.0, "{taken} steps of {most}");
     });
 }
+
+#[test]
+fn the_last_windows_close_by_the_clock_and_over_a_restart() {
+    block_on(async {
+        let mut server = Server::start_with(&["--checkpoint-interval-ms", "50"]);
+        let client = server.connect().await;
+        let objects = "
+            CREATE SOURCE s (n BIGINT, ts TIMESTAMPTZ,
+                WATERMARK FOR ts AS ts - INTERVAL '500 milliseconds') WITH
+                (connector = 'topic', watermark.idle_timeout = '200 milliseconds',
+                 watermark.advance_when_idle = true, watermark.max_ahead = '1 hour');
+            CREATE SOURCE still (n BIGINT, ts TIMESTAMPTZ, WATERMARK FOR ts AS ts) WITH
+                (connector = 'topic', watermark.idle_timeout = '200 milliseconds');
+            CREATE MATERIALIZED VIEW v AS SELECT count(*) AS n
+                FROM TUMBLE(s, ts, INTERVAL '1 second') GROUP BY window_start, window_end
+                EMIT ON WINDOW CLOSE;
+            CREATE MATERIALIZED VIEW w AS SELECT count(*) AS n
+                FROM TUMBLE(still, ts, INTERVAL '1 second') GROUP BY window_start, window_end
+                EMIT ON WINDOW CLOSE;
+            INSERT INTO s VALUES (1, now()), (2, now() + INTERVAL '1 day');
+            INSERT INTO still VALUES (1, now())";
+        client.batch_execute(objects).await.unwrap();
+        // The row of tomorrow has moved nothing, and is told.
+        let told = "SELECT count(*) FROM tidemill.errors WHERE source = 's'
+                    AND reason LIKE 'event time % is too far ahead of the clock'";
+        assert_eq!(count(&client, told).await, 1);
+        let ahead = "SELECT sum(rows_ahead)::BIGINT FROM tidemill.watermarks";
+        assert_eq!(count(&client, ahead).await, 1);
+        until(&client, "SELECT coalesce(sum(n), 0)::BIGINT FROM v", 1).await;
+        let follows = "SELECT count(*) FROM tidemill.watermarks
+                       WHERE follows_clock AND source_watermark > watermark";
+        until(&client, follows, 1).await;
+        client
+            .batch_execute("INSERT INTO s VALUES (3, now())")
+            .await
+            .unwrap();
+        drop(client);
+        server.restart();
+        let client = server.connect().await;
+        until(&client, "SELECT sum(n)::BIGINT FROM v", 2).await;
+        assert_eq!(count(&client, "SELECT count(*) FROM w").await, 0);
+        let late = "SELECT sum(rows_late)::BIGINT FROM tidemill.views";
+        assert_eq!(count(&client, late).await, 0);
+    });
+}
+
+#[test]
+fn windows_by_arrival_close_without_any_input_and_over_a_restart() {
+    block_on(async {
+        let mut server = Server::start_with(&["--checkpoint-interval-ms", "50"]);
+        let client = server.connect().await;
+        let of_windows = |name: &str, window: &str| {
+            format!(
+                "CREATE MATERIALIZED VIEW {name} AS SELECT count(*) AS n, window_end FROM {window}
+                 GROUP BY window_start, window_end EMIT ON WINDOW CLOSE"
+            )
+        };
+        let objects = [
+            "CREATE SOURCE s (n BIGINT, pt AS PROCTIME()) WITH (connector = 'topic')".to_string(),
+            of_windows("tumbling", "TUMBLE(s, pt, INTERVAL '1 second')"),
+            of_windows(
+                "hopping",
+                "HOP(s, pt, INTERVAL '500 milliseconds', INTERVAL '1 second')",
+            ),
+            of_windows("sessions", "SESSION(s, pt, INTERVAL '300 milliseconds')"),
+            "CREATE MATERIALIZED VIEW above AS SELECT count(*) AS windows FROM tumbling"
+                .to_string(),
+            "INSERT INTO s VALUES (1), (2)".to_string(),
+        ];
+        for sql in objects {
+            client.batch_execute(&sql).await.unwrap();
+        }
+        for (view, expected) in [("tumbling", 2), ("hopping", 4), ("sessions", 2)] {
+            let sum = format!("SELECT coalesce(sum(n), 0)::BIGINT FROM {view}");
+            until(&client, &sum, expected).await;
+            // Not before its time.
+            let early = format!("SELECT count(*) FROM {view} WHERE window_end > now()");
+            assert_eq!(count(&client, &early).await, 0);
+        }
+        client
+            .batch_execute("INSERT INTO s VALUES (3)")
+            .await
+            .unwrap();
+        drop(client);
+        server.restart();
+        let client = server.connect().await;
+        for (view, expected) in [("tumbling", 3), ("hopping", 6), ("sessions", 3)] {
+            let sum = format!("SELECT sum(n)::BIGINT FROM {view}");
+            until(&client, &sum, expected).await;
+        }
+        until(&client, "SELECT windows FROM above", 2).await;
+    });
+}

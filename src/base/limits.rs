@@ -12,6 +12,13 @@ pub const STEP_ROWS_MAX: usize = 256 * 1024;
 /// closely, and a step for another reason does what is due as well.
 pub const CLOCK_STEP_INTERVAL: std::time::Duration = std::time::Duration::from_millis(50);
 
+/// Time between two steps by which the watermark of an idle source follows the clock
+/// (`watermark.advance_when_idle`): a window closes at most so much too late, and a source that
+/// says
+/// nothing costs two small records of the journal a second. So often are windows over processing
+/// time looked at, too, whose end a plan does not know.
+pub const WATERMARK_FOLLOW_INTERVAL: std::time::Duration = std::time::Duration::from_millis(500);
+
 /// Bytes of decoded batches a step takes at most; wide rows reach it before the row bound.
 pub const STEP_BYTES_MAX: usize = 64 << 20;
 

@@ -124,6 +124,9 @@ pub struct Relation {
     pub changelog: Changelog,
     /// Columns whose later values have a lower bound that rises with the watermark.
     pub bounded: Vec<usize>,
+    /// Those of them whose bound is the clock of the last step: processing time, and the windows
+    /// over it.
+    pub clocked: Vec<usize>,
     /// The column with the declared watermark; its rows are judged for lateness.
     pub event_time: Option<usize>,
     /// For each column what INSERT puts where it names no value; empty where there is no DEFAULT.

@@ -194,6 +194,7 @@ pub struct SourceConfig {
     pub kind: ConnectorKind,
     /// Microseconds without a row after which a partition at its end is idle; 0 = never.
     pub idle_timeout_micros: i64,
+    pub time: TimeOptions,
     /// Microseconds between two looks for new partitions; 0 = they are not looked for.
     pub watch_interval_micros: i64,
     /// What becomes of records that cannot be decoded.
@@ -202,6 +203,36 @@ pub struct SourceConfig {
     readable: Vec<usize>,
     opening: Opening,
 }
+
+/// What a source's options say of its time, besides when a partition is idle.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TimeOptions {
+    /// Time goes on by the clock while every partition is idle.
+    pub advances_when_idle: bool,
+    /// How far ahead of the clock a row's event time may be, microseconds.
+    pub ahead_max_micros: Option<i64>,
+    /// How far ahead of the slowest partition one may be and still be read on, microseconds.
+    pub drift_max_micros: Option<i64>,
+}
+
+impl TimeOptions {
+    /// The option that a source without a WATERMARK has in vain.
+    pub fn without_watermark(&self) -> Option<&'static str> {
+        let given = [
+            (self.advances_when_idle, ADVANCE_WHEN_IDLE),
+            (self.ahead_max_micros.is_some(), MAX_AHEAD),
+            (self.drift_max_micros.is_some(), MAX_DRIFT),
+        ];
+        given
+            .iter()
+            .find_map(|(is_given, name)| is_given.then_some(*name))
+    }
+}
+
+const IDLE_TIMEOUT: &str = "watermark.idle_timeout";
+const ADVANCE_WHEN_IDLE: &str = "watermark.advance_when_idle";
+const MAX_AHEAD: &str = "watermark.max_ahead";
+const MAX_DRIFT: &str = "watermark.max_drift";
 
 /// What is left to do.
 enum Opening {
@@ -243,7 +274,7 @@ impl SourceRequest {
         }
         let idle_timeout_micros = self.idle_timeout()?;
         let watch_interval_micros = self.watch_interval()?;
-        self.refuse_coming_options()?;
+        let time = self.time(idle_timeout_micros)?;
         let mut on_error = OnError::Skip;
         let readable = self.readable();
         let opening = match self.kind {
@@ -274,6 +305,7 @@ impl SourceRequest {
             name: self.name,
             kind: self.kind,
             idle_timeout_micros,
+            time,
             watch_interval_micros,
             on_error,
             readable,
@@ -290,7 +322,7 @@ impl SourceRequest {
     }
 
     fn idle_timeout(&mut self) -> Result<i64> {
-        let given = self.options.take_duration("watermark.idle_timeout")?;
+        let given = self.options.take_duration(IDLE_TIMEOUT)?;
         Ok(given.unwrap_or(SOURCE_IDLE_TIMEOUT_MICROS))
     }
 
@@ -303,23 +335,35 @@ impl SourceRequest {
         Ok(given.unwrap_or(WATCH_INTERVAL_MICROS))
     }
 
-    fn refuse_coming_options(&self) -> Result<()> {
-        let coming = [
-            "watermark.advance_when_idle",
-            "watermark.max_ahead",
-            "watermark.max_drift",
-        ];
-        match coming
-            .into_iter()
-            .find(|name| self.options.get(name).is_some())
-        {
-            None => Ok(()),
-            Some(name) => {
-                let error = Error::unsupported(format!("option \"{name}\" is not supported"))
-                    .hint("leave it out; watermark.idle_timeout lets time pass silent partitions");
-                Err(self.options.at(name, error))
-            }
+    fn time(&mut self, idle_timeout_micros: i64) -> Result<TimeOptions> {
+        let advances_when_idle = self.options.take_bool(ADVANCE_WHEN_IDLE)?.unwrap_or(false);
+        if advances_when_idle && idle_timeout_micros == 0 {
+            let message = format!("{ADVANCE_WHEN_IDLE} needs partitions that can be idle");
+            let error = Error::new(SqlState::INVALID_PARAMETER_VALUE, message)
+                .hint(format!("say when they are: {IDLE_TIMEOUT} = '10 seconds'"));
+            return Err(self.options.at(ADVANCE_WHEN_IDLE, error));
         }
+        Ok(TimeOptions {
+            advances_when_idle,
+            ahead_max_micros: self.length(MAX_AHEAD)?,
+            drift_max_micros: match self.kind {
+                // Rows of a topic are in a step as soon as they are written: none wait in a queue.
+                ConnectorKind::Topic => None,
+                _ => self.length(MAX_DRIFT)?,
+            },
+        })
+    }
+
+    /// A span of time that is more than none.
+    fn length(&mut self, name: &str) -> Result<Option<i64>> {
+        let given = self.options.take_duration(name)?;
+        if given == Some(0) {
+            let message = format!("option \"{name}\" must be longer than nothing");
+            let error = Error::new(SqlState::INVALID_PARAMETER_VALUE, message)
+                .hint("leave it out, or write for example '1 hour'");
+            return Err(self.options.at(name, error));
+        }
+        Ok(given)
     }
 
     /// The encoding with its options. `on_error` and `timestamp.unit` may stand in the WITH list,
@@ -396,7 +440,8 @@ impl SourceRequest {
                 .get_hint()
                 .filter(|hint| hint.starts_with("the options are: "));
             // The generator lists its own; those of every source come from here.
-            let all = hint.map(|hint| format!("{hint}, watermark.idle_timeout"));
+            let own = [IDLE_TIMEOUT, ADVANCE_WHEN_IDLE, MAX_AHEAD, MAX_DRIFT].join(", ");
+            let all = hint.map(|hint| format!("{hint}, {own}"));
             let error = match all {
                 Some(all) => error.hint(all),
                 None => error,
@@ -467,6 +512,7 @@ impl std::fmt::Debug for SourceConfig {
             .field("name", &self.name)
             .field("kind", &self.kind)
             .field("idle_timeout_micros", &self.idle_timeout_micros)
+            .field("time", &self.time)
             .field("on_error", &self.on_error);
         match &self.opening {
             Opening::Topic { config, .. } => shown.field("topic", config),

@@ -9,7 +9,7 @@ use arrow::datatypes::{Field, Int64Type, Schema, SchemaRef};
 
 use crate::base::{Offset, PartitionId};
 use crate::connector::factory::{
-    ConnectorKind, DecodedColumn, EncodingRequest, SourceConfig, SourceRequest,
+    ConnectorKind, DecodedColumn, EncodingRequest, SourceConfig, SourceRequest, TimeOptions,
 };
 use crate::connector::kafka::{MetadataColumn, MetadataField};
 use crate::connector::options::Options;
@@ -167,7 +167,8 @@ fn a_topic_refuses_bad_values_and_strange_options_in_their_place() {
         error.get_hint(),
         Some(
             "did you mean \"partitions\"? the options are: connector, watermark.idle_timeout, \
-             partitions, retention.ms, retention.bytes, scan.startup.mode"
+             watermark.advance_when_idle, watermark.max_ahead, partitions, retention.ms, \
+             retention.bytes, scan.startup.mode"
         )
     );
     // Its rows come decoded, so there is nothing to fail.
@@ -175,18 +176,44 @@ fn a_topic_refuses_bad_values_and_strange_options_in_their_place() {
 }
 
 #[test]
-fn options_to_come_are_refused_as_such() {
-    for name in [
-        "watermark.advance_when_idle",
-        "watermark.max_ahead",
-        "watermark.max_drift",
+fn what_the_options_say_of_time_is_read() {
+    let config = configure(&[("connector", "datagen")]).unwrap();
+    assert_eq!(config.time, TimeOptions::default());
+    let given = [
+        ("connector", "datagen"),
+        ("watermark.advance_when_idle", "on"),
+        ("watermark.max_ahead", "1 minute"),
+        ("watermark.max_drift", "2 hours"),
+    ];
+    let expected = TimeOptions {
+        advances_when_idle: true,
+        ahead_max_micros: Some(60_000_000),
+        drift_max_micros: Some(7_200_000_000),
+    };
+    assert_eq!(configure(&given).unwrap().time, expected);
+}
+
+#[test]
+fn bad_values_of_times_options_are_refused_in_their_place() {
+    for (name, value, message) in [
+        ("watermark.advance_when_idle", "maybe", "cannot be 'maybe'"),
+        ("watermark.max_ahead", "1 month", "cannot be '1 month'"),
+        ("watermark.max_ahead", "0", "must be longer than nothing"),
+        ("watermark.max_drift", "0", "must be longer than nothing"),
     ] {
-        for connector in ["topic", "datagen"] {
-            let error = configure(&[("connector", connector), (name, "1s")]).unwrap_err();
-            assert_eq!(error.state(), SqlState::FEATURE_NOT_SUPPORTED);
-            assert_eq!(error.get_position(), Some(20));
-        }
+        let error = refusal(&[("connector", "datagen"), (name, value)]);
+        assert_eq!(error.message(), format!("option \"{name}\" {message}"));
+        assert_eq!(error.get_position(), Some(20));
     }
+    let error = refusal(&[
+        ("connector", "topic"),
+        ("watermark.advance_when_idle", "true"),
+        ("watermark.idle_timeout", "0"),
+    ]);
+    let hint = "say when they are: watermark.idle_timeout = '10 seconds'";
+    assert_eq!(error.get_hint(), Some(hint));
+    // Rows of a topic never wait for others.
+    refusal(&[("connector", "topic"), ("watermark.max_drift", "1 hour")]);
 }
 
 #[test]

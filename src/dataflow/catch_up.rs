@@ -30,6 +30,7 @@ use crate::base::memory::{Account, Held};
 use crate::base::{Clock, Epoch, EventTime, Memory, ObjectId, Offset, PartitionId};
 use crate::connector::{Chunk, ReadRange};
 use crate::dataflow::checkpoint::SourceMeta;
+use crate::dataflow::drift;
 use crate::dataflow::errors::ErrorRow;
 use crate::dataflow::expiry::{age, apply, view_store};
 use crate::dataflow::graph::{CollectionDelta, Dataflow};
@@ -40,6 +41,7 @@ use crate::dataflow::published::Published;
 use crate::dataflow::reader::ReaderThread;
 use crate::dataflow::source::{PartitionState, SourceSpec, SourceState, error_row};
 use crate::dataflow::stepper::{Command, RuntimeOptions};
+use crate::dataflow::table::TableClock;
 use crate::dataflow::unfinished::{Keeping, Reached, Resumed, Unfinished};
 use crate::dataflow::watch::{another_topic, patiently};
 use crate::delta::DeltaBatch;
@@ -120,6 +122,8 @@ pub struct Inputs {
     pub(super) epoch: Epoch,
     pub(super) snapshots: BTreeMap<ObjectId, Snapshot>,
     pub(super) sources: BTreeMap<ObjectId, SourceInput>,
+    /// Of the tables that tell time.
+    pub(super) tables: BTreeMap<ObjectId, TableClock>,
 }
 
 pub(super) struct SourceInput {
@@ -145,6 +149,10 @@ pub struct CatchUp {
     pub(super) is_running: BTreeMap<ObjectId, bool>,
     /// Relations (views, tables) with the epoch up to which their changes are in.
     relations: BTreeMap<ObjectId, Epoch>,
+    /// What time it is in tables as far as they are in.
+    tables: BTreeMap<ObjectId, TableClock>,
+    /// The rows that relations had at the beginning are in: time may go on.
+    is_begun: bool,
     pub(super) counts: Counts,
     steps: u64,
     /// The clock of the last step: no later one, of the running system either, has an earlier one.
@@ -297,7 +305,8 @@ impl CatchUp {
             let mut source = SourceState::new(input.spec.clone(), wanted[id].clone())?;
             let reached = reached.as_ref().and_then(|reached| reached.sources.get(id));
             if let Some(reached) = reached {
-                source.restore(reached.partitions.clone(), reached.watermark);
+                let time = (reached.watermark, reached.followed_micros);
+                source.restore(reached.partitions.clone(), time);
             }
             sources.insert(*id, source);
             is_running.insert(*id, input.running.is_some());
@@ -315,6 +324,16 @@ impl CatchUp {
         }
         let mut relations = start.since.clone();
         relations.extend(inputs.snapshots.keys().map(|id| (*id, inputs.epoch)));
+        let mut tables = inputs.tables.clone();
+        let is_begun = reached.is_some();
+        if let Some(reached) = &reached {
+            for (id, clock) in &mut tables {
+                // Those whose changes are followed from where the catch-up was.
+                if let Some(watermark) = reached.tables.get(id) {
+                    clock.restore(*watermark);
+                }
+            }
+        }
         let (mut steps, mut counts) = (0, Counts::default());
         let mut clock_micros = i64::MIN;
         if let Some(reached) = reached {
@@ -330,6 +349,8 @@ impl CatchUp {
             sources,
             is_running,
             relations,
+            tables,
+            is_begun,
             counts,
             steps,
             clock_micros,
@@ -353,10 +374,13 @@ impl CatchUp {
         let mut reached = Reached::new(&self.dataflow, self.steps, done, &self.counts);
         reached.clock_micros = self.clock_micros;
         reached.relations.clone_from(&self.relations);
+        let times = self.tables.iter();
+        reached.tables = times.map(|(id, clock)| (*id, clock.watermark())).collect();
         for (id, source) in &self.sources {
             let source = SourceMeta {
                 partitions: source.partitions.clone(),
                 watermark: source.watermark(),
+                followed_micros: source.followed_micros(),
                 startup: source.spec().startup.clone(),
                 counted: source.counted().clone(),
             };
@@ -390,7 +414,10 @@ impl CatchUp {
                 .map_or(0, |n| n + 1);
             let nothing = || CollectionDelta::new((0..width).collect(), Bounds::unknown(width));
             let input = deltas.remove(id).unwrap_or_else(nothing);
-            let bounds = Bounds::unknown(width.max(input.columns.len()));
+            let bounds = match self.tables.get(id) {
+                Some(clock) if self.is_begun => clock.bounds(),
+                _ => Bounds::unknown(width.max(input.columns.len())),
+            };
             inputs.insert(*id, CollectionDelta { bounds, ..input });
         }
         let input = |object: ObjectId| inputs[&object].clone();
@@ -436,6 +463,7 @@ impl CatchUp {
                 self.step(BTreeMap::from([(*id, whole(width, delta))]))?;
             }
         }
+        self.is_begun = true;
         // Also over nothing there is an answer: count(*) is 0.
         self.step(BTreeMap::new())
     }
@@ -523,7 +551,8 @@ impl CatchUp {
             }
             // Asked before the chunks are taken: what is finished then has left its chunks.
             let finished = reader.finished().len();
-            let chunks = reader.take(CATCH_UP_STEP_ROWS, STEP_BYTES_MAX);
+            let most = (CATCH_UP_STEP_ROWS, STEP_BYTES_MAX);
+            let chunks = drift::take(&reader, &self.sources[&id], most)?;
             if !chunks.is_empty() {
                 self.feed(chunks.into_iter().map(|chunk| (id, chunk)).collect())?;
                 self.keep();
@@ -545,12 +574,16 @@ impl CatchUp {
     }
 
     fn feed(&mut self, chunks: Vec<(ObjectId, Chunk)>) -> Result<()> {
-        let clock_micros = self.start.clock.now_micros();
+        // Rows that come later come at no earlier time.
+        let clock_micros = self.start.clock.now_micros().max(self.clock_micros);
+        self.clock_micros = clock_micros;
         let mut deltas: BTreeMap<ObjectId, CollectionDelta> = BTreeMap::new();
         for (id, chunk) in &chunks {
             let Some(source) = self.sources.get_mut(id) else {
                 continue;
             };
+            let without_ahead = source.without_ahead(chunk, clock_micros)?;
+            let chunk = without_ahead.as_ref().unwrap_or(chunk);
             let taken = source.take(chunk, clock_micros)?;
             let mut news = self.news.get_mut(id);
             for bad in &taken.bad {
@@ -634,7 +667,11 @@ impl CatchUp {
             {
                 let width = change.delta.rows().num_columns();
                 rows += change.delta.len();
-                self.step(BTreeMap::from([(id, whole(width, change.delta))]))?;
+                let delta = match self.tables.get_mut(&id) {
+                    Some(clock) => clock.take(change.delta)?,
+                    None => change.delta,
+                };
+                self.step(BTreeMap::from([(id, whole(width, delta))]))?;
             }
             self.relations.insert(id, until);
         }

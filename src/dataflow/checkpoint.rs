@@ -67,6 +67,9 @@ pub(super) struct Meta {
     pub sources: BTreeMap<ObjectId, SourceMeta>,
     pub views: BTreeMap<ObjectId, ViewMeta>,
     pub tables: BTreeSet<ObjectId>,
+    /// The watermarks of the tables that tell time.
+    #[serde(default)]
+    pub table_times: BTreeMap<ObjectId, EventTime>,
     /// The epoch of each relation's last change: since then it is the same.
     #[serde(default)]
     pub changed: BTreeMap<ObjectId, Epoch>,
@@ -119,6 +122,9 @@ impl Counted {
 pub(super) struct SourceMeta {
     pub partitions: BTreeMap<PartitionId, PartitionState>,
     pub watermark: EventTime,
+    /// See [`crate::dataflow::SourceState::followed_micros`].
+    #[serde(default)]
+    pub followed_micros: i64,
     /// Where its partitions begin, those among them that were found while it was read.
     #[serde(default)]
     pub startup: BTreeMap<PartitionId, Offset>,
@@ -554,6 +560,7 @@ impl Stepper {
                 SourceMeta {
                     partitions,
                     watermark: source.state.watermark(),
+                    followed_micros: source.state.followed_micros(),
                     startup: source.state.spec().startup.clone(),
                     counted: source.state.counted().clone(),
                 },
@@ -580,6 +587,7 @@ impl Stepper {
             sources: self.sources.iter().map(source).collect(),
             views: self.views.iter().map(view).collect(),
             tables: self.tables.keys().copied().collect(),
+            table_times: self.table_times(),
             changed: self.published.last_changes(),
             counted,
             gaps: self.published.gaps(),

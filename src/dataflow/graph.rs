@@ -20,7 +20,7 @@ use std::time::Instant;
 use arrow::array::{ArrayRef, UInt32Array};
 use arrow::datatypes::DataType;
 
-use crate::base::limits::PARALLEL_ROWS_MIN;
+use crate::base::limits::{PARALLEL_ROWS_MIN, WATERMARK_FOLLOW_INTERVAL};
 use crate::base::{Epoch, ObjectId};
 use crate::dataflow::bad_rows::{BadCells, tightened, usable};
 use crate::dataflow::expiry::Aged;
@@ -33,7 +33,7 @@ use crate::operator::aggregate::{Aggregate, PaneAggregate, SessionAggregate};
 use crate::operator::asof::AsOf;
 use crate::operator::every::Every;
 use crate::operator::gate::Gate;
-use crate::operator::join::Join;
+use crate::operator::join::{Join, Lookup};
 use crate::operator::judge::Judge;
 use crate::operator::map::Map;
 use crate::operator::session::Session;
@@ -125,6 +125,10 @@ pub struct Dataflow {
     plan: StreamPlan,
     order: Order,
     levels: Vec<usize>,
+    /// For each node whether what it waits for is the clock.
+    by_clock: Vec<bool>,
+    /// The clock of the last step.
+    clock_micros: i64,
     shards: Vec<Shard>,
     /// Whether the rows that are there from the beginning have been put out.
     is_started: bool,
@@ -179,6 +183,8 @@ impl Dataflow {
         let width = plan.schema.fields().len();
         Ok(Dataflow {
             order: Order::of(&plan),
+            by_clock: plan.by_clock(),
+            clock_micros: i64::MIN,
             late: plan.late.clone().map(LateRelation::new).transpose()?,
             plan,
             levels,
@@ -216,6 +222,7 @@ impl Dataflow {
         clock_micros: i64,
         input: &dyn Fn(ObjectId) -> CollectionDelta,
     ) -> Result<DataflowOutput> {
+        self.clock_micros = clock_micros;
         self.feed(input)?;
         let rows: usize = self
             .shards
@@ -419,9 +426,20 @@ impl Dataflow {
         let operators = self
             .shards
             .iter()
-            .flat_map(|shard| &shard.operators)
-            .flatten();
-        operators.filter_map(|operator| operator.deadline()).min()
+            .flat_map(|shard| shard.operators.iter().zip(&self.by_clock));
+        let pause = i64::try_from(WATERMARK_FOLLOW_INTERVAL.as_micros()).unwrap_or(i64::MAX);
+        let deadline = |(operator, by_clock): (&Option<Box<dyn Operator>>, &bool)| {
+            let operator = operator.as_ref()?;
+            let due = operator.due_time().filter(|_| *by_clock);
+            // What is still there after the step of its time is asked for at leisure: a window of
+            // which only the start is known.
+            let due = due.map(|due| match due > self.clock_micros {
+                true => due,
+                false => self.clock_micros.saturating_add(pause),
+            });
+            operator.deadline().into_iter().chain(due).min()
+        };
+        operators.filter_map(deadline).min()
     }
 
     /// Whether a step without any change of its inputs could still change the output.
@@ -535,6 +553,7 @@ impl Shard {
                 Operation::Aggregate(spec) => Some(Box::new(Aggregate::new(spec.clone(), shard)?)),
                 Operation::Join(spec) => Some(Box::new(Join::new(spec.clone())?)),
                 Operation::Every(spec) => Some(Box::new(Every::new(spec.clone())?)),
+                Operation::Lookup(spec) => Some(Box::new(Lookup::new(spec.clone())?)),
                 Operation::AsOf(spec) => Some(Box::new(AsOf::new(spec.clone())?)),
                 Operation::Gate(spec) => Some(Box::new(Gate::new(spec.clone())?)),
                 Operation::Temporal(spec) => Some(Box::new(Temporal::new(spec.clone())?)),

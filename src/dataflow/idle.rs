@@ -10,12 +10,16 @@
 //!                                             rows of the time in between are not late
 //! ```
 //!
+//! With `watermark.advance_when_idle` time goes on by the clock of steps while all are idle. That
+//! is no event: it follows from who is idle and from the clock, which are journaled.
+//!
 //! What was confirmed holds as long as the reader that confirmed it goes on undisturbed. After a
 //! restart or an outage every partition is active: it may have rows of the time in which nobody
 //! looked, and they must not be late because another partition's were read first.
 
 use std::collections::BTreeMap;
 
+use crate::base::limits::WATERMARK_FOLLOW_INTERVAL;
 use crate::base::{Offset, PartitionId};
 use crate::dataflow::reader::ReaderThread;
 use crate::dataflow::reading::Source;
@@ -53,6 +57,14 @@ pub(super) fn idle_deadline(source: &Source) -> Option<i64> {
     partitions
         .map(|(_, state)| state.row_at_micros.saturating_add(timeout))
         .min()
+}
+
+/// When the watermark is to follow the clock next, of a source that says nothing.
+pub(super) fn follow_deadline(source: &Source) -> Option<i64> {
+    let interval = i64::try_from(WATERMARK_FOLLOW_INTERVAL.as_micros()).unwrap_or(i64::MAX);
+    let state = &source.state;
+    (source.is_running && state.follows_clock())
+        .then(|| state.followed_micros().saturating_add(interval))
 }
 
 /// Active partitions that are known to be read to their end, of a source that tells time.
@@ -119,10 +131,11 @@ mod tests {
                 rows: position,
                 bad: 0,
                 skipped: 0,
+                rows_ahead: 0,
             };
             partitions.insert(PartitionId(id), state);
         }
-        source.restore(partitions, EventTime(5));
+        source.restore(partitions, (EventTime(5), 0));
         source
     }
 

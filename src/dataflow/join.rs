@@ -68,10 +68,13 @@ impl Stepper {
             sources.insert(id, self.source_input(id, Vec::new(), false));
         }
         let snapshots = new.into_iter().zip(snapshots).collect();
+        let clocks = self.table_clocks.iter();
+        let tables = clocks.filter(|(id, _)| wanted.contains_key(id));
         Ok(Inputs {
             epoch,
             snapshots,
             sources,
+            tables: tables.map(|(id, clock)| (*id, clock.clone())).collect(),
         })
     }
 
@@ -149,6 +152,7 @@ impl Stepper {
             epoch: self.epoch,
             snapshots: BTreeMap::new(),
             sources,
+            tables: BTreeMap::new(),
         })
     }
 
@@ -250,7 +254,8 @@ impl Stepper {
             }
             if !is_running {
                 let source_state = &mut self.sources.get_mut(id).expect("drained").state;
-                source_state.restore(source.partitions.clone(), source.watermark());
+                let time = (source.watermark(), source.followed_micros());
+                source_state.restore(source.partitions.clone(), time);
             }
         }
         Ok(())

@@ -17,8 +17,9 @@
 //!   on.
 //!
 //! Reading order: [`graph`] (one dataflow), `reader` and `closer` (how rows come in), `source` and
-//! `idle` (what time it is there), `bad_rows` (who does without which), `published` (what readers
-//! see), `stepper` (the loop), `waiting` (what it waits for), `failing`, `reading` and `watch`
+//! `idle` (what time it is there), `table` (and in tables), `drift` (whose rows are next),
+//! `bad_rows` (who does without which), `published` (what readers see), `stepper` (the loop),
+//! `waiting` (what it waits for), `intake` (what a step takes in), `failing`, `reading` and `watch`
 //! (which sources are read, and what happens to their topics), `startup`, `catch_up`, `join`,
 //! `news` and `unfinished` (how a new view gets there), `checkpoint` and `handover`,
 //! `group_commit`, `history`, `errors`, `late` and `recovery`.
@@ -27,6 +28,7 @@ mod bad_rows;
 mod catch_up;
 mod checkpoint;
 mod closer;
+mod drift;
 mod errors;
 mod expiry;
 mod failing;
@@ -35,6 +37,7 @@ mod group_commit;
 mod handover;
 mod history;
 mod idle;
+mod intake;
 mod join;
 mod late;
 mod metrics;
@@ -49,8 +52,11 @@ mod reading;
 mod recovery;
 mod retention;
 mod source;
+#[cfg(test)]
+mod source_tests;
 mod startup;
 mod stepper;
+mod table;
 mod tee;
 #[cfg(test)]
 mod topic_tests;
@@ -69,5 +75,6 @@ pub use reader::{ReaderHandle, ReaderStatus};
 pub use recovery::{Objects, RecoveredView};
 pub use source::{PartitionState, SourceSpec, SourceState, SourceStatus, Taken};
 pub use startup::{Phase, Startup};
-pub use stepper::{Command, NewView, Runtime, RuntimeOptions, TableSpec, Write};
+pub use stepper::{Command, NewView, Runtime, RuntimeOptions, Write};
+pub use table::TableSpec;
 pub use watch::{Sight, another_topic};

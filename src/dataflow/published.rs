@@ -12,7 +12,7 @@ use arrow::array::{ArrayRef, RecordBatch};
 use tokio::sync::watch;
 
 use crate::base::memory::Account;
-use crate::base::{Epoch, Memory, ObjectId, Offset, PartitionId};
+use crate::base::{Epoch, EventTime, Memory, ObjectId, Offset, PartitionId};
 use crate::dataflow::errors::{ErrorLog, ErrorRow};
 use crate::dataflow::expiry;
 use crate::dataflow::graph::DataflowOutput;
@@ -37,6 +37,8 @@ struct State {
     ends: u64,
     collections: BTreeMap<ObjectId, Collection>,
     sources: Vec<SourceStatus>,
+    /// The watermarks of the tables that tell time.
+    table_times: BTreeMap<ObjectId, EventTime>,
 }
 
 struct Collection {
@@ -268,6 +270,11 @@ impl Published {
         self.read().sources.clone()
     }
 
+    /// The watermarks of the tables that tell time.
+    pub fn table_times(&self) -> BTreeMap<ObjectId, EventTime> {
+        self.read().table_times.clone()
+    }
+
     /// The errors that a relation keeps, oldest first.
     pub fn errors(&self, id: ObjectId) -> Vec<ErrorRow> {
         let state = self.read();
@@ -363,6 +370,10 @@ impl Change<'_> {
 
     pub fn set_sources(&mut self, sources: Vec<SourceStatus>) {
         self.0.sources = sources;
+    }
+
+    pub fn set_table_times(&mut self, times: BTreeMap<ObjectId, EventTime>) {
+        self.0.table_times = times;
     }
 
     /// Says what was missing where a view began.

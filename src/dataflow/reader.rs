@@ -9,7 +9,7 @@
 //! Rule: a partition is known to be at its end only while nothing has interrupted the reading since
 //! that was confirmed. Who relies on ends asks for interruptions too.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
@@ -26,7 +26,37 @@ use crate::error::{Error, Result, SqlState};
 /// A reader on its thread with the queue that it fills.
 pub struct ReaderThread {
     shared: Arc<Shared>,
+    partitions: BTreeSet<PartitionId>,
     thread: Option<JoinHandle<()>>,
+}
+
+/// What waits in a reader's queue, at one moment.
+pub struct Queued<'a> {
+    queue: &'a Queue,
+    read: &'a BTreeSet<PartitionId>,
+    /// The reader waits for room.
+    pub is_full: bool,
+}
+
+impl Queued<'_> {
+    /// The partitions of the waiting chunks, in their order.
+    pub fn partitions(&self) -> impl Iterator<Item = PartitionId> {
+        self.queue.chunks.iter().map(|chunk| chunk.partition)
+    }
+
+    pub fn chunk(&self, place: usize) -> &Chunk {
+        &self.queue.chunks[place]
+    }
+
+    /// The partitions of which more can be expected: neither at their confirmed ends nor read to
+    /// where they should be.
+    pub fn open(&self) -> impl Iterator<Item = PartitionId> {
+        let queue = self.queue;
+        let is_over = |partition: &PartitionId| {
+            queue.at_end.contains_key(partition) || queue.finished.contains(partition)
+        };
+        self.read.iter().copied().filter(move |p| !is_over(p))
+    }
 }
 
 /// Makes a poll that waits return.
@@ -74,12 +104,14 @@ impl ReaderThread {
             is_stopped: AtomicBool::new(false),
         });
         let inner = shared.clone();
+        let partitions = ranges.iter().map(|range| range.partition).collect();
         let (spec, columns) = (spec.clone(), columns.to_vec());
         let thread = task::spawn("reader", move || {
             inner.run(&spec, &ranges, &columns, &*wake);
         });
         ReaderThread {
             shared,
+            partitions,
             thread: Some(thread),
         }
     }
@@ -91,16 +123,37 @@ impl ReaderThread {
 
     /// Takes whole chunks, in order, until the bounds are reached; at least one if there is one.
     pub fn take(&self, rows_max: usize, bytes_max: usize) -> Vec<Chunk> {
+        let first = |queue: &Queued<'_>| Ok(queue.partitions().next().map(|_| 0));
+        let taken = self.take_chosen((rows_max, bytes_max), first);
+        taken.expect("choosing the first cannot fail")
+    }
+
+    /// Takes whole chunks until the bounds of rows and bytes are reached, or `choose` has no more:
+    /// it is asked for the place of the next one in the queue. Chunks of a partition stay in order
+    /// if it takes the first of each.
+    pub fn take_chosen(
+        &self,
+        (rows_max, bytes_max): (usize, usize),
+        mut choose: impl FnMut(&Queued<'_>) -> Result<Option<usize>>,
+    ) -> Result<Vec<Chunk>> {
         let mut queue = self.shared.lock();
+        let is_full = !queue.has_room();
         let mut taken = Vec::new();
         let (mut rows, mut bytes) = (0, 0);
-        while let Some(chunk) = queue.chunks.front() {
+        loop {
+            let chosen = choose(&Queued {
+                queue: &queue,
+                read: &self.partitions,
+                is_full: is_full && taken.is_empty(),
+            })?;
+            let Some(place) = chosen else { break };
+            let chunk = &queue.chunks[place];
             if !taken.is_empty()
                 && (rows + chunk.rows.num_rows() > rows_max || bytes + size(chunk) > bytes_max)
             {
                 break;
             }
-            let chunk = queue.chunks.pop_front().expect("just seen");
+            let chunk = queue.chunks.remove(place).expect("just seen");
             rows += chunk.rows.num_rows();
             bytes += size(&chunk);
             queue
@@ -113,7 +166,17 @@ impl ReaderThread {
             queue.held.set(left);
             self.shared.drained.notify_all();
         }
-        taken
+        Ok(taken)
+    }
+
+    /// Looks at what waits.
+    pub fn look<T>(&self, look: impl FnOnce(&Queued<'_>) -> T) -> T {
+        let queue = self.shared.lock();
+        look(&Queued {
+            queue: &queue,
+            read: &self.partitions,
+            is_full: !queue.has_room(),
+        })
     }
 
     /// Whether chunks wait.

@@ -10,7 +10,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::base::{ObjectId, Offset, PartitionId};
+use crate::base::{EventTime, ObjectId, Offset, PartitionId};
+use crate::dataflow::drift;
 use crate::dataflow::errors::ErrorLog;
 use crate::dataflow::reader::ReaderThread;
 use crate::dataflow::source::{SourceState, SourceStatus};
@@ -250,9 +251,16 @@ impl Stepper {
     pub(super) fn publish_sources(&self) {
         let shown = self.published.change(|change| {
             change.set_sources(self.source_status());
+            change.set_table_times(self.table_times());
             Ok(())
         });
         shown.expect("showing the sources cannot fail");
+    }
+
+    /// The watermarks of the tables that tell time.
+    pub(super) fn table_times(&self) -> BTreeMap<ObjectId, EventTime> {
+        let clocks = self.table_clocks.iter();
+        clocks.map(|(id, clock)| (*id, clock.watermark())).collect()
     }
 
     pub(super) fn source_status(&self) -> Vec<SourceStatus> {
@@ -264,6 +272,8 @@ impl Stepper {
                 id: *id,
                 connector: source.state.spec().connector_name,
                 watermark: source.state.watermark(),
+                follows_clock: source.is_running && source.state.follows_clock(),
+                held: drift::held(source),
                 partitions: source.state.partitions.clone(),
                 is_embedded: source.state.spec().is_embedded,
                 starts: starts.map(start).collect(),

@@ -33,7 +33,8 @@ use crate::dataflow::published::Published;
 use crate::dataflow::retention::Trimmer;
 use crate::dataflow::source::{SourceSpec, SourceState};
 use crate::dataflow::startup::{Phase, Startup};
-use crate::dataflow::stepper::{Command, Cut, NewView, RuntimeOptions, Stepper, TableSpec, Write};
+use crate::dataflow::stepper::{Command, Cut, NewView, RuntimeOptions, Stepper, Write};
+use crate::dataflow::table::TableSpec;
 use crate::dataflow::watch::{Watch, another_topic};
 use crate::dataflow::writes::decode_delta;
 use crate::error::{Error, Result, SqlState};
@@ -101,6 +102,7 @@ pub(super) fn recover(
         closer,
         sources: BTreeMap::new(),
         tables: BTreeMap::new(),
+        table_clocks: BTreeMap::new(),
         views: BTreeMap::new(),
         epoch,
         clock_micros: meta.clock_micros,
@@ -281,9 +283,8 @@ impl Stepper {
                 for (partition, from) in &meta.startup {
                     source.state.add_partition(*partition, *from);
                 }
-                source
-                    .state
-                    .restore(meta.partitions.clone(), meta.watermark);
+                let time = (meta.watermark, meta.followed_micros);
+                source.state.restore(meta.partitions.clone(), time);
                 source.state.add_counted(&meta.counted);
                 let errors = state.load(id).and_then(|changes| {
                     ErrorLog::restored(changes.into_iter().map(|(_, change)| change))
@@ -320,7 +321,12 @@ impl Stepper {
                 // What the checkpoints hold of it stays there, for whoever can repair it.
                 Some(Err(error)) => (None, none, Some(error)),
             };
-            self.tables.insert(id, table);
+            self.add_table_spec(table);
+            if let Some(watermark) = state.meta.table_times.get(&id)
+                && let Some(clock) = self.table_clocks.get_mut(&id)
+            {
+                clock.restore(*watermark);
+            }
             self.publish_collection(id, store, history);
             if let Some(error) = failure {
                 self.published.change(|change| {

@@ -13,13 +13,16 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
+use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, TimestampMicrosecondArray};
 use arrow::buffer::ScalarBuffer;
 use arrow::datatypes::{SchemaRef, TimestampMicrosecondType};
+use arrow::util::display::array_value_to_string;
 use datafusion::physical_expr::PhysicalExpr;
+use datafusion::physical_expr::expressions::Column;
 use datafusion::physical_expr::utils::{collect_columns, reassign_expr_columns};
 
 use crate::base::{EventTime, ObjectId, Offset, PartitionId};
+use crate::connector::factory::TimeOptions;
 use crate::connector::{BadRecord, Chunk, ReadRange, SourceConnector};
 use crate::dataflow::bad_rows::{BadCells, Cells, merged, nullable, record_of, records, without};
 use crate::dataflow::errors::ErrorRow;
@@ -41,12 +44,15 @@ pub struct SourceSpec {
     pub schema: SchemaRef,
     /// For each column how it is computed from decoded ones; `None` = it is decoded.
     pub computed: Vec<Option<Arc<dyn PhysicalExpr>>>,
+    /// Columns that are the clock of the step that takes a row, rising; computed, of nothing.
+    pub clocked: Vec<usize>,
     /// The event time's column and the watermark's expression, over all columns.
     pub watermark: Option<(usize, Arc<dyn PhysicalExpr>)>,
     /// Where each partition begins, resolved at CREATE SOURCE.
     pub startup: BTreeMap<PartitionId, Offset>,
     /// Microseconds without a row after which a partition that is at its end is idle; 0 = never.
     pub idle_timeout_micros: i64,
+    pub time: TimeOptions,
     /// Whether rows come from this server's own writes.
     pub is_embedded: bool,
     /// The connector's name in CREATE SOURCE.
@@ -114,10 +120,16 @@ pub struct SourceState {
     /// For each wanted column how it is made, if it is generated.
     computed: Vec<Option<Computed>>,
     watermark_expr: Option<Arc<dyn PhysicalExpr>>,
+    /// The event time, where it may not be too far ahead of the clock.
+    time_expr: Option<Arc<dyn PhysicalExpr>>,
     /// The decoded columns that time is told by.
     time_inputs: Vec<usize>,
     pub partitions: BTreeMap<PartitionId, PartitionState>,
     watermark: EventTime,
+    /// Up to when the watermark has followed the clock, microseconds; 0 = it never has.
+    followed_micros: i64,
+    /// The clock of the last step; the least number = there was none.
+    clock_micros: i64,
     /// The columns whose bad values are counted for all that has been read: what a view that
     /// catches up finds in others is news.
     counted: BTreeSet<usize>,
@@ -140,6 +152,9 @@ pub struct PartitionState {
     /// Records that carried nothing to decode.
     #[serde(default)]
     pub skipped: u64,
+    /// Rows that were too far ahead of the clock; they are among the bad records, too.
+    #[serde(default)]
+    pub rows_ahead: u64,
 }
 
 impl PartitionState {
@@ -153,6 +168,7 @@ impl PartitionState {
             rows: 0,
             bad: 0,
             skipped: 0,
+            rows_ahead: 0,
         }
     }
 }
@@ -183,6 +199,10 @@ pub struct SourceStatus {
     pub connector: &'static str,
     pub watermark: EventTime,
     pub partitions: BTreeMap<PartitionId, PartitionState>,
+    /// Whether its watermark goes on by the clock now.
+    pub follows_clock: bool,
+    /// Partitions that wait because they are too far ahead of the slowest.
+    pub held: BTreeSet<PartitionId>,
     /// Whether rows come from this server's own writes.
     pub is_embedded: bool,
     /// For each partition of an embedded topic the oldest offset there is.
@@ -199,10 +219,13 @@ impl SourceState {
             schema: spec.schema.clone(),
             computed: Vec::new(),
             watermark_expr: None,
+            time_expr: None,
             time_inputs: spec.decoded(&[]),
             wanted: Vec::new(),
             partitions: spec.unread(),
             watermark: EventTime::MIN,
+            followed_micros: 0,
+            clock_micros: i64::MIN,
             counted: BTreeSet::new(),
             ceiling: EventTime::MAX,
             spec,
@@ -240,6 +263,15 @@ impl SourceState {
             && self.watermark > EventTime::MIN
         {
             bounds.0[*column] = Some(self.watermark);
+        }
+        // No later row comes at an earlier time.
+        for &column in self
+            .spec
+            .clocked
+            .iter()
+            .filter(|_| self.clock_micros > i64::MIN)
+        {
+            bounds.0[column] = Some(EventTime(self.clock_micros));
         }
         bounds
     }
@@ -284,6 +316,17 @@ impl SourceState {
             .map(|(_, expr)| place(expr, &narrow))
             .transpose()?;
         self.watermark_expr = time;
+        self.time_expr = match (&self.spec.watermark, self.spec.time.ahead_max_micros) {
+            (Some((column, _)), Some(_)) => Some(match &self.spec.computed[*column] {
+                Some(expr) => place(expr, &narrow)?,
+                None => {
+                    let name = self.spec.schema.field(*column).name();
+                    let index = narrow.index_of(name).map_err(crate::delta::arrow_error)?;
+                    Arc::new(Column::new(name, index))
+                }
+            }),
+            _ => None,
+        };
         self.wanted = wanted;
         let made = self.made();
         self.counted.retain(|column| made.contains(column));
@@ -305,16 +348,94 @@ impl SourceState {
         self.counted.extend(columns);
     }
 
-    /// Puts back positions and watermarks, and who was idle: a replay goes on from there.
-    /// Partitions of the source that are not among them have not been read.
+    /// Puts back positions and watermarks, who was idle, and up to when time has followed the
+    /// clock: a replay goes on from there. Partitions of the source that are not among them have
+    /// not been read.
     pub fn restore(
         &mut self,
         partitions: BTreeMap<PartitionId, PartitionState>,
-        watermark: EventTime,
+        (watermark, followed_micros): (EventTime, i64),
     ) {
         self.partitions = self.spec.unread();
         self.partitions.extend(partitions);
         self.watermark = watermark;
+        self.followed_micros = followed_micros;
+    }
+
+    /// Up to when the watermark has followed the clock, microseconds.
+    pub fn followed_micros(&self) -> i64 {
+        self.followed_micros
+    }
+
+    /// Whether the watermark goes on by the clock now: every partition is idle, and a row has said
+    /// from which time on.
+    pub fn follows_clock(&self) -> bool {
+        self.spec.time.advances_when_idle
+            && self.watermark > EventTime::MIN
+            && self.partitions.values().all(|state| state.is_idle)
+    }
+
+    /// Takes note of a step's clock; where all is idle the watermark goes on by as much as the
+    /// clock has since the last row.
+    pub fn follow_clock(&mut self, clock_micros: i64) {
+        self.clock_micros = self.clock_micros.max(clock_micros);
+        if !self.follows_clock() {
+            return;
+        }
+        let read = self.partitions.values().filter(|state| state.rows > 0);
+        let last = read.map(|state| state.row_at_micros).max().unwrap_or(0);
+        let passed = clock_micros.saturating_sub(last.max(self.followed_micros));
+        if passed > 0 {
+            let time = EventTime(self.watermark.0.saturating_add(passed));
+            self.watermark = self.watermark.max(time.min(self.ceiling));
+            self.followed_micros = clock_micros;
+        }
+    }
+
+    /// The chunk without the rows that are further ahead of the clock than the source's
+    /// `watermark.max_ahead`: they are bad records, and move no time. `None` if it has none.
+    pub fn without_ahead(&mut self, chunk: &Chunk, clock_micros: i64) -> Result<Option<Chunk>> {
+        let (Some(expr), Some(ahead), Some((column, _))) = (
+            &self.time_expr,
+            self.spec.time.ahead_max_micros,
+            &self.spec.watermark,
+        ) else {
+            return Ok(None);
+        };
+        let narrow = self.narrow(chunk)?;
+        let data_type = self.spec.schema.field(*column).data_type();
+        // One whose time fails is told by `take`.
+        let times = evaluate(expr, data_type, &narrow.as_ref().unwrap_or(chunk).rows)?;
+        let latest = clock_micros.saturating_add(ahead);
+        let micros = times.values.as_primitive::<TimestampMicrosecondType>();
+        let is_ahead = |(_, time): &(u32, Option<i64>)| time.is_some_and(|time| time > latest);
+        let mut ahead = BTreeMap::new();
+        for (row, _) in (0..).zip(micros).filter(is_ahead) {
+            let time = array_value_to_string(&times.values, row as usize).unwrap_or_default();
+            let reason = format!("event time {time} is too far ahead of the clock");
+            ahead.insert(row, record_of(chunk, row, reason));
+        }
+        if ahead.is_empty() {
+            return Ok(None);
+        }
+        let state = self.partition(chunk.partition);
+        state.rows_ahead += ahead.len() as u64;
+        without(chunk, ahead).map(Some)
+    }
+
+    fn partition(&mut self, partition: PartitionId) -> &mut PartitionState {
+        let unread = || PartitionState::at(Offset::default());
+        self.partitions.entry(partition).or_insert_with(unread)
+    }
+
+    /// The greatest watermark of a chunk's rows.
+    pub fn watermark_of(&self, chunk: &Chunk) -> Result<Option<EventTime>> {
+        let narrow = self.narrow(chunk)?;
+        let (times, _) = self.times(narrow.as_ref().unwrap_or(chunk))?;
+        let greatest = times.as_ref().and_then(|times| {
+            arrow::compute::max(times.as_primitive::<TimestampMicrosecondType>())
+        });
+        Ok(greatest.map(EventTime))
     }
 
     /// Takes in a partition that was added to the topic. It holds the watermark back, which stays
@@ -332,7 +453,7 @@ impl SourceState {
 
     /// Forgets everything that was read.
     pub fn reset(&mut self) {
-        self.restore(BTreeMap::new(), EventTime::MIN);
+        self.restore(BTreeMap::new(), (EventTime::MIN, 0));
     }
 
     /// Where a reader goes on, for the given partitions.
@@ -371,15 +492,13 @@ impl SourceState {
         if !timeless.is_empty() {
             return self.take(&without(chunk, timeless)?, clock_micros);
         }
+        self.clock_micros = self.clock_micros.max(clock_micros);
         let (batch, cells) = self.columns(chunk)?;
         let bad = match cells.is_empty() {
             true => chunk.bad.clone(),
             false => merged(chunk.bad.clone(), records(chunk, &cells)),
         };
-        let state = self
-            .partitions
-            .entry(chunk.partition)
-            .or_insert_with(|| PartitionState::at(Offset::default()));
+        let state = self.partition(chunk.partition);
         state.position = chunk.to;
         state.rows += chunk.rows.num_rows() as u64;
         state.bad += bad.len() as u64;
@@ -464,9 +583,15 @@ impl SourceState {
     fn columns(&self, chunk: &Chunk) -> Result<(RecordBatch, Cells)> {
         let decoded = chunk.rows.schema();
         let mut cells = self.marked(chunk);
-        let mut columns = Vec::with_capacity(self.wanted.len());
+        let mut columns: Vec<ArrayRef> = Vec::with_capacity(self.wanted.len());
         for (&column, computed) in self.wanted.iter().zip(&self.computed) {
             let field = self.spec.schema.field(column);
+            if self.spec.clocked.contains(&column) {
+                let clock =
+                    TimestampMicrosecondArray::from_value(self.clock_micros, chunk.rows.num_rows());
+                columns.push(Arc::new(clock.with_data_type(field.data_type().clone())));
+                continue;
+            }
             let Some(Computed { expr, .. }) = computed else {
                 let index = decoded.index_of(field.name());
                 let index = index.map_err(crate::delta::arrow_error)?;

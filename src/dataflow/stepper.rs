@@ -13,17 +13,15 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
-use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use arrow::datatypes::SchemaRef;
 use tokio::sync::oneshot;
 
 use crate::base::limits::{
-    COMMANDS_MAX, HISTORY_BYTES_MAX, STEP_BYTES_MAX, STEP_ROWS_MAX, STEP_ROWS_MIN, STEP_TIME_MAX,
+    COMMANDS_MAX, HISTORY_BYTES_MAX, STEP_ROWS_MAX, STEP_ROWS_MIN, STEP_TIME_MAX,
 };
 use crate::base::memory::Account;
 use crate::base::metrics::PROCESS;
@@ -37,7 +35,7 @@ use crate::dataflow::expiry;
 use crate::dataflow::failing::{failing, input_has_failed};
 use crate::dataflow::graph::{CollectionDelta, Dataflow, DataflowOutput};
 use crate::dataflow::group_commit::GroupCommits;
-use crate::dataflow::idle::{idle_partitions, roused_partitions};
+use crate::dataflow::idle::follow_deadline;
 use crate::dataflow::panic::contained;
 use crate::dataflow::progress::Progress;
 use crate::dataflow::published::Published;
@@ -45,8 +43,9 @@ use crate::dataflow::reader::ReaderThread;
 use crate::dataflow::reading::{Source, Topic};
 use crate::dataflow::recovery::recover;
 use crate::dataflow::retention::Trimmer;
-use crate::dataflow::source::{SourceSpec, SourceState, error_row};
+use crate::dataflow::source::{SourceSpec, SourceState};
 use crate::dataflow::startup::Startup;
+use crate::dataflow::table::{TableClock, TableSpec};
 use crate::dataflow::watch::{Sight, Watch};
 use crate::dataflow::writes::{Append, Staged, Taken, wait};
 use crate::delta::DeltaBatch;
@@ -54,7 +53,7 @@ use crate::error::{Error, Result, SqlState};
 use crate::operator::Bounds;
 use crate::plan::StreamPlan;
 use crate::storage::{DataDirectory, Event, Journal, LogWriter, Run, StepRecord, TableWrite};
-use crate::view::{History, Identity, Store};
+use crate::view::{History, Store};
 
 /// What others ask of the stepper. Everything that can happen to it is in here.
 pub enum Command {
@@ -122,15 +121,6 @@ pub enum Command {
 pub struct Write {
     pub object: ObjectId,
     pub delta: DeltaBatch,
-}
-
-/// A table: rows are written by users and kept.
-#[derive(Clone, Debug)]
-pub struct TableSpec {
-    pub id: ObjectId,
-    pub name: String,
-    pub schema: SchemaRef,
-    pub identity: Identity,
 }
 
 /// A view to be built.
@@ -234,6 +224,8 @@ pub(super) struct Stepper {
     pub closer: Closer,
     pub sources: BTreeMap<ObjectId, Source>,
     pub tables: BTreeMap<ObjectId, TableSpec>,
+    /// Of the tables that tell time.
+    pub table_clocks: BTreeMap<ObjectId, TableClock>,
     pub views: BTreeMap<ObjectId, Dataflow>,
     pub epoch: Epoch,
     pub clock_micros: i64,
@@ -278,10 +270,10 @@ pub(super) struct Cut {
 /// What a step changes, before anybody sees it.
 #[derive(Default)]
 pub(super) struct Changes {
-    deltas: Vec<(ObjectId, DeltaBatch)>,
+    pub deltas: Vec<(ObjectId, DeltaBatch)>,
     outputs: Vec<(ObjectId, DataflowOutput, usize)>,
-    errors: Vec<(ObjectId, Vec<ErrorRow>)>,
-    failures: Vec<(ObjectId, Error)>,
+    pub errors: Vec<(ObjectId, Vec<ErrorRow>)>,
+    pub failures: Vec<(ObjectId, Error)>,
 }
 
 impl Stepper {
@@ -417,11 +409,18 @@ impl Stepper {
         match Store::new(spec.schema.clone(), spec.identity.clone()) {
             Ok(store) => {
                 let id = spec.id;
-                self.tables.insert(id, spec);
+                self.add_table_spec(spec);
                 self.publish_collection(id, Some(store), self.no_history());
             }
             Err(error) => tracing::error!(%error, "a table could not be added"),
         }
+    }
+
+    pub(super) fn add_table_spec(&mut self, spec: TableSpec) {
+        if let Some(clock) = TableClock::new(&spec) {
+            self.table_clocks.insert(spec.id, clock);
+        }
+        self.tables.insert(spec.id, spec);
     }
 
     /// The history of a relation that begins now.
@@ -473,6 +472,7 @@ impl Stepper {
         }
         self.views.remove(&id);
         self.tables.remove(&id);
+        self.table_clocks.remove(&id);
         self.end_reader(id);
         self.sources.remove(&id);
         self.watch.remove(id);
@@ -530,7 +530,12 @@ impl Stepper {
             .iter()
             .map(|(_, chunk)| chunk.rows.num_rows())
             .sum();
+        let now = cut.clock_micros;
         let is_due = std::mem::take(&mut self.is_step_due)
+            || self
+                .sources
+                .values()
+                .any(|source| follow_deadline(source).is_some_and(|deadline| deadline <= now))
             || self
                 .views
                 .values()
@@ -597,60 +602,6 @@ impl Stepper {
         self.rows_budget = smooth.clamp(STEP_ROWS_MIN, STEP_ROWS_MAX);
     }
 
-    /// Takes what the inputs have queued, within the bounds of a step.
-    fn cut(&mut self, writes: Vec<(Write, Vec<u8>)>, is_mixed: bool) -> Result<Cut> {
-        let clock_micros = self.now();
-        let mut cut = Cut {
-            epoch: self.epoch.next(),
-            clock_micros,
-            events: Vec::new(),
-            chunks: Vec::new(),
-            writes: Vec::new(),
-            payloads: Vec::new(),
-            appends: Vec::new(),
-        };
-        let active = self
-            .sources
-            .values()
-            .filter(|source| source.reader.is_some())
-            .count()
-            .max(1);
-        for (id, source) in &mut self.sources {
-            let found = source.found.drain(..);
-            cut.events
-                .extend(found.map(|(partition, from)| Event::Found {
-                    source: *id,
-                    partition,
-                    from,
-                }));
-            let mut chunks = Vec::new();
-            if let Some(reader) = &source.reader {
-                chunks = reader.take(self.rows_budget / active, STEP_BYTES_MAX / active);
-                // Asked after the chunks were taken, so that none is from behind an interruption
-                // that has not been seen: events come before all chunks of a step.
-                source.is_unconfirmed |= reader.take_interruption();
-            }
-            let (source_id, roused) = (*id, roused_partitions(source));
-            source.is_unconfirmed = false;
-            cut.events
-                .extend(roused.into_iter().map(|partition| Event::Active {
-                    source: source_id,
-                    partition,
-                }));
-            if chunks.is_empty() {
-                let idle = idle_partitions(source, clock_micros).into_iter();
-                cut.events.extend(idle.map(|partition| Event::Idle {
-                    source: source_id,
-                    partition,
-                }));
-            }
-            let chunks = chunks.into_iter();
-            cut.chunks.extend(chunks.map(|chunk| (source_id, chunk)));
-        }
-        self.cut_writes(writes, is_mixed, &mut cut)?;
-        Ok(cut)
-    }
-
     /// What the step changes. Used alike for the running system and for replay.
     pub(super) fn compute(&mut self, cut: Cut) -> Result<Changes> {
         self.epoch = cut.epoch;
@@ -671,113 +622,6 @@ impl Stepper {
             self.step_view(id, cut.epoch, cut.clock_micros, &mut inputs, &mut changes);
         }
         Ok(changes)
-    }
-
-    fn take_event(&mut self, event: &Event) {
-        let id = match event {
-            Event::Idle { source, .. }
-            | Event::Active { source, .. }
-            | Event::Found { source, .. } => source,
-        };
-        // A source that was dropped in the meantime has no time.
-        let Some(source) = self.sources.get_mut(id) else {
-            return;
-        };
-        match *event {
-            Event::Idle { partition, .. } => source.state.set_idle(partition, true),
-            Event::Active { partition, .. } => source.state.set_idle(partition, false),
-            Event::Found {
-                partition, from, ..
-            } => {
-                source.state.add_partition(partition, from);
-                self.watch.knows(*id, partition);
-            }
-        }
-    }
-
-    fn take_chunks(
-        &mut self,
-        cut: &Cut,
-        changes: &mut Changes,
-    ) -> Result<BTreeMap<ObjectId, CollectionDelta>> {
-        let mut failed: BTreeMap<ObjectId, Error> = BTreeMap::new();
-        let mut inputs = BTreeMap::new();
-        for (id, source) in &self.sources {
-            let input = CollectionDelta::new(source.state.wanted().to_vec(), Bounds::unknown(0));
-            inputs.insert(*id, input);
-        }
-        for (id, chunk) in &cut.chunks {
-            // A source that was dropped in the meantime has no readers left.
-            let Some(source) = self.sources.get_mut(id) else {
-                continue;
-            };
-            source.taken.fetch_add(1, Ordering::Release);
-            for tee in source.tees.values_mut() {
-                tee.push(chunk);
-            }
-            if failed.contains_key(id) {
-                source.state.skip(chunk);
-                continue;
-            }
-            let taken = match contained(|| source.state.take(chunk, cut.clock_micros)) {
-                Ok(taken) => taken,
-                Err(error) => {
-                    let name = &source.state.spec().name;
-                    tracing::error!(source = name, %error, "rows of a source cannot be taken");
-                    let error = error.context(format!("rows of source \"{name}\""));
-                    source.state.skip(chunk);
-                    failed.insert(*id, error);
-                    continue;
-                }
-            };
-            let input = inputs.get_mut(id).expect("every source has an input");
-            input.push(taken.delta, taken.bad_cells);
-            if !taken.bad.is_empty() {
-                let rows = taken.bad.iter();
-                let rows = rows.map(|bad| error_row(bad, cut.clock_micros));
-                changes.errors.push((*id, rows.collect()));
-            }
-        }
-        for (id, source) in &self.sources {
-            inputs
-                .get_mut(id)
-                .expect("every source has an input")
-                .bounds = source.state.bounds();
-        }
-        // Without its rows nothing above a source is right any more.
-        for (id, error) in failed {
-            changes.failures.extend(self.take_out_readers(id, &error));
-        }
-        Ok(inputs)
-    }
-
-    fn take_writes(
-        &self,
-        writes: Vec<Write>,
-        inputs: &mut BTreeMap<ObjectId, CollectionDelta>,
-        changes: &mut Changes,
-    ) -> Result<()> {
-        for (id, table) in &self.tables {
-            let width = table.schema.fields().len();
-            let input = CollectionDelta::new((0..width).collect(), Bounds::unknown(width));
-            inputs.insert(*id, input);
-        }
-        let mut deltas: BTreeMap<ObjectId, Vec<DeltaBatch>> = BTreeMap::new();
-        for write in writes {
-            if self.tables.contains_key(&write.object) {
-                deltas.entry(write.object).or_default().push(write.delta);
-            }
-        }
-        for (id, parts) in deltas {
-            let delta = crate::delta::concat(&self.tables[&id].schema, &parts)?;
-            inputs
-                .get_mut(&id)
-                .expect("every table has an input")
-                .deltas
-                .push(delta.clone());
-            changes.deltas.push((id, delta));
-        }
-        Ok(())
     }
 
     /// Runs one view; its change becomes an input of those above it.
@@ -837,6 +681,7 @@ impl Stepper {
     pub(super) fn publish(&mut self, epoch: Epoch, changes: Changes) -> Result<()> {
         let clock_micros = self.clock_micros;
         let sources = self.source_status();
+        let tables = self.table_times();
         let memory = self.options.memory.clone();
         let (views, mut failed) = (&self.views, BTreeMap::new());
         self.published.change(|change| {
@@ -871,6 +716,7 @@ impl Stepper {
                 change.fail(id, error);
             }
             change.set_sources(sources);
+            change.set_table_times(tables);
             change.publish(epoch);
             change.account(&memory);
             Ok(())

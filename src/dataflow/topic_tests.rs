@@ -379,6 +379,7 @@ impl Bench {
             name: "u".to_string(),
             schema: relation.schema.clone(),
             identity: Identity::Row,
+            watermark: None,
         }
     }
 
@@ -451,6 +452,7 @@ impl Bench {
             key: plan.key.clone(),
             changelog: plan.changelog,
             bounded: plan.bounded.clone(),
+            clocked: Vec::new(),
             event_time: None,
             defaults: Vec::new(),
         };

@@ -19,7 +19,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use crate::base::{Epoch, ObjectId};
+use crate::base::{Epoch, EventTime, ObjectId};
 use crate::dataflow::checkpoint::{
     Contents, STORE_PLACE, SourceMeta, fingerprint, load, put_back, write,
 };
@@ -66,6 +66,9 @@ pub(super) struct Reached {
     rows_expired: u64,
     pub sources: BTreeMap<ObjectId, SourceMeta>,
     pub relations: BTreeMap<ObjectId, Epoch>,
+    /// The watermarks of tables.
+    #[serde(default)]
+    pub tables: BTreeMap<ObjectId, EventTime>,
     pub news: BTreeMap<ObjectId, News>,
 }
 
@@ -95,6 +98,7 @@ impl Reached {
             rows_expired: counts.rows_expired,
             sources: BTreeMap::new(),
             relations: BTreeMap::new(),
+            tables: BTreeMap::new(),
             news: BTreeMap::new(),
         }
     }

@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use crate::base::limits::CLOCK_STEP_INTERVAL;
+use crate::dataflow::drift;
 use crate::dataflow::graph::Dataflow;
-use crate::dataflow::idle::{idle_deadline, idle_partitions, roused_partitions};
-use crate::dataflow::reader::ReaderThread;
+use crate::dataflow::idle::{follow_deadline, idle_deadline, idle_partitions, roused_partitions};
 use crate::dataflow::stepper::Stepper;
 
 impl Stepper {
@@ -19,7 +19,8 @@ impl Stepper {
         !self.staged.is_empty()
             || self.is_step_due
             || self.sources.values().any(|source| {
-                source.reader.as_ref().is_some_and(ReaderThread::is_filled)
+                drift::has_chunks(source)
+                    || follow_deadline(source).is_some_and(|deadline| deadline <= now)
                     || !source.found.is_empty()
                     || !roused_partitions(source).is_empty()
                     || !idle_partitions(source, now).is_empty()
@@ -44,10 +45,12 @@ impl Stepper {
             return Duration::ZERO;
         }
         let views = self.views.values().filter_map(Dataflow::deadline);
-        let sources = self.sources.values().filter_map(idle_deadline);
+        let idle = self.sources.values().filter_map(idle_deadline);
+        let following = self.sources.values().filter_map(follow_deadline);
         let steps = views
             .map(|deadline| deadline.max(self.next_clock_step()))
-            .chain(sources)
+            .chain(idle)
+            .chain(following)
             .min();
         // Checkpoints go by the wall clock.
         let (now, wall) = (self.now(), self.options.clock.now_micros());

@@ -75,6 +75,7 @@ pub fn define(
                 key: plan.key.clone(),
                 changelog: plan.changelog,
                 bounded: plan.bounded.clone(),
+                clocked: plan.clocked_columns(),
                 event_time: None,
                 defaults: Vec::new(),
             };
@@ -112,6 +113,7 @@ pub fn define(
                 key: None,
                 changelog: Changelog::Retracting,
                 bounded: Vec::new(),
+                clocked: Vec::new(),
                 event_time: None,
                 defaults: Vec::new(),
             };
@@ -156,6 +158,7 @@ fn late_object(view: &Definition, plan: &mut StreamPlan) -> Result<Option<Object
             // The oldest rows make room for new ones.
             changelog: Changelog::Retracting,
             bounded: Vec::new(),
+            clocked: Vec::new(),
             event_time: None,
             defaults: Vec::new(),
         },
@@ -353,7 +356,10 @@ fn check_lateness(plan: &StreamPlan, options: &ViewOptions) -> Result<()> {
             "rows are late for a window or a join by the event time of a source with a WATERMARK",
         ));
     }
-    let has_window = plan.nodes.iter().any(|node| match &node.operation {
+    let mut nodes = plan.nodes.iter().zip(plan.by_clock());
+    // No row comes behind the clock.
+    let has_window = nodes.any(|(node, by_clock)| match &node.operation {
+        _ if by_clock => false,
         Operation::Window(..)
         | Operation::Judge(_)
         | Operation::Session(_)
@@ -461,9 +467,11 @@ fn source(
         connector,
         schema: planned.schema,
         computed: planned.computed,
+        clocked: planned.clocked,
         watermark: planned.watermark,
         startup: definition.startup.clone(),
         idle_timeout_micros: config.idle_timeout_micros,
+        time: config.time,
         is_embedded: config.is_embedded(),
         connector_name: config.kind.name(),
         identity: definition.identity.clone(),
@@ -498,16 +506,13 @@ fn table(
         true => Identity::Row,
         false => Identity::Key(planned.primary_key.clone()),
     };
-    if planned.watermark.is_some() {
-        return Err(Error::unsupported("a table has no WATERMARK")
-            .hint("CREATE SOURCE … WITH (connector = 'topic') takes rows by INSERT, too"));
-    }
     let relation = planned.relation();
     let table = TableSpec {
         id: definition.id,
         name: definition.name.clone(),
         schema: planned.schema,
         identity,
+        watermark: planned.watermark,
     };
     let object = Object {
         definition,

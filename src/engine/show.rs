@@ -115,16 +115,38 @@ impl Session {
             let least = active.map(|partition| partition.watermark).min();
             for (partition, state) in &status.partitions {
                 let holds_back = !state.is_idle && Some(state.watermark) == least;
+                let what = match (status.held.contains(partition), state.is_idle) {
+                    (true, _) => "waits for slower ones",
+                    (false, true) if status.follows_clock => "idle, by the clock",
+                    (false, true) => "idle",
+                    (false, false) => "active",
+                };
                 table.push(vec![
                     Some(object.name().to_string()),
                     Some(partition.to_string()),
                     time_text(state.watermark),
                     time_text(EventTime(state.row_at_micros)),
-                    Some(if state.is_idle { "idle" } else { "active" }.to_string()),
+                    Some(what.to_string()),
                     Some(if holds_back { "yes" } else { "no" }.to_string()),
                     time_text(status.watermark),
+                    Some(state.rows_ahead.to_string()),
                 ]);
             }
+        }
+        for (id, watermark) in self.engine.published().table_times() {
+            let Some(object) = catalog.get(id) else {
+                continue;
+            };
+            table.push(vec![
+                Some(object.name().to_string()),
+                Some("0".to_string()),
+                time_text(watermark),
+                None,
+                Some("active".to_string()),
+                Some("yes".to_string()),
+                time_text(watermark),
+                Some("0".to_string()),
+            ]);
         }
         table
     }
@@ -175,6 +197,7 @@ pub(super) fn objects_schema(what: Listing) -> SchemaRef {
             "state",
             "holds_back",
             "source_watermark",
+            "rows_ahead",
         ]),
         _ => texts(&["name"]),
     }

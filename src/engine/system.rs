@@ -91,6 +91,8 @@ pub(super) struct Running {
     relations: Vec<CollectionStatus>,
     /// Sources with their readers.
     sources: BTreeMap<ObjectId, (SourceStatus, Option<ReaderStatus>)>,
+    /// The watermarks of the tables that tell time.
+    table_times: BTreeMap<ObjectId, EventTime>,
     now_micros: i64,
 }
 
@@ -107,6 +109,7 @@ impl Running {
             epoch: epoch.0,
             relations,
             sources,
+            table_times: published.table_times(),
             now_micros,
         }
     }
@@ -122,7 +125,7 @@ impl Running {
     /// oldest row that is in no epoch yet; the last contact, where a source does not answer. Rows
     /// that users write are visible before they are acknowledged and never wait.
     pub fn fresh_at(&self, view: ObjectId) -> i64 {
-        let sources = self.sources_below(view);
+        let sources = self.inputs_below(view);
         let known = sources.iter().filter_map(|id| self.sources.get(id));
         let fresh = known.filter_map(|(status, reader)| {
             let Some(reader) = reader else {
@@ -141,8 +144,8 @@ impl Running {
         fresh.min().unwrap_or(self.now_micros).min(self.now_micros)
     }
 
-    /// The sources that a view reads, itself or through other views.
-    fn sources_below(&self, view: ObjectId) -> BTreeSet<ObjectId> {
+    /// The sources and tables that a view reads, itself or through other views.
+    fn inputs_below(&self, view: ObjectId) -> BTreeSet<ObjectId> {
         let mut found = BTreeSet::new();
         let mut open = vec![view];
         let mut seen = BTreeSet::new();
@@ -151,7 +154,7 @@ impl Running {
                 continue;
             };
             match object.kind() {
-                ObjectKind::Source => {
+                ObjectKind::Source | ObjectKind::Table => {
                     found.insert(id);
                 }
                 _ => open.extend(&object.depends_on),
@@ -161,13 +164,16 @@ impl Running {
     }
 
     fn watermark_of(&self, view: ObjectId) -> Option<EventTime> {
-        let sources = self.sources_below(view);
+        let sources = self.inputs_below(view);
         let timed = sources.iter().filter(|id| {
             let object = self.catalog.get(**id);
             object.is_some_and(|object| object.relation.event_time.is_some())
         });
         let least = timed
-            .filter_map(|id| Some(self.sources.get(id)?.0.watermark))
+            .filter_map(|id| match self.sources.get(id) {
+                Some((status, _)) => Some(status.watermark),
+                None => self.table_times.get(id).copied(),
+            })
             .min()?;
         (least != EventTime::MIN).then_some(least)
     }
@@ -276,8 +282,24 @@ impl Running {
                     last_row_at: (state.rows > 0).then_some(EventTime(state.row_at_micros)),
                     is_idle: state.is_idle,
                     holds_back: !state.is_idle && Some(state.watermark) == least,
+                    is_held: status.held.contains(partition),
+                    follows_clock: status.follows_clock,
+                    source_watermark: known(status.watermark),
+                    rows_ahead: state.rows_ahead,
                 });
             }
+        }
+        for (id, watermark) in &self.table_times {
+            let Some(object) = self.catalog.get(*id) else {
+                continue;
+            };
+            rows.push(WatermarkRow {
+                source: object.name().to_string(),
+                watermark: (*watermark != EventTime::MIN).then_some(*watermark),
+                source_watermark: (*watermark != EventTime::MIN).then_some(*watermark),
+                holds_back: true,
+                ..WatermarkRow::default()
+            });
         }
         rows
     }

@@ -23,7 +23,7 @@ use datafusion::physical_plan::stream::{RecordBatchReceiverStream, RecordBatchSt
 use datafusion::physical_plan::streaming::{PartitionStream, StreamingTableExec};
 
 use crate::base::limits::{CHUNK_ROWS_MAX, READER_POLL};
-use crate::base::{Epoch, ObjectId, Offset, PartitionId};
+use crate::base::{Clock, Epoch, ObjectId, Offset, PartitionId};
 use crate::catalog::{Object, ObjectKind};
 use crate::connector::{Polled, ReadRange};
 use crate::dataflow::{Published, SourceSpec, another_topic, tightened, usable};
@@ -482,10 +482,12 @@ fn read_source(
     let mut state = crate::dataflow::SourceState::new(spec.clone(), columns.to_vec())?;
     let mut reader = spec.connector.reader(ranges, &state.decoded())?;
     let mut rows = 0;
+    // The processing time of rows that are read now.
+    let now = Clock::system().now_micros();
     while open > 0 && limit.is_none_or(|limit| rows < limit) {
         match reader.poll(READER_POLL)? {
             Polled::Chunk(chunk) => {
-                let taken = state.take(&chunk, 0)?;
+                let taken = state.take(&chunk, now)?;
                 let delta = usable(taken.delta, &taken.bad_cells, state.wanted())?;
                 let batch = tightened(delta.rows(), state.schema())?;
                 for start in (0..batch.num_rows()).step_by(CHUNK_ROWS_MAX) {

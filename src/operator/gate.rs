@@ -206,6 +206,12 @@ impl Operator for Gate {
         self.free(&going)
     }
 
+    fn due_time(&self) -> Option<i64> {
+        let first = |order: &BTreeSet<(i64, u32)>| order.first().map(|&(time, _)| time);
+        let first = self.orders.iter().filter_map(first).min()?;
+        Some(first.saturating_add(1))
+    }
+
     fn bounds(&self, step: &Step) -> Bounds {
         let mut bounds = Bounds::unknown(self.spec.input.fields().len());
         for (number, &column) in self.spec.time_columns.iter().enumerate() {

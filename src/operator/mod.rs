@@ -69,6 +69,13 @@ pub trait Operator: Send {
         None
     }
 
+    /// The earliest time at which something that the operator holds is over, where its times go by
+    /// the clock: a step at that time would change the output, or free state. It may say a time too
+    /// early, but none too late.
+    fn due_time(&self) -> Option<i64> {
+        None
+    }
+
     /// Begins a checkpoint at the end of the step just finished: what changed since the last one
     /// ([`Scope::All`]: everything that is there) is to be saved as it is now. What an earlier
     /// checkpoint has not taken of its own is forgotten.

@@ -47,7 +47,7 @@ use crate::error::{Error, Result, SqlState};
 use crate::operator::asof::Nearest;
 use crate::plan::context::Planner;
 use crate::plan::numbers::floats_win;
-use crate::sql::as_of::AsOfJoin;
+use crate::sql::as_of::{AsOfJoin, is_proctime};
 
 const ROW: &str = "asof_left_row";
 
@@ -349,14 +349,9 @@ impl Nesting<'_> {
                 .hint("write it as a LEFT JOIN b FOR SYSTEM_TIME AS OF a.ts ON a.id = b.id"));
             }
         };
-        if let ast::Expr::Function(call) = &*time
-            && call.name.to_string().eq_ignore_ascii_case("proctime")
-        {
-            return Err(
-                Error::unsupported("FOR SYSTEM_TIME AS OF PROCTIME() is not supported")
-                    .detail("a result would depend on when a row came, not on what is there")
-                    .hint("join the versions that were valid: FOR SYSTEM_TIME AS OF a.ts"),
-            );
+        if is_proctime(time) {
+            // A join like any other, of what is there at the moment.
+            return Ok(());
         }
         let parts: Option<Vec<&ast::Ident>> = name.0.iter().map(|part| part.as_ident()).collect();
         let parts = parts.unwrap_or_default();

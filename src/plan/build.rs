@@ -169,6 +169,7 @@ impl Build<'_> {
                 name: object.name().to_string(),
                 columns: columns.clone(),
                 event_time: relation.event_time.as_ref().and_then(place),
+                clocked: relation.clocked.iter().filter_map(place).collect(),
             }),
             inputs: Vec::new(),
             schema: arrow_schema(&scan.projected_schema),

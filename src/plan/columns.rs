@@ -9,6 +9,7 @@ use arrow::datatypes::{DataType, Field, Schema, TimeUnit};
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::common::{DFSchema, TableReference};
 use datafusion::logical_expr::{Expr, ExprSchemable, Volatility};
+use datafusion::scalar::ScalarValue;
 
 use crate::base::limits::TABLE_COLUMNS_MAX;
 use crate::connector::factory::DecodedColumn;
@@ -20,7 +21,7 @@ use crate::plan::literal::sql_type;
 use crate::plan::path::parse_path;
 use crate::plan::source::PlannedSource;
 use crate::sql::statement::{Column, CreateRelation, Include, Metadata};
-use crate::sql::{Position, ast};
+use crate::sql::{Position, as_of, ast};
 use crate::types::{SqlType, StructField};
 
 /// One column on its way into the schema.
@@ -151,6 +152,8 @@ impl<'a> Columns<'a> {
         let generated = (0..self.columns.len())
             .map(|index| self.generated(planner, index))
             .collect::<Result<Vec<_>>>()?;
+        let clocked = |index: &usize| self.columns[*index].column.is_some_and(is_proctime);
+        let clocked: Vec<usize> = (0..self.columns.len()).filter(clocked).collect();
         let watermark = self.watermark(planner, statement, &generated)?;
         let defaults = self.columns.iter().map(|plan| default_value(planner, plan));
         let defaults = defaults.collect::<Result<Vec<_>>>()?;
@@ -170,6 +173,7 @@ impl<'a> Columns<'a> {
             schema: Arc::new(self.scope.as_arrow().clone()),
             computed,
             watermark,
+            clocked,
             primary_key: self.primary_key.clone(),
             defaults,
             config: None,
@@ -185,6 +189,9 @@ impl<'a> Columns<'a> {
         let name = plan.field.name();
         let of = format!("generated column \"{name}\"");
         let place = |error: Error| plan.position.mark(error);
+        if plan.column.is_some_and(is_proctime) {
+            return self.clock(plan, &of).map(Some).map_err(place);
+        }
         let planned = planner.expression(expr, &self.scope).map_err(place)?;
         check_row_expression(&planned, &of).map_err(place)?;
         let other = self.find(&planned, |used| self.columns[used].generated().is_some())?;
@@ -205,6 +212,19 @@ impl<'a> Columns<'a> {
         let cast = planned.cast_to(plan.field.data_type(), &self.scope);
         cast.map(Some)
             .map_err(|_| place(mismatch(&of, &plan.sql_type, &found)))
+    }
+
+    /// What stands for the clock among expressions: it is put in when a row is taken.
+    fn clock(&self, plan: &ColumnPlan<'_>, of: &str) -> Result<Expr> {
+        self.check_generated_type(plan, of)?;
+        let data_type = plan.field.data_type();
+        if !matches!(data_type, DataType::Timestamp(TimeUnit::Microsecond, _)) {
+            let message = format!("{of} is of type {}, not a timestamp", plan.sql_type);
+            let error = Error::new(SqlState::DATATYPE_MISMATCH, message);
+            return Err(error.hint("declare it TIMESTAMPTZ AS PROCTIME()"));
+        }
+        let none = ScalarValue::try_from(data_type).map_err(from_datafusion)?;
+        Ok(Expr::Literal(none, None))
     }
 
     /// What is checked when a row is written cannot be asked of a column that nobody writes.
@@ -235,6 +255,13 @@ impl<'a> Columns<'a> {
         let place = |error: Error| position.mark(error);
         let column = self.index_of(&watermark.column).map_err(place)?;
         let plan = &self.columns[column];
+        if plan.column.is_some_and(is_proctime) {
+            let message = format!("processing time \"{}\" has no WATERMARK", watermark.column);
+            let error = Error::new(SqlState::INVALID_TABLE_DEFINITION, message)
+                .detail("no row comes before its own time")
+                .hint("leave the clause out: windows over the column close by the clock");
+            return Err(place(error));
+        }
         let data_type = plan.field.data_type();
         if !matches!(data_type, DataType::Timestamp(TimeUnit::Microsecond, _)) {
             let message = format!(
@@ -259,6 +286,16 @@ impl<'a> Columns<'a> {
             return Err(place(
                 error.hint("write WATERMARK FOR ts AS ts - INTERVAL '5 seconds'"),
             ));
+        }
+        let clock = self.find(&planned, |used| {
+            self.columns[used].column.is_some_and(is_proctime)
+        })?;
+        if let Some(clock) = clock {
+            let name = self.columns[clock].field.name();
+            let message = format!("WATERMARK cannot use processing time \"{name}\"");
+            let error = Error::new(SqlState::INVALID_TABLE_DEFINITION, message)
+                .hint("tell event time by a column of the record");
+            return Err(place(error));
         }
         let inlined = self.inline(planned, generated)?;
         let cast = inlined
@@ -301,6 +338,11 @@ impl<'a> Columns<'a> {
     fn index_of(&self, name: &str) -> Result<usize> {
         position_of(&self.columns, name).ok_or_else(|| no_column(&self.columns, name))
     }
+}
+
+/// Whether the column is `AS PROCTIME()`: the clock of the step that takes a row.
+pub(super) fn is_proctime(column: &Column) -> bool {
+    column.generated.as_ref().is_some_and(as_of::is_proctime)
 }
 
 fn position_of(columns: &[ColumnPlan<'_>], name: &str) -> Option<usize> {

@@ -40,6 +40,7 @@ use crate::plan::forms::plain_forms;
 use crate::plan::intervals::IntervalsByLength;
 use crate::plan::lenient::lenient;
 use crate::plan::literal::sql_type;
+use crate::plan::lookup::LookupPlanner;
 use crate::plan::numbers::{FloatsWin, floats_win};
 use crate::plan::operators::PostgresOperators;
 use crate::plan::parameters::{infer_expression, infer_types};
@@ -107,7 +108,11 @@ pub fn session_state() -> SessionState {
         .with_analyzer_rules(analysis)
         .with_optimizer_rules(rules.into_iter().filter(is_kept).collect())
         .with_type_planner(Arc::new(PostgresTypes))
-        .with_relation_planners(vec![Arc::new(WindowPlanner), Arc::new(AsOfPlanner)]);
+        .with_relation_planners(vec![
+            Arc::new(WindowPlanner),
+            Arc::new(AsOfPlanner),
+            Arc::new(LookupPlanner),
+        ]);
     let mut state = builder.build();
     crate::function::register(&mut state).expect("our functions have names of their own");
     // Expressions that are compiled without a plan are rewritten by this.

@@ -68,6 +68,9 @@ impl fmt::Display for Line<'_> {
         match &node.operation {
             Operation::Scan(scan) => {
                 write!(f, "Scan {} ({})", scan.name, all_names(&node.schema))?;
+                if !scan.clocked.is_empty() {
+                    write!(f, ", {} by the clock", names(&node.schema, &scan.clocked))?;
+                }
             }
             Operation::Map(map) => write_map(f, map)?,
             Operation::Window(window, expansion) => {
@@ -115,6 +118,7 @@ impl fmt::Display for Line<'_> {
             Operation::Aggregate(spec) => write_aggregate(f, spec)?,
             Operation::Join(spec) => write_join(f, spec)?,
             Operation::AsOf(spec) => write_as_of(f, spec)?,
+            Operation::Lookup(spec) => write_lookup(f, spec)?,
             Operation::Gate(gate) => write!(
                 f,
                 "Gate until {} is final; state: waiting rows",
@@ -300,6 +304,20 @@ fn write_join(f: &mut fmt::Formatter<'_>, spec: &JoinSpec) -> fmt::Result {
         right.map(|range| range.right),
         greatest,
     )
+}
+
+fn write_lookup(f: &mut fmt::Formatter<'_>, spec: &JoinSpec) -> fmt::Result {
+    let kind = match spec.kind {
+        JoinKind::Inner => "Lookup join",
+        JoinKind::Left => "Left lookup join",
+    };
+    let left = names(&spec.left, &spec.left_keys);
+    let right = names(&spec.right, &spec.right_keys);
+    write!(f, "{kind} on ({left}) = ({right})")?;
+    if let Some(residual) = &spec.residual {
+        write!(f, " and {residual}")?;
+    }
+    write!(f, "; each left row once; state: right rows")
 }
 
 fn write_as_of(f: &mut fmt::Formatter<'_>, spec: &AsOfSpec) -> fmt::Result {

@@ -165,6 +165,12 @@ fn no_function(message: &str) -> Option<Error> {
     let (_, name) = message.split_once("Invalid function '")?;
     let (name, rest) = name.split_once('\'')?;
     let found = error(name.to_string());
+    if name.eq_ignore_ascii_case("proctime") {
+        return Some(found.hint(
+            "processing time is a column of a source: pt TIMESTAMPTZ AS PROCTIME(); the clock is \
+             now()",
+        ));
+    }
     let near = rest
         .split_once("Did you mean '")
         .and_then(|(_, near)| near.split_once('\''));

@@ -17,6 +17,7 @@ use crate::operator::judge::JudgeSpec;
 use crate::plan::as_of::AsOfNode;
 use crate::plan::build::{Build, arrow_schema, column_expr};
 use crate::plan::failure::from_datafusion;
+use crate::plan::lookup::looked_up;
 use crate::plan::stream::{Node, Operation};
 use crate::plan::time_range::time_ranges;
 
@@ -34,8 +35,9 @@ impl Build<'_> {
                     .hint("join on at least one column: ON a.id = b.id"),
             );
         }
+        let looked_up = looked_up(&join.right)?;
         let left = self.plan(&join.left)?;
-        let right = self.plan(&join.right)?;
+        let right = self.plan(looked_up.as_ref().unwrap_or(join.right.as_ref()))?;
         let (left_exprs, right_exprs): (Vec<_>, Vec<_>) = join.on.iter().cloned().unzip();
         let (left, left_keys) = self.with_columns(left, join.left.schema(), &left_exprs)?;
         let (right, right_keys) = self.with_columns(right, join.right.schema(), &right_exprs)?;
@@ -43,8 +45,11 @@ impl Build<'_> {
             join.left.schema().fields().len(),
             join.right.schema().fields().len(),
         );
-        let times = time_ranges(join)?;
-        let joined = self.joined(join, kind, (left, left_keys), (right, right_keys), times)?;
+        let sides = ((left, left_keys), (right, right_keys));
+        let joined = match looked_up {
+            Some(_) => self.lookup(join, kind, sides.0, sides.1)?,
+            None => self.joined(join, kind, sides.0, sides.1, time_ranges(join)?)?,
+        };
         // Key expressions that were computed for the join are dropped again.
         let left_all = self.nodes[left].schema.fields().len();
         let kept = (0..widths.0).chain(left_all..left_all + widths.1);
@@ -277,7 +282,7 @@ impl Build<'_> {
 
     /// The join's other conditions over left ++ right, where columns computed for the keys stand
     /// between the two.
-    fn residual(
+    pub(super) fn residual(
         &self,
         join: &Join,
         filter: &Expr,
@@ -307,7 +312,12 @@ impl Build<'_> {
 
 /// The key of joined rows: both keys; the left one alone where the join finds at most one right
 /// row.
-fn joined_key(l: &Node, r: &Node, right_keys: &[usize], left_width: usize) -> Option<Vec<usize>> {
+pub(super) fn joined_key(
+    l: &Node,
+    r: &Node,
+    right_keys: &[usize],
+    left_width: usize,
+) -> Option<Vec<usize>> {
     let left = l.key.clone()?;
     let right = r.key.as_ref()?;
     if right.iter().all(|column| right_keys.contains(column)) {

@@ -24,7 +24,7 @@ use crate::connector::factory::{ConnectorKind, EncodingRequest, SourceConfig, So
 use crate::connector::options::Options;
 use crate::error::{Error, Result, SqlState};
 use crate::format::Encode;
-use crate::plan::columns::{ColumnPlan, Columns};
+use crate::plan::columns::{ColumnPlan, Columns, is_proctime};
 use crate::plan::context::Planner;
 use crate::sql::statement::{Column, CreateRelation, Encoding, Envelope, Format, SqlOption};
 use crate::types::SqlType;
@@ -40,6 +40,8 @@ pub struct PlannedSource {
     /// The event time's column, and the watermark's expression over the full schema, of the
     /// column's type (a timestamp in microseconds).
     pub watermark: Option<(usize, Arc<dyn PhysicalExpr>)>,
+    /// The columns that are the clock of the step which takes a row, rising.
+    pub clocked: Vec<usize>,
     /// Empty where none is declared.
     pub primary_key: Vec<usize>,
     /// For each column what INSERT puts where it names no value, of the column's type and over no
@@ -70,7 +72,8 @@ impl PlannedSource {
                 Some(_) => Changelog::AppendOnly,
                 None => Changelog::Retracting,
             },
-            bounded: Vec::new(),
+            bounded: self.clocked.clone(),
+            clocked: self.clocked.clone(),
             event_time: self.watermark.as_ref().map(|(column, _)| *column),
             defaults: self.defaults.clone(),
         }
@@ -106,6 +109,20 @@ pub fn plan_source(planner: &Planner<'_>, statement: &CreateRelation) -> Result<
     };
     let place = |error: Error| at_name(locate_column(error, &statement.columns));
     let config = request.configure().map_err(place)?;
+    if planned.watermark.is_none()
+        && let Some(option) = config.time.without_watermark()
+    {
+        let error = Error::new(
+            SqlState::INVALID_PARAMETER_VALUE,
+            format!("option \"{option}\" is of a source that tells no time"),
+        )
+        .hint("declare WATERMARK FOR its event time, or leave the option out");
+        let given = statement.options.iter().find(|given| given.name == option);
+        return Err(match given {
+            Some(given) => given.position.mark(error),
+            None => at_name(error),
+        });
+    }
     Ok(PlannedSource {
         config: Some(config),
         ..planned
@@ -145,6 +162,15 @@ pub fn plan_table(planner: &Planner<'_>, statement: &CreateRelation) -> Result<P
         .find(|column| column.path.is_some())
     {
         return Err(refuse_path(column));
+    }
+    if let Some(column) = statement.columns.iter().find(|column| is_proctime(column)) {
+        let error = Error::unsupported("a table has no processing time")
+            .detail("its rows stay, and are not those of the moment in which they came")
+            .hint(format!(
+                "write {} TIMESTAMPTZ DEFAULT now(), and WATERMARK FOR {0} for windows",
+                column.name
+            ));
+        return Err(column.position.mark(error));
     }
     let columns = statement.columns.iter().map(ColumnPlan::declared);
     let columns = columns.collect::<Result<Vec<_>>>()?;

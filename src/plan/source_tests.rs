@@ -439,7 +439,8 @@ fn options_are_told_with_their_place() {
     );
     refused(
         "CREATE SOURCE s (a BIGINT) WITH (connector = 'topic', watermark.max_ahead = '1s')",
-        "0A000 @watermark.max_ahead: option \"watermark.max_ahead\" is not supported",
+        "22023 @watermark.max_ahead: option \"watermark.max_ahead\" is of a source that tells no \
+         time | declare WATERMARK FOR its event time",
     );
     refused(
         "CREATE SOURCE s (nosuch BIGINT) WITH (connector = 'nexmark')",

@@ -139,6 +139,8 @@ pub enum Operation {
     Aggregate(AggregateSpec),
     Join(JoinSpec),
     AsOf(AsOfSpec),
+    /// Its inputs are the right side, which is kept, and then the left one.
+    Lookup(JoinSpec),
     Gate(GateSpec),
     Every(EverySpec),
     Temporal(TemporalSpec),
@@ -156,6 +158,8 @@ pub struct Scan {
     pub columns: Vec<usize>,
     /// Where in `columns` the declared event time stands.
     pub event_time: Option<usize>,
+    /// Where in `columns` the times stand whose bound is the clock.
+    pub clocked: Vec<usize>,
 }
 
 #[cfg(test)]

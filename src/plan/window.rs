@@ -30,6 +30,7 @@ use crate::error::{Error, Result, SqlState};
 use crate::function::window::{Calendar, Span, WindowKind, Windows, window_ends, window_starts};
 use crate::plan::as_of::AsOfNode;
 use crate::plan::failure::from_datafusion;
+use crate::plan::lookup::CurrentNode;
 use crate::plan::session::SessionNode;
 use crate::sql::window::{WindowCall, WindowKind as WrittenKind};
 use crate::sql::{Interval, interval};
@@ -451,7 +452,8 @@ fn check_calendar(kind: WrittenKind, calendar: &Calendar) -> Result<()> {
     Ok(())
 }
 
-/// Replaces the nodes of windows and of ASOF joins by what DataFusion can run as a batch.
+/// Replaces the nodes of windows, of ASOF joins and of lookups by what DataFusion can run as a
+/// batch.
 pub fn lower_windows(plan: LogicalPlan) -> Result<LogicalPlan> {
     let lowered = plan.transform_up_with_subqueries(|plan| {
         let LogicalPlan::Extension(extension) = &plan else {
@@ -463,6 +465,10 @@ pub fn lower_windows(plan: LogicalPlan) -> Result<LogicalPlan> {
         }
         if let Some(as_of) = node.downcast_ref::<AsOfNode>() {
             return Ok(Transformed::yes(as_of.lower()?));
+        }
+        if let Some(current) = node.downcast_ref::<CurrentNode>() {
+            // What is there at the moment is what a batch reads.
+            return Ok(Transformed::yes(current.input.as_ref().clone()));
         }
         match node.downcast_ref::<SessionNode>() {
             Some(session) => Ok(Transformed::yes(session.lower()?)),

@@ -14,6 +14,7 @@ use crate::operator::window::{Assignment, WindowSpec};
 use crate::plan::as_of::AsOfNode;
 use crate::plan::build::{Build, arrow_schema, column_expr, plain_column};
 use crate::plan::failure::from_datafusion;
+use crate::plan::lookup::{CurrentNode, misplaced_lookup};
 use crate::plan::panes::Expansion;
 use crate::plan::session::SessionNode;
 use crate::plan::stream::{Node, Operation};
@@ -31,6 +32,9 @@ impl Build<'_> {
         }
         if let Some(as_of) = node.downcast_ref::<AsOfNode>() {
             return self.as_of(as_of);
+        }
+        if node.downcast_ref::<CurrentNode>().is_some() {
+            return Err(misplaced_lookup());
         }
         let name = extension.node.name();
         Err(Error::internal(format!("unknown plan node {name}")))
@@ -86,6 +90,13 @@ impl Build<'_> {
                     .detail("which rows are late would depend on the order of the sources' rows")
                     .hint("give each source its own SESSION"),
             );
+        }
+        if judges && self.is_lookup(input) {
+            return Err(Error::unsupported(
+                "SESSION over a lookup join by event time is not supported",
+            )
+            .detail("rows come out of the join by key, not in the order of the source")
+            .hint("make the sessions in a view below the join"));
         }
         let is_timed = self.is_timed(input, time_column);
         let schema = session.input.schema();
@@ -232,6 +243,15 @@ impl Build<'_> {
                 None => false,
             },
             Operation::Union => node.inputs.iter().all(|&input| self.judges(input, column)),
+            // A left row comes out at once, with the watermark that stood before it.
+            Operation::Lookup(spec) if column < spec.left.fields().len() => {
+                let left = node.inputs[1];
+                let below = match &self.nodes[left].operation {
+                    Operation::Exchange(_) => self.nodes[left].inputs[0],
+                    _ => left,
+                };
+                self.judges(below, column)
+            }
             _ => false,
         }
     }

@@ -11,7 +11,22 @@
 //!
 //! As in DuckDB and RisingWave, an ASOF JOIN without LEFT is an inner one.
 
-use datafusion::sql::sqlparser::ast::{Expr, JoinConstraint, JoinOperator, Value};
+use datafusion::sql::sqlparser::ast::{
+    Expr, FunctionArguments, JoinConstraint, JoinOperator, Value,
+};
+
+/// Whether an expression is `PROCTIME()`: the moment in which a row is taken.
+pub fn is_proctime(expr: &Expr) -> bool {
+    let Expr::Function(call) = expr else {
+        return false;
+    };
+    let has_arguments = match &call.args {
+        FunctionArguments::None => false,
+        FunctionArguments::List(list) => !list.args.is_empty(),
+        FunctionArguments::Subquery(_) => true,
+    };
+    !has_arguments && call.name.to_string().eq_ignore_ascii_case("proctime")
+}
 
 const INNER: &str = "inner";
 const LEFT: &str = "left";

@@ -24,12 +24,13 @@ use datafusion::sql::sqlparser::ast::{
     GroupByExpr, Insert, Join, JoinConstraint, JoinOperator, LimitClause, NamedWindowExpr, OrderBy,
     OrderByExpr, OrderByKind, Query, Select, SelectFlavor, SelectItem, SetExpr, SetOperator,
     SetQuantifier, Spanned, Statement, TableAlias, TableFactor, TableFunctionArgs, TableObject,
-    TableWithJoins, Update, Values, Visit, Visitor, WildcardAdditionalOptions, WindowSpec,
-    WindowType,
+    TableVersion, TableWithJoins, Update, Values, Visit, Visitor, WildcardAdditionalOptions,
+    WindowSpec, WindowType,
 };
 use datafusion::sql::sqlparser::tokenizer::Span;
 
 use crate::error::{Error, Result, SqlState};
+use crate::sql::as_of::is_proctime;
 use crate::sql::name::fold;
 use crate::sql::position::Positions;
 
@@ -928,7 +929,14 @@ impl Visitor for Left {
                 version,
                 with_ordinality,
                 ..
-            } => (version.is_some(), *with_ordinality),
+            } => {
+                // What is there at the moment is read in any place.
+                let is_now = matches!(
+                    version,
+                    Some(TableVersion::ForSystemTimeAsOf(time)) if is_proctime(time)
+                );
+                (version.is_some() && !is_now, *with_ordinality)
+            }
             TableFactor::Function {
                 with_ordinality, ..
             }

@@ -244,6 +244,13 @@ pub struct WatermarkRow {
     pub is_idle: bool,
     /// Whether the source's watermark is this one's.
     pub holds_back: bool,
+    /// Whether its rows wait because it is too far ahead of the slowest partition.
+    pub is_held: bool,
+    /// Whether the source's watermark goes on by the clock.
+    pub follows_clock: bool,
+    pub source_watermark: Option<EventTime>,
+    /// Rows left out as too far ahead of the clock.
+    pub rows_ahead: u64,
 }
 
 /// An operator of a running view: `tidemill.operators`.

@@ -110,6 +110,7 @@ fn object(index: usize) -> Object {
             key: matches!(name, "users" | "per_auction").then(|| vec![0]),
             changelog: Changelog::Retracting,
             bounded: Vec::new(),
+            clocked: Vec::new(),
             event_time: (name == "clicks").then_some(1),
             defaults: Vec::new(),
         },

@@ -130,6 +130,10 @@ fn watermarks(snapshot: &SystemSnapshot, rows: &mut RowSet) {
             ("last_row_at", row.last_row_at.into()),
             ("is_idle", row.is_idle.into()),
             ("holds_back", row.holds_back.into()),
+            ("is_held", row.is_held.into()),
+            ("follows_clock", row.follows_clock.into()),
+            ("source_watermark", row.source_watermark.into()),
+            ("rows_ahead", row.rows_ahead.into()),
         ]);
     }
 }

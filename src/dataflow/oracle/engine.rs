@@ -257,6 +257,10 @@ impl<'a> Engine<'a> {
                 .unwrap();
             source.set_idle(PartitionId(partition), true);
         }
+        let shown = self.shown();
+        for source in self.sources.values_mut() {
+            source.follow_clock(shown);
+        }
         let mut inputs = BTreeMap::new();
         for relation in &self.world.relations {
             let columns = match self.sources.get(&relation.id) {
@@ -272,7 +276,7 @@ impl<'a> Engine<'a> {
             match self.sources.get_mut(&id) {
                 None => input.deltas.push(piece.delta()),
                 Some(source) => {
-                    let taken = source.take(&piece.chunk(source), 0).unwrap();
+                    let taken = source.take(&piece.chunk(source), shown).unwrap();
                     input.push(taken.delta, taken.bad_cells);
                 }
             }
@@ -280,7 +284,6 @@ impl<'a> Engine<'a> {
         for (id, source) in &self.sources {
             inputs.get_mut(id).unwrap().bounds = source.bounds();
         }
-        let shown = self.shown();
         for view in &mut self.views {
             let output = view.step(Epoch(self.epoch), shown, &inputs);
             inputs.insert(view.id, output);
@@ -306,7 +309,11 @@ impl<'a> Engine<'a> {
     /// The clock of a step: what the script says where a query asks for it.
     fn shown(&self) -> i64 {
         let asks = |plan: &StreamPlan| {
-            let is_temporal = |node: &Node| matches!(node.operation, Operation::Temporal(_));
+            let is_temporal = |node: &Node| match &node.operation {
+                Operation::Temporal(_) => true,
+                Operation::Scan(scan) => !scan.clocked.is_empty(),
+                _ => false,
+            };
             plan.nodes.iter().any(is_temporal)
         };
         match self.plans.iter().any(|(_, plan)| asks(plan)) {
@@ -423,7 +430,7 @@ impl<'a> Engine<'a> {
             self.sources
                 .get_mut(id)
                 .unwrap()
-                .restore(partitions.clone(), *watermark);
+                .restore(partitions.clone(), (*watermark, 0));
         }
         for (view, (operators, store, tally)) in self.views.iter_mut().zip(&saved.views) {
             for StateChange {

@@ -30,6 +30,8 @@ pub struct WindowUse {
     pub lateness: i64,
     /// Rows that the query keeps from the window for other reasons, and which are not judged.
     pub filter: Option<fn(&Row) -> bool>,
+    /// Its time is the clock: no row is late.
+    pub by_clock: bool,
 }
 
 /// Where windows begin and end; lengths in microseconds.
@@ -214,10 +216,16 @@ impl WindowUse {
     pub fn assign(&self, items: &[Item], world: &World, used: &Used) -> Windowed {
         let number = world.relation(self.relation);
         let relation = &world.relations[number];
-        let column = relation.time.expect("a source has a time").column;
+        let column = match self.by_clock {
+            true => relation.clocked.expect("a source has a clock"),
+            false => relation.time.expect("a source has a time").column,
+        };
         let data_type = relation.schema.field(column).data_type();
+        let mut judged = judged(items, number, world, used).0;
+        if self.by_clock {
+            judged.iter_mut().for_each(|row| row.watermark = NEVER);
+        }
         if let Cut::Session { gap, keys } = self.cut {
-            let judged = judged(items, number, world, used).0;
             return self.assign_sessions(judged, (column, data_type), gap, keys);
         }
         let mut out = Windowed::default();
@@ -226,7 +234,7 @@ impl WindowUse {
             row,
             weight,
             watermark,
-        } in judged(items, number, world, used).0
+        } in judged
         {
             if self.filter.is_some_and(|filter| !filter(&row)) {
                 continue;

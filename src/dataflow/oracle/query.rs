@@ -181,8 +181,20 @@ impl Case {
             cut,
             lateness: 0,
             filter: None,
+            by_clock: false,
         });
         self
+    }
+
+    /// The last window is over processing time.
+    pub fn by_clock(mut self) -> Case {
+        self.windows.last_mut().expect("a window").by_clock = true;
+        self
+    }
+
+    /// Whether windows close by the clock.
+    pub fn closes_by_clock(&self) -> bool {
+        self.windows.iter().any(|window| window.by_clock)
     }
 
     /// Only these rows reach the last window.
@@ -294,6 +306,9 @@ impl Case {
 
     /// Whether a view asks for the clock.
     pub fn has_clock(&self) -> bool {
+        if self.closes_by_clock() {
+            return true;
+        }
         let text = (0..self.views.len()).map(|view| self.stream_sql(view));
         text.into_iter()
             .any(|sql| CLOCKS.iter().any(|clock| sql.contains(clock)))

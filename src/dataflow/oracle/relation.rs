@@ -16,6 +16,7 @@ use fastrand::Rng;
 
 use crate::base::{ObjectId, Offset, PartitionId};
 use crate::catalog::{Catalog, Changelog, Definition, Object, ObjectKind};
+use crate::connector::factory::TimeOptions;
 use crate::connector::{Bounds, ReadRange, Reader, SourceConnector};
 use crate::dataflow::SourceSpec;
 use crate::error::{Error, Result};
@@ -47,6 +48,8 @@ pub struct Relation {
     pub is_retracting: bool,
     /// Of a source.
     pub time: Option<Time>,
+    /// The column that is the clock of the step which takes a row.
+    pub clocked: Option<usize>,
     pub source: Option<SourceSpec>,
 }
 
@@ -72,7 +75,7 @@ const TABLES: [(&str, &str, Option<usize>); 2] = [
     ),
 ];
 
-const SOURCES: [(&str, &str, Time); 3] = [
+const SOURCES: [(&str, &str, Time); 4] = [
     (
         "s",
         "CREATE SOURCE s (a BIGINT, b TEXT, c DOUBLE PRECISION, d NUMERIC(12, 2), e BOOLEAN, \
@@ -101,6 +104,16 @@ const SOURCES: [(&str, &str, Time); 3] = [
         Time {
             column: 3,
             delay_micros: 2 * SECOND,
+            partitions: 1,
+        },
+    ),
+    (
+        "p",
+        "CREATE SOURCE p (a BIGINT, b TEXT, v BIGINT, ts TIMESTAMPTZ, pt AS PROCTIME(), \
+         WATERMARK FOR ts AS ts - INTERVAL '4 seconds') WITH (connector = 'topic')",
+        Time {
+            column: 3,
+            delay_micros: 4 * SECOND,
             partitions: 1,
         },
     ),
@@ -155,11 +168,13 @@ impl World {
             retention: Retention::default(),
             schema: planned.schema.clone(),
             computed: planned.computed.clone(),
+            clocked: planned.clocked.clone(),
             watermark: planned.watermark.clone(),
             startup: (0..partitions)
                 .map(|each| (PartitionId(each), Offset(0)))
                 .collect(),
             idle_timeout_micros: 0,
+            time: TimeOptions::default(),
             is_embedded: true,
         });
         let kind = match time {
@@ -172,7 +187,7 @@ impl World {
             relation,
             depends_on: Vec::new(),
         });
-        let schema = planned.schema;
+        let schema = planned.schema.clone();
         self.relations.push(Relation {
             name,
             id,
@@ -180,6 +195,7 @@ impl World {
             key,
             is_retracting,
             time,
+            clocked: planned.clocked.first().copied(),
             source,
         });
     }

@@ -88,7 +88,17 @@ impl<'a> Script<'a> {
         let mut random = Rng::with_seed(self.random.u64(..));
         let items = std::mem::take(&mut self.items);
         let mut shown = i64::MIN;
-        for item in items {
+        let is_clocked = |item: &Item| match item {
+            Item::Row(change) => self.world.relations[change.relation].clocked.is_some(),
+            Item::Idle { .. } | Item::Clock(_) => false,
+        };
+        if items.iter().any(is_clocked) {
+            // Every row has a processing time, the first one, too.
+            let first = items.iter().find_map(|item| self.time(item)).unwrap_or(0);
+            shown = first - 40 * SECOND;
+            self.items.push(Item::Clock(shown));
+        }
+        for mut item in items {
             let is_joined = matches!(&item, Item::Row(change) if change.is_joined);
             if (shown == i64::MIN || random.u8(..6) == 0)
                 && !is_joined
@@ -104,10 +114,25 @@ impl<'a> Script<'a> {
                 shown = shown.max((time + shift).min(most));
                 self.items.push(Item::Clock(shown));
             }
+            if let Item::Row(change) = &mut item {
+                change.row = self.clocked(change.relation, &change.row, shown);
+            }
             self.items.push(item);
         }
         self.clock = Some(shown);
         self
+    }
+
+    /// The row as a step with this clock takes it.
+    fn clocked(&self, relation: usize, row: &Row, clock: i64) -> Row {
+        let relation = &self.world.relations[relation];
+        match relation.clocked {
+            None => row.clone(),
+            Some(column) => {
+                let data_type = relation.schema.field(column).data_type();
+                with(row, column, timestamp(data_type, Some(clock)))
+            }
+        }
     }
 
     /// The time that a row tells.
@@ -290,7 +315,7 @@ impl<'a> Script<'a> {
             if relation.time.is_none() || relation.is_retracting || self.random.u8(..3) > 0 {
                 continue;
             }
-            let columns = 0..change.row.len();
+            let columns = (0..change.row.len()).filter(|column| relation.clocked != Some(*column));
             change.bad = columns.filter(|_| self.random.u8(..4) == 0).collect();
         }
     }
@@ -308,10 +333,12 @@ impl<'a> Script<'a> {
                     .for_each(|row| self.push(number, row, -1, false));
                 continue;
             };
+            let clock = self.clock.unwrap_or(0);
             for partition in 0..time.partitions {
                 let data_type = relation.schema.field(time.column).data_type();
                 let event_time = timestamp(data_type, Some(self.now));
                 let row = with(&self.row(relation), time.column, event_time);
+                let row = self.clocked(number, &row, clock);
                 let change = Change {
                     relation: number,
                     partition,

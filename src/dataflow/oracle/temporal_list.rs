@@ -5,6 +5,7 @@
 
 use datafusion::scalar::ScalarValue;
 
+use crate::dataflow::oracle::model::Cut;
 use crate::dataflow::oracle::query::{Case, query};
 use crate::plan::RetentionMode::{Forget, Retract};
 
@@ -13,6 +14,7 @@ pub fn temporal() -> Vec<Case> {
     cases.extend(above_and_below());
     cases.extend(windows());
     cases.extend(retention());
+    cases.extend(processing());
     cases
 }
 
@@ -162,5 +164,43 @@ fn retention() -> Vec<Case> {
         query("SELECT ts, a + 1 AS x FROM r WHERE a < 4")
             .retention_of_events(0, 40, Forget)
             .keeps(),
+    ]
+}
+
+/// Windows over processing time: the rows of `p` have the clock of the step that takes them.
+fn processing() -> Vec<Case> {
+    let tumble = |sql: &str| {
+        let window = "TUMBLE(p, pt, INTERVAL '10 seconds')";
+        query(sql).window(window, "p", [10, 10, 0]).by_clock()
+    };
+    let hop = |sql: &str| {
+        let window = "HOP(p, pt, INTERVAL '5 seconds', INTERVAL '20 seconds')";
+        query(sql).window(window, "p", [5, 20, 0]).by_clock()
+    };
+    let session = |sql: &str| {
+        let gap = 5_000_000;
+        let window = "SESSION(p PARTITION BY a, pt, INTERVAL '5 seconds')";
+        let keys: &[usize] = &[0];
+        query(sql)
+            .cut(window, "p", Cut::Session { gap, keys })
+            .by_clock()
+    };
+    let per_key = "SELECT a, window_start, window_end, count(*) AS n, sum(v) AS total, \
+                   max(ts) AS last FROM {0} GROUP BY a, window_start, window_end";
+    vec![
+        tumble(per_key),
+        tumble(per_key).closes(2),
+        tumble("SELECT a, b, pt, window_end FROM {0} WHERE v > 0").closes(3),
+        hop(per_key),
+        hop(per_key).closes(2),
+        session(per_key),
+        session(per_key).closes_or_later(2),
+        session("SELECT a, b, v, pt, window_end FROM {0}"),
+        tumble("SELECT a, window_end, count(*) AS n FROM {0} GROUP BY a, window_end")
+            .then("SELECT window_end, sum(n) AS n FROM v0 GROUP BY window_end")
+            .closes(0),
+        tumble("SELECT window_end, count(*) AS n FROM {0} GROUP BY window_end")
+            .closes(0)
+            .then("SELECT count(*) AS windows, sum(n) AS n FROM v0"),
     ]
 }

@@ -193,6 +193,16 @@ impl Windows {
             .min()
     }
 
+    /// The end of the first window that waits or is held.
+    pub fn first_end(&self) -> Option<i64> {
+        let waiting = self.waiting.keys().next();
+        waiting
+            .into_iter()
+            .chain(self.held.keys().next())
+            .min()
+            .copied()
+    }
+
     /// What has to be known after a restart besides the groups: since when windows are freed.
     pub fn take_change(&mut self) -> Option<i64> {
         std::mem::take(&mut self.is_changed).then_some(self.freed_before)

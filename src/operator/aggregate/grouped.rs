@@ -461,6 +461,11 @@ impl Operator for Aggregate {
         Ok(())
     }
 
+    fn due_time(&self) -> Option<i64> {
+        let end = self.windows.as_ref()?.first_end()?;
+        Some(end.saturating_add(1))
+    }
+
     fn bounds(&self, step: &Step) -> Bounds {
         let input = &step.bounds[0].0;
         let waiting = self

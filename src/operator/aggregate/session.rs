@@ -535,6 +535,10 @@ impl Operator for SessionAggregate {
         Bounds(columns)
     }
 
+    fn due_time(&self) -> Option<i64> {
+        self.sessions.due_time()
+    }
+
     fn state_rows(&self) -> usize {
         self.sessions.live()
     }

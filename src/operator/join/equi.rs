@@ -348,7 +348,7 @@ impl Operator for Join {
 /// Frees the rows that left in the step and those below the bound. A row that expired may have come
 /// as a retraction of what was freed before: only of rows that stay must none be there less than
 /// once.
-fn free(side: &mut Side, touched: &[Touched], bound: Option<EventTime>) -> Result<()> {
+pub(super) fn free(side: &mut Side, touched: &[Touched], bound: Option<EventTime>) -> Result<()> {
     let mut going = bound.map_or_else(Vec::new, |bound| side.expired(bound));
     let rows = side.rows();
     let left = touched

@@ -29,9 +29,13 @@
 //! Bounds: such a time has one where its inputs have; all other columns have none, because a kept
 //! row can come out again at any time. A padded row of a left join is final when its row has gone.
 //!
-//! Reading order: `spec`, `equi` (the operator), `side` (what is kept), `pairs` (what comes out).
+//! Reading order: `spec`, `equi` (the operator), `side` (what is kept), `pairs` (what comes out),
+//! and `lookup`, a join of its own that keeps one side only.
 
 mod equi;
+mod lookup;
+#[cfg(test)]
+mod lookup_tests;
 #[cfg(test)]
 mod oracle;
 mod pairs;
@@ -41,4 +45,5 @@ mod spec;
 pub(super) mod tests;
 
 pub use equi::Join;
+pub use lookup::Lookup;
 pub use spec::{Expire, JoinKind, JoinSpec, NullEquality, TimeRange};

@@ -143,11 +143,15 @@ impl Side {
 
     /// The keys of a batch of this side's input, for both sides' tables.
     pub fn key_batch(&self, rows: &RecordBatch) -> Result<KeyBatch> {
-        let columns: Vec<ArrayRef> = match self.key_columns.is_empty() {
+        self.key_batch_at(rows, &self.key_columns)
+    }
+
+    /// The keys of rows whose key columns stand elsewhere.
+    pub fn key_batch_at(&self, rows: &RecordBatch, key_columns: &[usize]) -> Result<KeyBatch> {
+        let columns: Vec<ArrayRef> = match key_columns.is_empty() {
             // Without key columns all rows have one key.
             true => vec![Arc::new(BooleanArray::from(vec![true; rows.num_rows()]))],
-            false => self
-                .key_columns
+            false => key_columns
                 .iter()
                 .map(|&column| rows.column(column).clone())
                 .collect(),

@@ -443,6 +443,10 @@ impl Operator for Session {
         Ok(())
     }
 
+    fn due_time(&self) -> Option<i64> {
+        self.sessions.due_time()
+    }
+
     fn bounds(&self, step: &Step) -> Bounds {
         let mut columns = vec![None; self.spec.output.fields().len()];
         if let Some((start, end)) = self.spec.bounds(step, self.oldest) {

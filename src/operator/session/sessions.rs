@@ -347,6 +347,13 @@ impl Sessions {
         }
     }
 
+    /// When the first session is over: a row at its very end continues it. A session that has a
+    /// later end by now may make it earlier.
+    pub fn due_time(&self) -> Option<i64> {
+        let Reverse((end, _)) = self.ends.peek()?;
+        Some(end.saturating_add(1))
+    }
+
     /// Retires all sessions that end by `horizon`.
     pub fn retire_all(&mut self, horizon: i64) {
         while let Some(&Reverse((end, session))) = self.ends.peek()

@@ -3,10 +3,10 @@
 use datafusion::sql::sqlparser::tokenizer::Token;
 
 use crate::error::{Error, Result, SqlState};
-use crate::sql::Position;
 use crate::sql::cursor::Cursor;
 use crate::sql::parse::option;
 use crate::sql::statement::{Column, CreateRelation, Include, Watermark};
+use crate::sql::{Position, ast};
 
 /// Behind `CREATE SOURCE` or `CREATE TABLE`, and `IF NOT EXISTS`.
 pub(super) fn relation(cursor: &mut Cursor<'_>, if_not_exists: bool) -> Result<CreateRelation> {
@@ -129,7 +129,11 @@ fn set_primary_key(
 
 fn column(cursor: &mut Cursor<'_>, relation: &mut CreateRelation) -> Result<Column> {
     let (name, position) = cursor.identifier("a column name")?;
-    let data_type = cursor.data_type()?;
+    // As in Flink, where the type follows.
+    let data_type = match cursor.at(&["AS", "PROCTIME"]) {
+        true => ast::DataType::Timestamp(None, ast::TimezoneInfo::Tz),
+        false => cursor.data_type()?,
+    };
     let mut column = Column {
         name,
         position,

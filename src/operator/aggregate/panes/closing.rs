@@ -83,7 +83,7 @@ impl PaneAggregate {
     }
 
     /// The start of the next window that has a row; windows without one are passed over at no cost.
-    fn next_window(&self) -> Option<i64> {
+    pub(super) fn next_window(&self) -> Option<i64> {
         if !self.active.is_empty() {
             return Some(self.next);
         }

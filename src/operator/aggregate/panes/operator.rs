@@ -494,6 +494,11 @@ impl Operator for PaneAggregate {
         self.count_deferred(i64::MAX)
     }
 
+    fn due_time(&self) -> Option<i64> {
+        let start = self.next_window()?;
+        Some(start.saturating_add(self.spec.panes.size()))
+    }
+
     fn bounds(&self, step: &Step) -> Bounds {
         let mut columns = vec![None; self.spec.output.fields().len()];
         if let Some(start) = self.bound(step) {
