@@ -38,6 +38,7 @@ use crate::operator::judge::Judge;
 use crate::operator::map::Map;
 use crate::operator::session::Session;
 use crate::operator::temporal::Temporal;
+use crate::operator::top::Top;
 use crate::operator::window::Window;
 use crate::operator::{Bounds, Counts, LateRows, Operator, Output, RowError, Scope, Step};
 use crate::plan::{Operation, StreamPlan};
@@ -555,6 +556,7 @@ impl Shard {
                 Operation::Every(spec) => Some(Box::new(Every::new(spec.clone())?)),
                 Operation::Lookup(spec) => Some(Box::new(Lookup::new(spec.clone())?)),
                 Operation::AsOf(spec) => Some(Box::new(AsOf::new(spec.clone())?)),
+                Operation::Top(spec, _) => Some(Box::new(Top::new(spec.clone())?)),
                 Operation::Gate(spec) => Some(Box::new(Gate::new(spec.clone())?)),
                 Operation::Temporal(spec) => Some(Box::new(Temporal::new(spec.clone())?)),
                 Operation::Scan(_)

@@ -29,6 +29,7 @@ pub mod recent;
 pub mod rows;
 pub mod session;
 pub mod temporal;
+pub mod top;
 pub mod window;
 
 use arrow::array::RecordBatch;

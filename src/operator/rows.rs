@@ -1,8 +1,9 @@
-//! A multiset of rows by slot: what joins and gates keep.
+//! A multiset of rows by slot: what joins, gates and rankings keep.
 //!
 //! Every distinct row has a slot with its weight; the row is found again by an index over a hash of
 //! all its columns, so that a retraction costs the same whatever else the owner chains the row to.
-//! Where rows are only ever added there is no index, and every row gets a slot of its own.
+//! Where rows are only ever added there is no index, and every row gets a slot of its own; an owner
+//! that keeps rows in an order finds them by it.
 //!
 //! ```text
 //!   add   + (7, 'a')      slot 0  (7, 'a')  weight 1
@@ -51,6 +52,8 @@ pub enum Removal {
     ByRow,
     /// Rows are never taken away by contents: each row added gets its own slot.
     Never,
+    /// The owner finds rows itself and says which slot's weight changes.
+    ByOwner,
 }
 
 /// A row that was given a slot.
@@ -181,15 +184,10 @@ impl RowStore {
     /// Internal, when a row leaves a store that rows never leave.
     pub fn add(&mut self, batch: &DeltaBatch, slots: &mut Vec<u32>) -> Result<Vec<Fresh>> {
         slots.clear();
-        if self.is_free_stale {
-            let free = (0..self.weights.len())
-                .rev()
-                .filter(|&slot| self.weights[slot] == 0);
-            self.free = free.map(number).collect();
-            self.is_free_stale = false;
-        }
+        self.refresh_free();
         let fresh = match self.removal {
             Removal::Never => self.append(batch, slots)?,
+            Removal::ByOwner => return Err(Error::internal("the owner of rows adds them itself")),
             Removal::ByRow => self.find_or_take(batch, slots)?,
         };
         for (row, &slot) in slots.iter().enumerate() {
@@ -197,6 +195,42 @@ impl RowStore {
             self.weights[slot as usize] += batch.weights().get(row);
         }
         Ok(fresh)
+    }
+
+    /// Gives each row of the columns a slot and the weight that is said, not 0, where the owner
+    /// finds rows itself. Returns the slots.
+    pub fn put(&mut self, columns: &[ArrayRef], weights: &[i64]) -> Result<Vec<u32>> {
+        assert_eq!(self.removal, Removal::ByOwner, "rows are found by someone");
+        self.refresh_free();
+        let slots: Vec<u32> = weights.iter().map(|_| self.take_slot()).collect();
+        let rows: Vec<u32> = (0..slots.len()).map(number).collect();
+        self.write(&slots, columns, &rows)?;
+        for (&slot, &weight) in slots.iter().zip(weights) {
+            self.set_weight(slot, weight);
+        }
+        Ok(slots)
+    }
+
+    /// Says how often a row is there, where the owner finds rows itself; it releases what is at 0.
+    pub fn set_weight(&mut self, slot: u32, weight: i64) {
+        self.touch(slot);
+        self.weights[slot as usize] = weight;
+    }
+
+    /// The bytes of a slot in a column of bytes.
+    #[inline]
+    pub fn bytes_of(&self, column: usize, slot: u32) -> &[u8] {
+        self.arena.bytes_of(column, slot)
+    }
+
+    fn refresh_free(&mut self) {
+        if self.is_free_stale {
+            let free = (0..self.weights.len())
+                .rev()
+                .filter(|&slot| self.weights[slot] == 0);
+            self.free = free.map(number).collect();
+            self.is_free_stale = false;
+        }
     }
 
     fn append(&mut self, batch: &DeltaBatch, slots: &mut Vec<u32>) -> Result<Vec<Fresh>> {
@@ -324,7 +358,7 @@ impl RowStore {
         let (word, bit) = place(slot);
         self.dirty[word] |= bit;
         // Nobody asks for the past of a row that neither leaves nor counts.
-        if self.removal == Removal::Never && self.counts.is_none() {
+        if self.removal != Removal::ByRow && self.counts.is_none() {
             return true;
         }
         if self.is_touched[word] & bit != 0 {
@@ -516,7 +550,7 @@ impl RowStore {
             .map(|c| c.as_primitive::<Int64Type>());
         let hashes = match self.removal {
             Removal::ByRow => row_hashes(columns, change.slots.len())?,
-            Removal::Never => Vec::new(),
+            Removal::Never | Removal::ByOwner => Vec::new(),
         };
         for (row, &slot) in change.slots.iter().enumerate() {
             self.weights[slot as usize] = weights.value(row);
@@ -567,7 +601,7 @@ fn spread(hash: u32) -> u64 {
 }
 
 /// The column with −0.0 as 0.0 and every NaN as one, so that equal rows have equal bits.
-fn canonical(array: &ArrayRef) -> ArrayRef {
+pub fn canonical(array: &ArrayRef) -> ArrayRef {
     macro_rules! float {
         ($kind:ty, $nan:expr) => {{
             let floats: &PrimitiveArray<$kind> = array.as_primitive();

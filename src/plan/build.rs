@@ -4,12 +4,12 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
-use arrow::datatypes::{Field, Schema, SchemaRef};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::common::DFSchema;
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::logical_expr::{Aggregate, Distinct, Expr, LogicalPlan, TableScan, Volatility};
 use datafusion::physical_expr::PhysicalExpr;
-use datafusion::physical_expr::expressions::Column as PhysicalColumn;
+use datafusion::physical_expr::expressions::{CastExpr, Column as PhysicalColumn};
 
 use crate::base::ObjectId;
 use crate::catalog::Changelog;
@@ -17,6 +17,7 @@ use crate::error::{Error, Result};
 use crate::function::time::as_now_is;
 use crate::operator::aggregate::{AggregateCall, AggregateSpec, Close, CloseEmit};
 use crate::operator::map::{MapSpec, OnError};
+use crate::operator::top::RankRange;
 use crate::plan::aggregate::aggregate_calls;
 use crate::plan::context::{PlannedTable, Planner};
 use crate::plan::emit::close_column;
@@ -28,6 +29,8 @@ use crate::plan::stream::{Node, Operation, RetentionMode, Scan, StreamPlan};
 use crate::plan::temporal::{
     above_windows, has_timed_condition, in_query, is_clock, misplaced, timed_conditions,
 };
+use crate::plan::ties::unsorted;
+use crate::plan::top::{Ranked, distinct_on, refused_window};
 use crate::sql::ast;
 use crate::sql::statement::Emit;
 
@@ -64,6 +67,7 @@ pub fn plan_view(
     let (logical, names) = named_query(planner, query, columns)?;
     refuse_twice(&names)?;
     let depends_on = dependencies(&logical)?;
+    let logical = distinct_on(unsorted(logical, query)?)?;
     let logical = timed_conditions(planner, logical).map_err(|error| in_query(error, query))?;
     refuse_volatile(&logical).map_err(|error| in_query(error, query))?;
     let optimized = above_windows(planner.optimize(&logical)?)?;
@@ -109,6 +113,9 @@ impl Build<'_> {
             LogicalPlan::TableScan(scan) => self.scan(scan),
             LogicalPlan::SubqueryAlias(alias) => self.plan(&alias.input),
             LogicalPlan::Projection(projection) => {
+                if let Some(ranked) = Ranked::of(plan)? {
+                    return self.ranked(&ranked, &projection.schema);
+                }
                 let (input, filter) = match projection.input.as_ref() {
                     LogicalPlan::Filter(filter) => (filter.input.as_ref(), Some(&filter.predicate)),
                     other => (other, None),
@@ -123,6 +130,9 @@ impl Build<'_> {
                 )
             }
             LogicalPlan::Filter(filter) => {
+                if let Some(ranked) = Ranked::of(plan)? {
+                    return self.ranked(&ranked, plan.schema());
+                }
                 let node = self.plan(&filter.input)?;
                 let schema = filter.input.schema();
                 self.map(node, schema, Some(&filter.predicate), None, schema)
@@ -130,6 +140,8 @@ impl Build<'_> {
             LogicalPlan::Aggregate(aggregate) => self.aggregate(aggregate),
             LogicalPlan::Distinct(Distinct::All(input)) => self.distinct(input),
             LogicalPlan::Join(join) => self.timed_join(join),
+            LogicalPlan::Limit(limit) => self.limit(limit),
+            LogicalPlan::Sort(sort) if sort.fetch.is_some() => self.sort(sort, RankRange::ALL),
             LogicalPlan::Union(union) => {
                 let inputs = union
                     .inputs
@@ -229,13 +241,17 @@ impl Build<'_> {
             return input;
         }
         let place = |column: &usize| passes.iter().position(|pass| *pass == Some(*column));
+        let key_place = |column: &usize| {
+            let same = |expr| key_column(expr, &source.schema) == Some(*column);
+            project.iter().position(same)
+        };
         let node = Node {
             inputs: vec![input],
             changelog: source.changelog,
             key: source
                 .key
                 .as_ref()
-                .and_then(|key| key.iter().map(place).collect()),
+                .and_then(|key| key.iter().map(key_place).collect()),
             bounded: source.bounded.iter().filter_map(place).collect(),
             schema: output.clone(),
             operation: Operation::Map(MapSpec {
@@ -532,6 +548,19 @@ pub(crate) fn plain_column(expr: &Arc<dyn PhysicalExpr>) -> Option<usize> {
         .map(PhysicalColumn::index)
 }
 
+/// The input column that an expression tells apart as that does: itself, or a rank as a signed
+/// number.
+fn key_column(expr: &Arc<dyn PhysicalExpr>, input: &SchemaRef) -> Option<usize> {
+    let any: &dyn std::any::Any = expr.as_ref();
+    match any.downcast_ref::<CastExpr>() {
+        None => plain_column(expr),
+        Some(cast) => plain_column(cast.expr()).filter(|&column| {
+            let from = input.field(column).data_type();
+            *from == DataType::UInt64 && *cast.cast_type() == DataType::Int64
+        }),
+    }
+}
+
 /// Every object the plan names, rising.
 pub fn dependencies(plan: &LogicalPlan) -> Result<Vec<ObjectId>> {
     let mut found = BTreeSet::new();
@@ -579,14 +608,11 @@ fn refuse_volatile(plan: &LogicalPlan) -> Result<()> {
 
 fn refusal(plan: &LogicalPlan) -> Error {
     match plan {
-        LogicalPlan::Sort(_) => Error::unsupported("ORDER BY is not supported in views")
-            .hint("order the SELECT that reads the view"),
-        LogicalPlan::Limit(_) => Error::unsupported("LIMIT is not supported in views")
-            .hint("limit the SELECT that reads the view"),
-        LogicalPlan::Window(_) => Error::unsupported("OVER is not supported in views")
-            .hint("use it in the SELECT that reads the view"),
-        LogicalPlan::Distinct(_) => Error::unsupported("DISTINCT ON is not supported in views")
-            .hint("use GROUP BY with max() or min()"),
+        LogicalPlan::Sort(_) => {
+            Error::unsupported("ORDER BY without LIMIT is not supported in views")
+                .hint("order the SELECT that reads the view, or say how many rows with LIMIT")
+        }
+        LogicalPlan::Window(window) => refused_window(window),
         LogicalPlan::Unnest(_) => Error::unsupported("unnest() is not supported in views")
             .hint("use it in the SELECT that reads the view"),
         LogicalPlan::Values(_) => {

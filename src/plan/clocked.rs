@@ -96,6 +96,7 @@ fn clocked(nodes: &[Node]) -> Vec<Vec<usize>> {
             | Operation::Exchange(_)
             | Operation::Gate(_)
             | Operation::Every(_)
+            | Operation::Top(..)
             | Operation::Temporal(_) => input(0).clone(),
         };
         all.push(columns);

@@ -45,6 +45,7 @@ use crate::plan::numbers::{FloatsWin, floats_win};
 use crate::plan::operators::PostgresOperators;
 use crate::plan::parameters::{infer_expression, infer_types};
 use crate::plan::place::at_name;
+use crate::plan::ties::{FETCH_WITH_TIES, fetch_with_ties, ranked_ties};
 use crate::plan::width::{refuse_wide, refuse_wide_plan};
 use crate::plan::window::WindowPlanner;
 use crate::sql::clauses::refuse_left;
@@ -217,6 +218,7 @@ impl<'a> Planner<'a> {
         let mut context = context.with_prepare_param_data_types(self.parameters.clone());
         planner
             .sql_statement_to_plan_with_context(statement, &mut context)
+            .and_then(ranked_ties)
             .and_then(infer_types)
             .map_err(from_datafusion)
     }
@@ -281,6 +283,9 @@ impl ContextProvider for Planner<'_> {
     }
 
     fn get_function_meta(&self, name: &str) -> Option<Arc<ScalarUDF>> {
+        if name == FETCH_WITH_TIES {
+            return Some(fetch_with_ties());
+        }
         let own = self.functions.and_then(|functions| (functions.find)(name));
         let function = own.or_else(|| self.state.scalar_functions().get(name).cloned())?;
         Some(lenient(function))

@@ -66,6 +66,11 @@ impl Build<'_> {
                     }
                     return Ok(root);
                 }
+                Operation::Top(spec, _) if spec.close.is_some() => {
+                    self.rank_on_close(at);
+                    self.final_above(at, root);
+                    return Ok(root);
+                }
                 _ => break,
             }
         }
@@ -108,6 +113,37 @@ impl Build<'_> {
         Ok(self.add(gate))
     }
 
+    /// The groups of a ranking come out when they are final. So do those of what it ranks, if that
+    /// has groups which close, and then it only grows; with lateness these may still change.
+    fn rank_on_close(&mut self, top: usize) {
+        if let Operation::Top(spec, _) = &mut self.nodes[top].operation
+            && let Some(close) = &mut spec.close
+        {
+            close.emit = CloseEmit::OnClose;
+        }
+        let input = self.nodes[top].inputs[0];
+        let mut at = input;
+        loop {
+            match &mut self.nodes[at].operation {
+                Operation::Map(_) | Operation::Exchange(_) => at = self.nodes[at].inputs[0],
+                Operation::Aggregate(spec) if self.options.allowed_lateness_micros == 0 => {
+                    let Some(close) = &mut spec.close else { return };
+                    close.emit = CloseEmit::OnClose;
+                    break;
+                }
+                Operation::Top(spec, _) if spec.close.is_some() => {
+                    self.rank_on_close(at);
+                    break;
+                }
+                _ => return,
+            }
+        }
+        self.final_above(at, input);
+        if let Operation::Top(spec, _) = &mut self.nodes[top].operation {
+            spec.is_append_only = true;
+        }
+    }
+
     /// Changes wait where those of the same row come together.
     fn emit_every(&mut self, root: usize, interval_micros: i64) -> usize {
         let is_append_only = self.nodes[root].changelog == Changelog::AppendOnly;
@@ -128,7 +164,7 @@ impl Build<'_> {
     }
 
     /// Rows go where their retraction goes.
-    fn exchange_by_row(&mut self, root: usize) -> usize {
+    pub(super) fn exchange_by_row(&mut self, root: usize) -> usize {
         let node = &self.nodes[root];
         let all = || (0..node.schema.fields().len()).collect();
         let columns = node.key.clone().unwrap_or_else(all);
@@ -142,7 +178,8 @@ impl Build<'_> {
             Operation::Map(_) => self.is_of_groups(node.inputs[0]),
             Operation::Aggregate(_)
             | Operation::SessionAggregate(_)
-            | Operation::PaneAggregate(_) => true,
+            | Operation::PaneAggregate(_)
+            | Operation::Top(..) => true,
             _ => false,
         }
     }

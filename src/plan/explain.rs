@@ -11,9 +11,10 @@ use crate::operator::join::{JoinKind, JoinSpec, TimeRange};
 use crate::operator::map::MapSpec;
 use crate::operator::session::{SessionEmit, SessionSpec};
 use crate::operator::temporal::{Condition, TemporalSpec};
+use crate::operator::top::{RankFunction, RankRange, TopSpec};
 use crate::operator::window::Assignment;
 use crate::plan::build::plain_column;
-use crate::plan::stream::{Node, Operation, Retention, RetentionMode, StreamPlan};
+use crate::plan::stream::{Node, Operation, Portion, Retention, RetentionMode, StreamPlan};
 
 impl fmt::Display for StreamPlan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -119,6 +120,7 @@ impl fmt::Display for Line<'_> {
             Operation::Join(spec) => write_join(f, spec)?,
             Operation::AsOf(spec) => write_as_of(f, spec)?,
             Operation::Lookup(spec) => write_lookup(f, spec)?,
+            Operation::Top(spec, portion) => write_top(f, spec, *portion)?,
             Operation::Gate(gate) => write!(
                 f,
                 "Gate until {} is final; state: waiting rows",
@@ -345,6 +347,60 @@ fn write_as_of(f: &mut fmt::Formatter<'_>, spec: &AsOfSpec) -> fmt::Result {
         (false, _) => "all right rows, unbounded",
     };
     write!(f, "; state: {left}, {right}")
+}
+
+fn write_top(f: &mut fmt::Formatter<'_>, spec: &TopSpec, portion: Portion) -> fmt::Result {
+    write!(f, "Top")?;
+    let mut separator = " ";
+    for function in RankFunction::ALL {
+        let limit = spec.limit(function);
+        match (limit.least, limit.greatest) {
+            _ if limit == RankRange::ALL => continue,
+            (1, greatest) => write!(f, "{separator}{function} <= {greatest}")?,
+            (least, i64::MAX) => write!(f, "{separator}{function} >= {least}")?,
+            (least, greatest) if least == greatest => write!(f, "{separator}{function} = {least}")?,
+            (least, greatest) => write!(f, "{separator}{function} {least} to {greatest}")?,
+        }
+        separator = " and ";
+    }
+    if !spec.partition.is_empty() {
+        write!(f, " by ({})", names(&spec.input, &spec.partition))?;
+    }
+    for (place, order) in spec.order.iter().enumerate() {
+        let separator = if place == 0 { " order" } else { "," };
+        write!(f, "{separator} {}", spec.input.field(order.column).name())?;
+        let options = order.options;
+        if options.descending {
+            write!(f, " DESC")?;
+        }
+        if options.nulls_first != options.descending {
+            let place = if options.nulls_first { "FIRST" } else { "LAST" };
+            write!(f, " NULLS {place}")?;
+        }
+    }
+    if portion == Portion::Worker {
+        write!(f, ", of each worker")?;
+    }
+    let rows = match spec.keeps_only_best() {
+        true => "the rows within the limit",
+        false => "all rows",
+    };
+    let Some(close) = &spec.close else {
+        return match spec.keeps_only_best() && spec.partition.is_empty() {
+            true => write!(f, "; state: {rows}"),
+            false if spec.keeps_only_best() => write!(f, "; state: {rows}, of every group"),
+            false => write!(f, "; state: {rows}, unbounded"),
+        };
+    };
+    let when = match close.emit {
+        CloseEmit::OnUpdate => "on update",
+        CloseEmit::OnClose => "on close",
+    };
+    let column = spec.input.field(spec.partition[close.column]).name();
+    write!(
+        f,
+        "; emits {when}; state: {rows} of groups whose {column} is open"
+    )
 }
 
 fn is_equality(range: &TimeRange) -> bool {

@@ -20,6 +20,7 @@ use datafusion::sql::sqlparser::ast::{
 };
 
 use crate::error::{Error, Result};
+use crate::plan::ties::FETCH_WITH_TIES;
 
 /// Functions that return sets, and those that give the same values as an array.
 const SETS: [(&str, &str); 3] = [
@@ -114,19 +115,18 @@ fn distinct_from_constant(expr: &Expr) -> Option<Expr> {
     })
 }
 
-/// `FETCH FIRST n ROWS ONLY` is LIMIT n; without a number it is one row.
+/// `FETCH FIRST n ROWS ONLY` is LIMIT n; without a number it is one row. `WITH TIES` marks it.
 fn limit(query: &mut Query, fetch: Fetch) -> ControlFlow<Error> {
-    if fetch.with_ties || fetch.percent {
-        let what = if fetch.percent {
-            "PERCENT"
-        } else {
-            "WITH TIES"
-        };
-        let error = Error::unsupported(format!("FETCH FIRST … {what} is not supported"));
-        return ControlFlow::Break(error.hint("compare with rank() OVER (ORDER BY …)"));
+    if fetch.percent {
+        let error = Error::unsupported("FETCH FIRST … PERCENT is not supported");
+        return ControlFlow::Break(error.hint("compare with percent_rank() OVER (ORDER BY …)"));
     }
     let one = || Expr::Value(Value::Number("1".to_string(), false).into());
-    let count = Some(fetch.quantity.unwrap_or_else(one));
+    let count = fetch.quantity.unwrap_or_else(one);
+    let count = Some(match fetch.with_ties {
+        true => Expr::Function(call(FETCH_WITH_TIES, vec![count])),
+        false => count,
+    });
     query.limit_clause = Some(match query.limit_clause.take() {
         Some(LimitClause::LimitOffset {
             limit: None,
@@ -282,7 +282,11 @@ mod tests {
             ),
             (
                 "SELECT a FROM t FETCH FIRST 2 ROWS WITH TIES",
-                "FETCH FIRST … WITH TIES is not supported",
+                "SELECT a FROM t LIMIT fetch with ties(2)",
+            ),
+            (
+                "SELECT a FROM t FETCH FIRST 2 PERCENT ROWS ONLY",
+                "FETCH FIRST … PERCENT is not supported",
             ),
             (
                 "SELECT pg_catalog.generate_series(1, 3) * 2, unnest(generate_series(1, 2))",

@@ -181,7 +181,7 @@ impl Build<'_> {
 
     /// The node with a bound for the column, which is a time: where it comes straight from a
     /// source, late rows are taken out.
-    fn judged(&mut self, input: usize, time_column: usize) -> usize {
+    pub(super) fn judged(&mut self, input: usize, time_column: usize) -> usize {
         let source = &self.nodes[input];
         if source.bounded.contains(&time_column) {
             return input;

@@ -13,7 +13,8 @@
 //!
 //! Reading order: [`context`] (text's names to DataFusion's plan), `window` (window table
 //! functions), [`stream`] (the plan), `build` (how it is made: `temporal`, `windowed`, `panes`,
-//! `aggregate`, `join`, `emit` and `retention` are its parts), `explain` (how it is shown); apart
+//! `aggregate`, `join`, `top`, `emit` and `retention` are its
+//! parts), `explain` (how it is shown); apart
 //! from queries, [`source`] and `columns` plan CREATE SOURCE and CREATE TABLE.
 
 mod aggregate;
@@ -48,7 +49,9 @@ mod session;
 pub mod source;
 pub mod stream;
 mod temporal;
+mod ties;
 mod time_range;
+mod top;
 mod width;
 mod window;
 mod windowed;

@@ -24,6 +24,7 @@ use crate::operator::judge::JudgeSpec;
 use crate::operator::map::MapSpec;
 use crate::operator::session::SessionSpec;
 use crate::operator::temporal::TemporalSpec;
+use crate::operator::top::TopSpec;
 use crate::operator::window::WindowSpec;
 use crate::plan::late::LatePlan;
 use crate::plan::panes::Expansion;
@@ -141,6 +142,7 @@ pub enum Operation {
     AsOf(AsOfSpec),
     /// Its inputs are the right side, which is kept, and then the left one.
     Lookup(JoinSpec),
+    Top(TopSpec, Portion),
     Gate(GateSpec),
     Every(EverySpec),
     Temporal(TemporalSpec),
@@ -148,6 +150,15 @@ pub enum Operation {
     Union,
     /// Rows that are there from the beginning: VALUES, a SELECT without FROM, or none at all.
     Constant(Arc<RecordBatch>),
+}
+
+/// Of which rows a ranking knows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Portion {
+    /// All of a group.
+    Groups,
+    /// Those of one worker: a first choice, from which the last is made.
+    Worker,
 }
 
 /// Which columns of which collection.

@@ -278,4 +278,30 @@ GROUP BY bidder % 500, window_start, window_end",
         shows: Shows::OnUpdate,
         key: &[],
     },
+    Query {
+        name: "q18",
+        about: "the last bid of each bidder in each auction",
+        feeds: &[Feed::Bids],
+        columns: &[&["auction", "bidder", "price", "ts"]],
+        select: "\
+SELECT auction, bidder, price, ts FROM (
+  SELECT *, row_number() OVER (PARTITION BY bidder, auction ORDER BY ts DESC, price) AS place
+  FROM bids) b
+WHERE place = 1",
+        shows: Shows::OnUpdate,
+        key: &["bidder", "auction"],
+    },
+    Query {
+        name: "q19",
+        about: "the ten dearest bids of each auction, with their places",
+        feeds: &[Feed::Bids],
+        columns: &[&["auction", "bidder", "price", "ts"]],
+        select: "\
+SELECT auction, bidder, price, ts, place FROM (
+  SELECT *, row_number() OVER (PARTITION BY auction ORDER BY price DESC, ts, bidder) AS place
+  FROM bids) b
+WHERE place <= 10",
+        shows: Shows::OnUpdate,
+        key: &["auction", "place"],
+    },
 ];

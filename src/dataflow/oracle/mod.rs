@@ -28,6 +28,7 @@ mod query_list;
 pub(super) mod relation;
 mod script;
 mod temporal_list;
+mod top_list;
 mod trial;
 
 use crate::dataflow::oracle::relation::World;

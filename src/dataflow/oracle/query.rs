@@ -208,6 +208,12 @@ impl Case {
         self.closes_behind(column, 0)
     }
 
+    /// When the watermark is behind the time in this column, and not just at it.
+    pub fn closes_after(mut self, column: usize) -> Case {
+        self.last().emits = Emits::OnClose { column, behind: 1 };
+        self
+    }
+
     /// So many seconds after the time in this column.
     pub fn closes_behind(mut self, column: usize, seconds: i64) -> Case {
         let behind = seconds * SECOND;

@@ -10,6 +10,7 @@ use crate::dataflow::oracle::model::Cut;
 use crate::dataflow::oracle::query::{Case, query};
 use crate::dataflow::oracle::relation::SECOND;
 use crate::dataflow::oracle::temporal_list::temporal;
+use crate::dataflow::oracle::top_list::rankings;
 
 pub fn cases() -> Vec<Case> {
     let mut cases = linear();
@@ -28,6 +29,7 @@ pub fn cases() -> Vec<Case> {
     cases.extend(as_of_joins());
     cases.extend(views_over_views());
     cases.extend(temporal());
+    cases.extend(rankings());
     cases
 }
 

@@ -17,7 +17,7 @@ use crate::delta::NO_SLOT;
 use crate::operator::aggregate::spec::{Close, CloseEmit};
 
 /// Groups in the order of their windows.
-pub(super) struct Windows {
+pub(in crate::operator) struct Windows {
     close: Close,
     /// Position in the group of each key column that can bound the output.
     timed: Vec<usize>,

@@ -41,7 +41,7 @@
 
 mod change;
 mod checkpoint;
-mod closing;
+pub(super) mod closing;
 mod emission;
 mod extreme;
 mod gathering;
