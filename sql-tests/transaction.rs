@@ -4,6 +4,7 @@
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::pin::pin;
+use std::time::{Duration, Instant};
 
 use futures::SinkExt;
 use tokio::sync::watch;
@@ -11,6 +12,9 @@ use tokio_postgres::{Client, Error};
 
 use crate::crash::seed;
 use crate::server::{Server, block_on, code, connect};
+
+/// How long a test waits for what must come; only a failure takes so long.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 async fn count(client: &Client, sql: &str) -> i64 {
     client.query_one(sql, &[]).await.unwrap().get(0)
@@ -72,6 +76,45 @@ fn the_statements_of_one_text_are_one_transaction() {
         client.batch_execute(text).await.unwrap_err();
         let name = "SELECT count(*) FROM pg_settings WHERE setting = 'x'";
         assert_eq!(count(&client, name).await, 0);
+    });
+}
+
+#[test]
+fn rows_of_the_past_are_kept_for_as_long_as_allowed() {
+    block_on(async {
+        let server = Server::start_with(&["--snapshot-age-limit-s", "1"]);
+        let (writer, reader) = (server.connect().await, server.connect().await);
+        let fetcher = server.connect().await;
+        let rows = "CREATE TABLE t (id BIGINT PRIMARY KEY, v BIGINT);
+            INSERT INTO t SELECT value, 1 FROM generate_series(1, 200000)";
+        writer.batch_execute(rows).await.unwrap();
+        let cursor = "DECLARE c CURSOR WITH HOLD FOR SELECT id, v FROM t; FETCH 10 FROM c";
+        fetcher.batch_execute(cursor).await.unwrap();
+        let begin = "BEGIN ISOLATION LEVEL REPEATABLE READ";
+        reader.batch_execute(begin).await.unwrap();
+        let sum = "SELECT sum(v)::bigint FROM t";
+        assert_eq!(count(&reader, sum).await, 200_000);
+
+        // Until then it reads what it read first.
+        let begun = Instant::now();
+        let error = loop {
+            let change = "UPDATE t SET v = v + 1 WHERE id % 5000 = 0";
+            writer.batch_execute(change).await.unwrap();
+            match reader.query_one(sum, &[]).await {
+                Ok(row) => assert_eq!(row.get::<_, i64>(0), 200_000),
+                Err(error) => break error,
+            }
+            assert!(begun.elapsed() < PATIENCE, "it is never too old");
+        };
+        assert_eq!(code(&error), "72000");
+        assert!(begun.elapsed() >= Duration::from_millis(900));
+        let error = reader.query_one(sum, &[]).await.unwrap_err();
+        assert_eq!(code(&error), "25P02");
+        reader.batch_execute("ROLLBACK").await.unwrap();
+        assert!(count(&reader, sum).await > 200_000);
+
+        let error = fetcher.batch_execute("FETCH ALL FROM c").await.unwrap_err();
+        assert_eq!(code(&error), "72000");
     });
 }
 

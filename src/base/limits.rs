@@ -487,6 +487,17 @@ pub const BENCH_LEAD: std::time::Duration = std::time::Duration::from_secs(2);
 /// way then (a step, its output, a checkpoint's copy) fits into the rest.
 pub const MEMORY_TIGHT_PERCENT: usize = 90;
 
+/// Grouping sets of an aggregate in a view, each of which is an operator: those of a CUBE of six
+/// columns.
+pub const GROUPING_SETS_MAX: usize = 64;
+
+/// Percent of the memory limit that rows may take which have changed and are still read as they
+/// were: beyond it the oldest readers lose their snapshots.
+pub const SNAPSHOT_PERCENT: usize = 25;
+
+/// Seconds for which a reader keeps its snapshot, unless the server is told otherwise.
+pub const SNAPSHOT_AGE_SECONDS: u64 = 3600;
+
 /// The least memory limit: an idle server takes a third of it, and below it nothing would fit.
 pub const MEMORY_LIMIT_MIN: usize = 64 << 20;
 

@@ -41,10 +41,12 @@ pub enum Account {
     Sessions,
     /// State on its way to disk.
     Checkpoints,
+    /// Rows of views and tables that have changed, and that somebody still reads as they were.
+    Snapshots,
 }
 
 impl Account {
-    pub const ALL: [Account; 8] = [
+    pub const ALL: [Account; 9] = [
         Account::State,
         Account::Rows,
         Account::History,
@@ -53,6 +55,7 @@ impl Account {
         Account::Queries,
         Account::Sessions,
         Account::Checkpoints,
+        Account::Snapshots,
     ];
 
     /// Its name in metrics.
@@ -66,6 +69,7 @@ impl Account {
             Account::Queries => "queries",
             Account::Sessions => "sessions",
             Account::Checkpoints => "checkpoints",
+            Account::Snapshots => "snapshots",
         }
     }
 }

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::str::FromStr;
 
-use crate::base::limits::{MEMORY_LIMIT_MIN, MEMORY_LIMIT_PERCENT};
+use crate::base::limits::{MEMORY_LIMIT_MIN, MEMORY_LIMIT_PERCENT, SNAPSHOT_AGE_SECONDS};
 use crate::base::memory::machine_bytes;
 
 /// Options of `tidemill serve`. Every flag can also be given as the environment variable it names.
@@ -37,6 +37,14 @@ pub struct ServeOptions {
     /// Memory that the server may use: bytes, 512MB, 2GB, or a part of the machine's, 50%
     #[arg(long, env = "TIDEMILL_MEMORY_LIMIT", default_value_t = MemoryLimit::default())]
     pub memory_limit: MemoryLimit,
+
+    /// Seconds for which a transaction or cursor keeps rows that have changed since
+    #[arg(
+        long,
+        env = "TIDEMILL_SNAPSHOT_AGE_LIMIT_S",
+        default_value_t = SNAPSHOT_AGE_SECONDS
+    )]
+    pub snapshot_age_limit_s: u64,
 }
 
 /// How much memory a server may use.

@@ -7,6 +7,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::time::Instant;
 
 use arrow::array::{ArrayRef, RecordBatch};
 use tokio::sync::watch;
@@ -21,13 +22,16 @@ use crate::dataflow::source::SourceStatus;
 use crate::delta::DeltaBatch;
 use crate::error::{Error, Result, SqlState};
 use crate::operator::{Counts, TableChange};
-use crate::view::{ChangeSet, History, Snapshot, Store};
+use crate::view::{ChangeSet, History, Readers, Snapshot, SnapshotLimits, Store};
 
 /// The published state of all relations.
 pub struct Published {
     // A lock, because the stepper replaces several stores as one while readers copy their heads.
     state: RwLock<State>,
     epoch: watch::Sender<Epoch>,
+    /// Who reads at an epoch that has passed.
+    readers: Readers,
+    memory: Arc<Memory>,
 }
 
 #[derive(Default)]
@@ -89,7 +93,7 @@ pub struct CollectionStatus {
 }
 
 impl Published {
-    pub fn new(epoch: Epoch) -> Published {
+    pub fn new(epoch: Epoch, memory: Arc<Memory>) -> Published {
         let state = State {
             epoch,
             ..State::default()
@@ -97,6 +101,8 @@ impl Published {
         Published {
             state: RwLock::new(state),
             epoch: watch::Sender::new(epoch),
+            readers: Readers::default(),
+            memory,
         }
     }
 
@@ -110,7 +116,8 @@ impl Published {
         self.epoch.subscribe()
     }
 
-    /// Snapshots of the relations, all at the epoch that is returned with them.
+    /// Snapshots of the relations, all at the epoch that is returned with them. They are never
+    /// taken away: for a view that is built on them, which has a bound of its own.
     ///
     /// # Errors
     /// 55000 when one of them has failed or keeps no rows.
@@ -123,7 +130,8 @@ impl Published {
         Ok((state.epoch, snapshots))
     }
 
-    /// Snapshots of relations, and how far the rows of sources are in them, at one epoch.
+    /// Snapshots of relations, and how far the rows of sources are in them, at one epoch. They
+    /// may be taken away from who keeps them for long ([`Published::expire_snapshots`]).
     ///
     /// # Errors
     /// As [`Published::snapshots`].
@@ -131,6 +139,7 @@ impl Published {
         let state = self.read();
         let snapshots = ids.iter().map(|id| Ok(state.store(*id)?.snapshot()));
         let snapshots = snapshots.collect::<Result<Vec<_>>>()?;
+        self.readers.add(&snapshots, Instant::now());
         // Without a reader no step takes rows of a source that others write.
         let is_taken = |source: &&SourceStatus| {
             sources.contains(&source.id) && (source.is_embedded || source.reader.is_some())
@@ -145,6 +154,20 @@ impl Published {
             positions: positions.collect(),
             snapshots,
         })
+    }
+
+    /// Takes snapshots away from readers: those that are too old, and the oldest while all hold
+    /// too much.
+    pub(super) fn expire_snapshots(&self, limits: SnapshotLimits, now: Instant) {
+        let lost = self.readers.expire(&self.memory, limits, now);
+        if lost > 0 {
+            tracing::warn!(readers = lost, "snapshots were too old, or held too much");
+        }
+    }
+
+    /// When the next snapshot is too old.
+    pub(super) fn snapshot_deadline(&self, limits: SnapshotLimits) -> Option<Instant> {
+        self.readers.deadline(limits)
     }
 
     /// The rows under the keys, if the newest epoch is still `epoch`; `None` if it is not.
@@ -290,7 +313,7 @@ impl Published {
     pub(super) fn change<T>(&self, work: impl FnOnce(&mut Change<'_>) -> Result<T>) -> Result<T> {
         let mut state = self.write();
         let before = (state.epoch, state.ends);
-        let result = work(&mut Change(&mut state));
+        let result = work(&mut Change(&mut state, &self.memory));
         let (epoch, ends) = (state.epoch, state.ends);
         drop(state);
         if (epoch, ends) != before {
@@ -338,10 +361,13 @@ impl State {
 }
 
 /// The stepper's hands on the published state.
-pub(super) struct Change<'a>(&'a mut State);
+pub(super) struct Change<'a>(&'a mut State, &'a Arc<Memory>);
 
 impl Change<'_> {
-    pub fn add(&mut self, id: ObjectId, store: Option<Store>, history: History) {
+    pub fn add(&mut self, id: ObjectId, mut store: Option<Store>, history: History) {
+        if let Some(store) = &mut store {
+            store.count_superseded_in(self.1.clone());
+        }
         let collection = Collection {
             store,
             history,

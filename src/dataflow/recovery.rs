@@ -91,11 +91,12 @@ pub(super) fn recover(
         .transpose()?
         .unwrap_or_default();
     let (watch, closer) = (Watch::start(commands.clone()), Closer::start());
+    let published = Published::new(epoch, options.memory.clone());
     let mut stepper = Stepper {
         shown_at: options.clock.steady_micros(),
         options,
         commands,
-        published: Arc::new(Published::new(epoch)),
+        published: Arc::new(published),
         journal,
         checkpointer,
         watch,

@@ -53,7 +53,7 @@ use crate::error::{Error, Result, SqlState};
 use crate::operator::Bounds;
 use crate::plan::StreamPlan;
 use crate::storage::{DataDirectory, Event, Journal, LogWriter, Run, StepRecord, TableWrite};
-use crate::view::{History, Store};
+use crate::view::{History, SnapshotLimits, Store};
 
 /// What others ask of the stepper. Everything that can happen to it is in here.
 pub enum Command {
@@ -142,6 +142,8 @@ pub struct RuntimeOptions {
     /// Microseconds between checkpoints.
     pub checkpoint_interval_micros: i64,
     pub memory: Arc<Memory>,
+    /// How long readers keep what they read.
+    pub snapshots: SnapshotLimits,
 }
 
 /// The step engine, running on its own thread.
@@ -279,7 +281,7 @@ pub(super) struct Changes {
 impl Stepper {
     pub(super) fn run(mut self, commands: Receiver<Command>) {
         while !self.is_ended {
-            let timeout = self.timeout();
+            let timeout = self.timeout().min(self.expire_snapshots());
             match commands.recv_timeout(timeout) {
                 Ok(command) => self.handle(command),
                 Err(RecvTimeoutError::Timeout) => {}
@@ -512,6 +514,17 @@ impl Stepper {
                 .catching_up
                 .values()
                 .any(|pins| pins.wanted.contains_key(&source))
+    }
+
+    /// Takes snapshots away from who has kept them for too long; says when to look again.
+    fn expire_snapshots(&self) -> Duration {
+        let (limits, now) = (self.options.snapshots, Instant::now());
+        self.published.expire_snapshots(limits, now);
+        let next = self.published.snapshot_deadline(limits);
+        // At the moment itself a snapshot is not yet too old.
+        next.map_or(Duration::MAX, |next| {
+            next.saturating_duration_since(now) + Duration::from_millis(1)
+        })
     }
 
     /// One step, from the cut to the answers.

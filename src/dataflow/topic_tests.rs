@@ -31,7 +31,7 @@ use crate::delta::{DeltaBatch, Weights};
 use crate::error::{Error, Result, SqlState};
 use crate::plan::{Planner, StreamPlan, ViewOptions, plan_view};
 use crate::storage::DataDirectory;
-use crate::view::Identity;
+use crate::view::{Identity, SnapshotLimits};
 
 /// How long a test waits for what must come; only a failure takes so long.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -391,6 +391,10 @@ impl Bench {
             // Only when a test asks for it.
             checkpoint_interval_micros: i64::MAX / 4,
             memory: Memory::accounted_only(usize::MAX),
+            snapshots: SnapshotLimits {
+                age: Duration::MAX,
+                bytes: usize::MAX,
+            },
         };
         let views = self.views.iter().map(|(id, plan)| RecoveredView {
             id: *id,

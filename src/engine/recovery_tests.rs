@@ -39,6 +39,7 @@ impl Host {
             workers: 2,
             // Only when a test asks for it.
             checkpoint_interval_micros: i64::MAX / 4,
+            snapshot_age: Duration::from_secs(3600),
             memory: Memory::accounted_only(usize::MAX),
             clock: Clock::system(),
             startup: Arc::new(Startup::default()),

@@ -8,10 +8,12 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::atomic::AtomicU32;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::time::Duration;
 
 use datafusion::execution::SessionState;
 use tokio::sync::{mpsc, oneshot};
 
+use crate::base::limits::SNAPSHOT_PERCENT;
 use crate::base::{Clock, Epoch, EventTime, Memory, ObjectId};
 use crate::catalog::{Catalog, Definition, Object, ObjectKind};
 use crate::dataflow::{
@@ -26,6 +28,7 @@ use crate::engine::response::Notice;
 use crate::engine::session::{Session, SessionParameters};
 use crate::error::{Error, Result, SqlState};
 use crate::storage::{CatalogStore, Change, DataDirectory, IdCounter};
+use crate::view::SnapshotLimits;
 
 /// How the engine is to run.
 #[derive(Clone, Debug)]
@@ -35,6 +38,8 @@ pub struct EngineOptions {
     pub workers: usize,
     pub checkpoint_interval_micros: i64,
     pub memory: Arc<Memory>,
+    /// How long a reader keeps its snapshot.
+    pub snapshot_age: Duration,
     pub clock: Clock,
     /// Told what the start is at; ends it.
     pub startup: Arc<Startup>,
@@ -65,11 +70,24 @@ pub(super) struct Shared {
     /// How many transactions that hold a table wait for another one.
     pub waiting_holders: AtomicU32,
     pub template: SessionState,
+    /// The one for queries that run once.
+    pub query_template: SessionState,
     /// SELECTs by key, compiled.
     pub points: PointCache,
     pub memory: Arc<Memory>,
     pub clock: Clock,
     pub started_at: EventTime,
+}
+
+/// In a query of its own a scalar subquery that gives several rows is found out when it runs; as
+/// the join that a view needs it is not.
+fn query_template(template: &SessionState) -> SessionState {
+    let mut state = template.clone();
+    let options = state.config_mut().options_mut();
+    options
+        .optimizer
+        .enable_physical_uncorrelated_scalar_subquery = true;
+    state
 }
 
 impl Engine {
@@ -99,6 +117,10 @@ impl Engine {
             clock: options.clock.clone(),
             checkpoint_interval_micros: options.checkpoint_interval_micros,
             memory: options.memory.clone(),
+            snapshots: SnapshotLimits {
+                age: options.snapshot_age,
+                bytes: options.memory.limit() / 100 * SNAPSHOT_PERCENT,
+            },
         };
         let runtime = Runtime::start(&directory, runtime_options, objects, &options.startup)?;
         let (_, running) = runtime.published().status();
@@ -115,6 +137,7 @@ impl Engine {
             ddl: Arc::default(),
             writers: Mutex::new(BTreeMap::new()),
             waiting_holders: AtomicU32::new(0),
+            query_template: query_template(&template),
             template,
             points: PointCache::default(),
             memory: options.memory,

@@ -188,7 +188,8 @@ impl Follower {
         as_of: Option<Epoch>,
         held: Held,
     ) -> Result<(Option<Opening>, Epoch)> {
-        let (epoch, mut snapshots) = self.published.snapshots(&[self.id])?;
+        let frame = self.published.frame(&[self.id], &[])?;
+        let (epoch, mut snapshots) = (frame.epoch, frame.snapshots);
         let at = as_of.unwrap_or(epoch);
         if at > epoch {
             return Err(Error::new(

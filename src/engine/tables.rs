@@ -36,6 +36,7 @@ pub struct Reads {
     published: Arc<Published>,
     wanted: Mutex<Wanted>,
     pin: OnceLock<Pin>,
+    ends: AllEnds,
     /// The transaction's own writes, not yet committed.
     own: BTreeMap<ObjectId, DeltaBatch>,
 }
@@ -44,7 +45,7 @@ pub struct Reads {
 #[derive(Default)]
 struct Wanted {
     relations: BTreeSet<ObjectId>,
-    sources: BTreeMap<ObjectId, Arc<Ends>>,
+    sources: BTreeSet<ObjectId>,
 }
 
 /// For each partition the offset up to which a source is read.
@@ -54,6 +55,18 @@ type Positions = BTreeMap<PartitionId, Offset>;
 /// The lock is held while the broker answers, so that a second scan waits for the same answer.
 #[derive(Debug, Default)]
 struct Ends(Mutex<Option<Positions>>);
+
+/// Those of all sources that somebody has named, with a statement or with a transaction that reads
+/// one epoch.
+#[derive(Clone, Debug, Default)]
+struct AllEnds(Arc<Mutex<BTreeMap<ObjectId, Arc<Ends>>>>);
+
+impl AllEnds {
+    fn of(&self, id: ObjectId) -> Arc<Ends> {
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        all.entry(id).or_default().clone()
+    }
+}
 
 impl Ends {
     fn get(&self, spec: &SourceSpec) -> Result<Positions> {
@@ -76,6 +89,7 @@ pub struct Pin {
     pub epoch: Epoch,
     pub snapshots: BTreeMap<ObjectId, Snapshot>,
     positions: BTreeMap<ObjectId, Positions>,
+    ends: AllEnds,
 }
 
 impl Pin {
@@ -86,6 +100,7 @@ impl Pin {
             epoch: frame.epoch,
             snapshots: ids.iter().copied().zip(frame.snapshots).collect(),
             positions: frame.positions,
+            ends: AllEnds::default(),
         })
     }
 }
@@ -103,6 +118,7 @@ impl Reads {
         pin: Option<Pin>,
         own: BTreeMap<ObjectId, DeltaBatch>,
     ) -> Arc<Reads> {
+        let ends = pin.as_ref().map(|pin| pin.ends.clone());
         let cell = OnceLock::new();
         if let Some(pin) = pin {
             let _ = cell.set(pin);
@@ -111,6 +127,7 @@ impl Reads {
             published,
             wanted: Mutex::default(),
             pin: cell,
+            ends: ends.unwrap_or_default(),
             own,
         })
     }
@@ -122,7 +139,8 @@ impl Reads {
 
     fn want_source(&self, id: ObjectId) -> Arc<Ends> {
         let mut wanted = self.wanted.lock().unwrap_or_else(PoisonError::into_inner);
-        wanted.sources.entry(id).or_default().clone()
+        wanted.sources.insert(id);
+        self.ends.of(id)
     }
 
     /// How far a source is read; `None` where no step reads it.
@@ -140,7 +158,7 @@ impl Reads {
         let (ids, sources): (Vec<ObjectId>, Vec<ObjectId>) = {
             let wanted = self.wanted.lock().unwrap_or_else(PoisonError::into_inner);
             let relations = wanted.relations.iter().copied().collect();
-            (relations, wanted.sources.keys().copied().collect())
+            (relations, wanted.sources.iter().copied().collect())
         };
         let pin = Pin::take(&self.published, &ids, &sources)?;
         let epoch = pin.epoch;

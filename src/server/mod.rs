@@ -7,7 +7,7 @@
 mod metrics;
 
 use std::net::SocketAddr;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -68,6 +68,7 @@ pub async fn start(options: &ServeOptions) -> Result<Server> {
             .unwrap_or(i64::MAX / 1000)
             .saturating_mul(1000),
         memory: Memory::of_process(options.memory_limit.bytes()),
+        snapshot_age: Duration::from_secs(options.snapshot_age_limit_s),
         clock: Clock::system(),
         startup: entrance.startup().clone(),
     };

@@ -17,11 +17,12 @@ use std::sync::Arc;
 use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions};
 use arrow::datatypes::SchemaRef;
 
+use crate::base::Memory;
 use crate::delta::{Arena, DeltaBatch, KeyBatch, KeyTable, NO_SLOT, SlotSet, consolidate};
 use crate::error::{Error, Result};
 use crate::operator::frozen::Frozen;
 use crate::view::aging::Ages;
-use crate::view::weights::Weights as ChunkWeights;
+use crate::view::snapshot::{Chunk, Snapshot};
 
 /// Slots of a chunk: a copy of one costs some tens of microseconds, and a million rows are 245 of
 /// them, few enough for a snapshot to be taken under a lock.
@@ -63,13 +64,17 @@ pub struct Store {
     /// Slots changed since the last checkpoint.
     pub(super) dirty: SlotSet,
     pub(super) frozen: Frozen,
+    /// Where chunks are counted that only snapshots hold.
+    memory: Option<Arc<Memory>>,
 }
 
-#[derive(Clone)]
-pub(super) struct Chunk {
-    pub arena: Arena,
-    /// How often the slot's row is there; 0 = free.
-    pub weights: ChunkWeights,
+impl Drop for Store {
+    fn drop(&mut self) {
+        // What a snapshot holds is its alone now; of the others nothing is left to count.
+        for chunk in &self.chunks {
+            chunk.leave(self.memory.as_ref());
+        }
+    }
 }
 
 impl Store {
@@ -101,7 +106,13 @@ impl Store {
             bytes: 0,
             dirty: SlotSet::default(),
             frozen: Frozen::default(),
+            memory: None,
         })
+    }
+
+    /// Says where chunks are counted that only snapshots hold from now on.
+    pub fn count_superseded_in(&mut self, memory: Arc<Memory>) {
+        self.memory = Some(memory);
     }
 
     pub fn schema(&self) -> &SchemaRef {
@@ -181,7 +192,7 @@ impl Store {
         let mut freed = Vec::new();
         let (mut places, mut sources, mut counted) = (Vec::new(), Vec::new(), Vec::new());
         for (number, rows) in &by_chunk(&slots) {
-            let chunk = Arc::make_mut(&mut self.chunks[number]);
+            let chunk = Chunk::writable(&mut self.chunks[number], self.memory.as_ref());
             places.clear();
             sources.clear();
             counted.clear();
@@ -325,7 +336,7 @@ impl Store {
         let has_columns = !self.key_columns().is_empty();
         for &slot in &slots {
             let (chunk, place) = place(slot);
-            Arc::make_mut(&mut self.chunks[chunk])
+            Chunk::writable(&mut self.chunks[chunk], self.memory.as_ref())
                 .arena
                 .release(&[slot_number(place)]);
             self.mark(slot);
@@ -356,17 +367,14 @@ impl Store {
         while self.chunks.len() * CHUNK_SLOTS < slots {
             let arena =
                 Arena::new(&types).expect("the schema's types were checked by the first chunk");
-            self.chunks.push(Arc::new(Chunk {
-                arena,
-                weights: ChunkWeights::default(),
-            }));
+            self.chunks.push(Arc::new(Chunk::new(arena)));
         }
         // The last chunk grows with its rows, so that a small view stays small.
         for (number, chunk) in self.chunks.iter_mut().enumerate() {
             let wanted = slots.saturating_sub(number * CHUNK_SLOTS).min(CHUNK_SLOTS);
             if chunk.weights.len() < wanted {
                 let room = wanted.next_power_of_two().min(CHUNK_SLOTS);
-                let chunk = Arc::make_mut(chunk);
+                let chunk = Chunk::writable(chunk, self.memory.as_ref());
                 chunk.arena.grow(room);
                 chunk.weights.resize(room);
             }
@@ -381,7 +389,7 @@ impl Store {
             let at = |&at: &u32| slot_number(place(slots[at as usize]).1);
             let places: Vec<u32> = group.iter().map(at).collect();
             let sources: Vec<u32> = group.iter().map(|&at| rows[at as usize]).collect();
-            let chunk = Arc::make_mut(&mut self.chunks[number]);
+            let chunk = Chunk::writable(&mut self.chunks[number], self.memory.as_ref());
             chunk
                 .arena
                 .write(&places, delta.rows().columns(), &sources)?;
@@ -405,7 +413,7 @@ impl Store {
 
     pub(super) fn set_weight(&mut self, slot: u32, weight: i64) {
         let (chunk, place) = place(slot);
-        let stored = &mut Arc::make_mut(&mut self.chunks[chunk]).weights;
+        let stored = &mut Chunk::writable(&mut self.chunks[chunk], self.memory.as_ref()).weights;
         // Between a row's removal and its return within a step the sum may be below zero.
         self.rows = self.rows.wrapping_add_signed(weight - stored.get(place));
         stored.set(place, weight);
@@ -417,8 +425,8 @@ impl Store {
     }
 
     pub(super) fn account(&mut self) {
-        let chunk = |chunk: &Arc<Chunk>| chunk.arena.bytes() + chunk.weights.bytes();
-        self.bytes = self.chunks.iter().map(chunk).sum::<usize>()
+        let chunks = self.chunks.iter().map(|chunk| chunk.bytes());
+        self.bytes = chunks.sum::<usize>()
             + self.hints.capacity() * size_of::<u32>()
             + self.unused.capacity() * size_of::<u32>()
             + self.ages.as_ref().map_or(0, Ages::bytes)
@@ -429,11 +437,7 @@ impl Store {
 
     /// The rows as they are now; cheap, and never changed by later steps.
     pub fn snapshot(&self) -> Snapshot {
-        Snapshot {
-            schema: self.schema.clone(),
-            chunks: self.chunks.clone(),
-            rows: self.rows,
-        }
+        Snapshot::new(self.schema.clone(), self.chunks.clone(), self.rows)
     }
 
     /// The row under each key (columns in the identity's order), as a batch of those that are
@@ -537,63 +541,6 @@ impl Store {
         let mut slots = Vec::new();
         index.lookup(&batch, &mut slots);
         Ok(slots.into_iter().map(|slot| slot != NO_SLOT).collect())
-    }
-}
-
-/// The rows of a relation at one epoch.
-#[derive(Clone)]
-pub struct Snapshot {
-    schema: SchemaRef,
-    chunks: Vec<Arc<Chunk>>,
-    rows: u64,
-}
-
-impl Snapshot {
-    pub fn schema(&self) -> &SchemaRef {
-        &self.schema
-    }
-
-    /// Rows, each counted as often as it is there.
-    pub fn rows(&self) -> u64 {
-        self.rows
-    }
-
-    /// How many parts [`Snapshot::part`] can be asked for.
-    pub fn parts(&self) -> usize {
-        self.chunks.len()
-    }
-
-    /// The rows of one part with only the columns asked for; a row that is there twice comes twice.
-    pub fn part(&self, part: usize, columns: &[usize]) -> Result<RecordBatch> {
-        let chunk = &self.chunks[part];
-        let mut places = Vec::with_capacity(chunk.weights.len());
-        for (place, weight) in chunk.weights.iter().enumerate() {
-            for _ in 0..weight {
-                places.push(slot_number(place));
-            }
-        }
-        let schema = Arc::new(
-            self.schema
-                .project(columns)
-                .map_err(crate::delta::arrow_error)?,
-        );
-        let arrays = columns
-            .iter()
-            .map(|&column| chunk.arena.gather_column(column, &places))
-            .collect::<Result<Vec<_>>>()?;
-        batch_of(&schema, arrays, places.len())
-    }
-
-    /// Everything as insertions, a batch per part: how a view on this one begins.
-    pub fn deltas(&self) -> impl Iterator<Item = Result<DeltaBatch>> + '_ {
-        let all: Vec<usize> = (0..self.schema.fields().len()).collect();
-        (0..self.parts()).map(move |part| Ok(DeltaBatch::insertions(self.part(part, &all)?)))
-    }
-}
-
-impl std::fmt::Debug for Snapshot {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Snapshot({} rows)", self.rows)
     }
 }
 
