@@ -149,6 +149,8 @@ struct Shard {
     counts: Counts,
     /// By node.
     metrics: Arc<[NodeMetrics]>,
+    /// By node the one that reads its rows last.
+    last_readers: Arc<[usize]>,
 }
 
 struct Sent {
@@ -178,8 +180,12 @@ impl Dataflow {
             levels[id] = node.inputs.iter().map(after).max().unwrap_or(0);
         }
         let metrics = Arc::new(DataflowMetrics::new(&plan, shards));
+        let last_readers = last_readers(&plan, &levels);
         let shards = (0..shards)
-            .map(|shard| Shard::new(&plan, shard, metrics.shard(shard).clone()))
+            .map(|shard| {
+                let metrics = metrics.shard(shard).clone();
+                Shard::new(&plan, shard, metrics, last_readers.clone())
+            })
             .collect::<Result<Vec<_>>>()?;
         let width = plan.schema.fields().len();
         Ok(Dataflow {
@@ -540,7 +546,12 @@ impl Dataflow {
 }
 
 impl Shard {
-    fn new(plan: &StreamPlan, shard: usize, metrics: Arc<[NodeMetrics]>) -> Result<Shard> {
+    fn new(
+        plan: &StreamPlan,
+        shard: usize,
+        metrics: Arc<[NodeMetrics]>,
+        last_readers: Arc<[usize]>,
+    ) -> Result<Shard> {
         let operator = |operation: &Operation| -> Result<Option<Box<dyn Operator>>> {
             Ok(match operation {
                 Operation::Map(spec) => Some(Box::new(Map::new(spec.clone())?)),
@@ -580,6 +591,7 @@ impl Shard {
             errors: Vec::new(),
             counts: Counts::default(),
             metrics,
+            last_readers,
         })
     }
 
@@ -673,7 +685,12 @@ impl Shard {
     }
 
     fn send(&mut self, node: usize, input: usize, columns: &[usize], shards: usize) -> Result<()> {
-        for batch in std::mem::take(&mut self.outputs[input]) {
+        // What nobody reads any more is let go of with each batch.
+        let batches = match self.last_readers[input] == node {
+            true => std::mem::take(&mut self.outputs[input]),
+            false => self.outputs[input].clone(),
+        };
+        for batch in batches {
             if batch.is_empty() {
                 continue;
             }
@@ -697,6 +714,19 @@ impl Shard {
         }
         Ok(())
     }
+}
+
+/// For each node the one that reads its rows last; itself where none does.
+fn last_readers(plan: &StreamPlan, levels: &[usize]) -> Arc<[usize]> {
+    let mut last: Vec<usize> = (0..plan.nodes.len()).collect();
+    let mut order = last.clone();
+    order.sort_by_key(|&id| (levels[id], id));
+    for id in order {
+        for &input in &plan.nodes[id].inputs {
+            last[input] = id;
+        }
+    }
+    last.into()
 }
 
 /// A shard's output, whose numbers of keys are no other shard's then.

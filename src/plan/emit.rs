@@ -7,6 +7,7 @@ use crate::error::{Error, Result};
 use crate::operator::aggregate::CloseEmit;
 use crate::operator::every::EverySpec;
 use crate::operator::gate::GateSpec;
+use crate::operator::join::JoinKind;
 use crate::operator::session::SessionEmit;
 use crate::plan::build::Build;
 use crate::plan::stream::{Node, Operation};
@@ -48,31 +49,9 @@ impl Build<'_> {
 
     fn emit_on_close(&mut self, root: usize) -> Result<usize> {
         self.refuse_leaving()?;
-        let mut at = root;
-        loop {
-            match &mut self.nodes[at].operation {
-                Operation::Map(_) => at = self.nodes[at].inputs[0],
-                // Its rows are final when they come out.
-                Operation::Session(spec) if spec.emit == SessionEmit::OnClose => return Ok(root),
-                Operation::SessionAggregate(spec) if spec.session.emit == SessionEmit::OnClose => {
-                    return Ok(root);
-                }
-                Operation::PaneAggregate(_) => return Ok(root),
-                Operation::Aggregate(spec) if spec.close.is_some() => {
-                    let close = spec.close.as_mut().expect("just looked");
-                    close.emit = CloseEmit::OnClose;
-                    if close.lateness_micros == 0 {
-                        self.final_above(at, root);
-                    }
-                    return Ok(root);
-                }
-                Operation::Top(spec, _) if spec.close.is_some() => {
-                    self.rank_on_close(at);
-                    self.final_above(at, root);
-                    return Ok(root);
-                }
-                _ => break,
-            }
+        if self.can_close(root) {
+            self.close(root);
+            return Ok(root);
         }
         let node = &self.nodes[root];
         let times = final_columns(&node.bounded, &node.schema);
@@ -84,6 +63,15 @@ impl Build<'_> {
                 .iter()
                 .rev()
                 .find(|node| !node.bounded.is_empty());
+            let is_full = self.nodes.iter().any(|node| {
+                matches!(&node.operation, Operation::Join(spec) if spec.kind == JoinKind::Full)
+            });
+            if is_full {
+                return Err(error.hint(
+                    "beside a row that FULL JOIN pads any other can come: use LEFT JOIN, or \
+                     EMIT ON UPDATE",
+                ));
+            }
             if let Some(below) = below {
                 let column = below.schema.field(below.bounded[0]).name();
                 return Err(error.hint(format!("select \"{column}\", too")));
@@ -113,35 +101,60 @@ impl Build<'_> {
         Ok(self.add(gate))
     }
 
+    /// Whether all rows of a node come from operators that put out closed windows.
+    fn can_close(&self, at: usize) -> bool {
+        let node = &self.nodes[at];
+        match &node.operation {
+            Operation::Map(_) | Operation::Exchange(_) => self.can_close(node.inputs[0]),
+            Operation::Union => node.inputs.iter().all(|&input| self.can_close(input)),
+            // Its rows are final when they come out.
+            Operation::Session(spec) => spec.emit == SessionEmit::OnClose,
+            Operation::SessionAggregate(spec) => spec.session.emit == SessionEmit::OnClose,
+            Operation::PaneAggregate(_) => true,
+            Operation::Aggregate(spec) => spec.close.is_some(),
+            Operation::Top(spec, _) => spec.close.is_some(),
+            _ => false,
+        }
+    }
+
+    /// Has them do it, and says of all nodes above whether rows that have left a closed window are
+    /// ever taken back.
+    fn close(&mut self, at: usize) {
+        let inputs = match &mut self.nodes[at].operation {
+            Operation::Map(_) | Operation::Exchange(_) | Operation::Union => {
+                self.nodes[at].inputs.clone()
+            }
+            Operation::Aggregate(spec) => {
+                let close = spec.close.as_mut().expect("it can close");
+                close.emit = CloseEmit::OnClose;
+                if close.lateness_micros == 0 {
+                    self.nodes[at].changelog = Changelog::AppendOnly;
+                }
+                return;
+            }
+            Operation::Top(..) => return self.rank_on_close(at),
+            _ => return,
+        };
+        inputs.iter().for_each(|&input| self.close(input));
+        let changelogs = inputs.iter().map(|&input| self.nodes[input].changelog);
+        self.nodes[at].changelog = changelogs.fold(Changelog::AppendOnly, Changelog::and);
+    }
+
     /// The groups of a ranking come out when they are final. So do those of what it ranks, if that
     /// has groups which close, and then it only grows; with lateness these may still change.
     fn rank_on_close(&mut self, top: usize) {
-        if let Operation::Top(spec, _) = &mut self.nodes[top].operation
-            && let Some(close) = &mut spec.close
-        {
-            close.emit = CloseEmit::OnClose;
-        }
         let input = self.nodes[top].inputs[0];
-        let mut at = input;
-        loop {
-            match &mut self.nodes[at].operation {
-                Operation::Map(_) | Operation::Exchange(_) => at = self.nodes[at].inputs[0],
-                Operation::Aggregate(spec) if self.options.allowed_lateness_micros == 0 => {
-                    let Some(close) = &mut spec.close else { return };
-                    close.emit = CloseEmit::OnClose;
-                    break;
-                }
-                Operation::Top(spec, _) if spec.close.is_some() => {
-                    self.rank_on_close(at);
-                    break;
-                }
-                _ => return,
+        let is_final = self.options.allowed_lateness_micros == 0 && self.can_close(input);
+        if is_final {
+            self.close(input);
+        }
+        if let Operation::Top(spec, _) = &mut self.nodes[top].operation {
+            spec.is_append_only |= is_final;
+            if let Some(close) = &mut spec.close {
+                close.emit = CloseEmit::OnClose;
             }
         }
-        self.final_above(at, input);
-        if let Operation::Top(spec, _) = &mut self.nodes[top].operation {
-            spec.is_append_only = true;
-        }
+        self.nodes[top].changelog = Changelog::AppendOnly;
     }
 
     /// Changes wait where those of the same row come together.
@@ -181,18 +194,6 @@ impl Build<'_> {
             | Operation::PaneAggregate(_)
             | Operation::Top(..) => true,
             _ => false,
-        }
-    }
-
-    /// Rows that leave a closed window once are never taken back: so say all nodes above it.
-    fn final_above(&mut self, aggregate: usize, root: usize) {
-        let mut at = root;
-        loop {
-            self.nodes[at].changelog = Changelog::AppendOnly;
-            if at == aggregate {
-                return;
-            }
-            at = self.nodes[at].inputs[0];
         }
     }
 }

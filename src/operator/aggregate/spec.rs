@@ -48,6 +48,38 @@ pub struct AggregateCall {
     pub filter: Option<usize>,
 }
 
+impl AggregateCall {
+    /// The columns of the input that it reads.
+    pub fn columns(&self) -> Vec<usize> {
+        let stock = match &self.function {
+            AggregateFunction::Stock(stock) => stock.arguments.as_slice(),
+            _ => &[],
+        };
+        let single = self.argument.iter().chain(&self.filter);
+        single.chain(stock).copied().collect()
+    }
+
+    /// The same over an input that has its columns elsewhere.
+    #[must_use]
+    pub fn moved(&self, place: impl Fn(usize) -> usize) -> AggregateCall {
+        let function = match &self.function {
+            AggregateFunction::Stock(stock) => {
+                let arguments = stock.arguments.iter().map(|&column| place(column));
+                AggregateFunction::Stock(Arc::new(StockAggregate {
+                    expression: stock.expression.clone(),
+                    arguments: arguments.collect(),
+                }))
+            }
+            other => other.clone(),
+        };
+        AggregateCall {
+            function,
+            argument: self.argument.map(&place),
+            filter: self.filter.map(&place),
+        }
+    }
+}
+
 /// The functions that are kept incrementally.
 #[derive(Clone, Debug)]
 pub enum AggregateFunction {
