@@ -191,6 +191,19 @@ GROUP BY bidder, window_start, window_end",
         key: &["bidder", "window_start", "window_end"],
     },
     Query {
+        name: "session",
+        about: "sessions of 100,000 keys, 10 s apart: count and sum (SESSION)",
+        feeds: &[Feed::Keyed],
+        columns: &[&["key", "value", "ts"]],
+        select: "\
+SELECT visitor, window_start, window_end, count(*) AS visits, sum(value) AS total
+FROM SESSION((SELECT key % 100000 AS visitor, value, ts FROM events) PARTITION BY visitor, ts,
+             INTERVAL '10 seconds')
+GROUP BY visitor, window_start, window_end",
+        shows: Shows::OnUpdate,
+        key: &["visitor", "window_start", "window_end"],
+    },
+    Query {
         name: "tumble",
         about: "bids per auction and 10 s: count, sum and max",
         feeds: &[Feed::Bids],
@@ -264,6 +277,20 @@ GROUP BY bidder % 500, window_start, window_end",
                  FROM events GROUP BY key",
         shows: Shows::OnUpdate,
         key: &["key"],
+    },
+    Query {
+        name: "interval",
+        about: "every auction with the bids of its first 10 s (interval join)",
+        feeds: &[Feed::Bids, Feed::Auctions],
+        columns: &[
+            &["auction", "bidder", "price", "ts"],
+            &["id", "seller", "ts"],
+        ],
+        select: "SELECT b.auction, b.bidder, b.price, b.ts, a.seller \
+                 FROM bids b JOIN auctions a ON b.auction = a.id \
+                 AND b.ts BETWEEN a.ts AND a.ts + INTERVAL '10 seconds'",
+        shows: Shows::OnUpdate,
+        key: &[],
     },
     Query {
         name: "join",

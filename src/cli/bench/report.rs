@@ -133,6 +133,13 @@ fn lines(figures: &Figures) -> Vec<(&'static str, String)> {
             format!("{:.0} MB", megabytes(figures.memory_bytes)),
         ),
         (
+            "state: entries, bytes each",
+            match figures.state_rows {
+                0 => "0".to_string(),
+                rows => format!("{rows}, {:.0}", count(figures.state_bytes) / count(rows)),
+            },
+        ),
+        (
             "fsyncs/s",
             format!("{:.1}", figures.fsyncs / figures.seconds),
         ),
@@ -187,6 +194,8 @@ fn object(query: &Query, figures: &Figures, options: &BenchOptions) -> Value {
         "cpu_seconds_per_million_rows_reading": per_million(figures, figures.cpu_readers),
         "rows_per_engine_cpu_second": engine_rate(figures).round(),
         "peak_memory_bytes": figures.memory_bytes,
+        "state_rows": figures.state_rows,
+        "state_bytes": figures.state_bytes,
         "fsyncs_per_second": figures.fsyncs / figures.seconds,
         "input_alone_rows_per_second": ceiling_rate(figures).round(),
         "input_alone_cpu_seconds_per_million_rows":
@@ -263,6 +272,8 @@ mod tests {
             cpu: 1.5,
             cpu_readers: 0.5,
             memory_bytes: 1 << 20,
+            state_rows: 0,
+            state_bytes: 0,
             fsyncs: 4.0,
             ceiling: Ceiling {
                 rows: 2_000_000,

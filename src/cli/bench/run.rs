@@ -33,6 +33,9 @@ pub(super) struct Figures {
     /// Of these, those of the threads that read and decode.
     pub cpu_readers: f64,
     pub memory_bytes: u64,
+    /// Entries of the operators' state at the end (groups, sessions, rows), and their bytes.
+    pub state_rows: u64,
+    pub state_bytes: u64,
     pub fsyncs: f64,
     pub ceiling: Ceiling,
     pub paced: Option<Latencies>,
@@ -62,6 +65,13 @@ impl Figures {
 /// What the view's last operator has put out.
 const CHANGES: &str = "SELECT sum(rows_out)::BIGINT FROM tidemill.operators WHERE view = 'answer' \
     AND operator = (SELECT max(operator) FROM tidemill.operators WHERE view = 'answer')";
+
+/// What the view's operators hold.
+fn state(column: &str) -> String {
+    format!(
+        "SELECT coalesce(sum({column}), 0)::BIGINT FROM tidemill.operators WHERE view = 'answer'"
+    )
+}
 
 /// Measures a query.
 ///
@@ -108,6 +118,8 @@ async fn flat_out(query: &Query, input: &Input, options: &BenchOptions) -> Resul
     let memory_bytes = server.peak_memory()?;
     let (view_rows, differences) = check(query, &client).await?;
     let changes = number(&client, CHANGES).await?;
+    let state_rows = number(&client, &state("state_rows")).await?;
+    let state_bytes = number(&client, &state("state_bytes")).await?;
     drop(server);
     Ok(Figures {
         shows: query.shows,
@@ -118,6 +130,8 @@ async fn flat_out(query: &Query, input: &Input, options: &BenchOptions) -> Resul
         cpu: after.cpu - before.cpu,
         cpu_readers: after.cpu_readers - before.cpu_readers,
         memory_bytes,
+        state_rows,
+        state_bytes,
         fsyncs: after.fsyncs - before.fsyncs,
         ceiling: input.ceiling()?,
         paced: None,
