@@ -23,6 +23,7 @@
 //! | `watching` | what the server tells of itself: EXPLAIN ANALYZE, metrics, health |
 //! | `broker` | a real Kafka broker: the session of the README |
 //! | `source` | a real Kafka broker: bad values, topics that change |
+//! | `tpch` | the 22 queries of TPC-H as views, under loads with rows that go and come again |
 //!
 //! `TIDEMILL_TEST_REWRITE=1` writes the answers of the server into the scripts; the difference is
 //! then to be read.
@@ -43,6 +44,8 @@ mod program;
 mod script;
 mod server;
 mod source;
+mod tpch;
+mod tpch_queries;
 mod transaction;
 mod watching;
 

@@ -101,7 +101,7 @@ impl<'a> Reading<'a> {
     /// zone that of the session.
     pub fn state(&self) -> &Arc<SessionState> {
         self.state.get_or_init(|| {
-            let mut state = self.shared.template.clone();
+            let mut state = self.shared.query_template.clone();
             let zone = self.session.time_zone();
             // Nothing is copied for a session that is in UTC already.
             if state.config_options().execution.time_zone.as_deref() != Some(zone) {

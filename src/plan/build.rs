@@ -26,6 +26,7 @@ use crate::plan::late::{LateOption, LatePlan};
 use crate::plan::names::{display_names, output_names, refuse_twice, unique_names};
 use crate::plan::retention::RetentionOption;
 use crate::plan::stream::{Node, Operation, RetentionMode, Scan, StreamPlan};
+use crate::plan::subquery::check_subqueries;
 use crate::plan::temporal::{
     above_windows, has_timed_condition, in_query, is_clock, misplaced, timed_conditions,
 };
@@ -67,6 +68,7 @@ pub fn plan_view(
     let (logical, names) = named_query(planner, query, columns)?;
     refuse_twice(&names)?;
     let depends_on = dependencies(&logical)?;
+    check_subqueries(&logical).map_err(|error| in_query(error, query))?;
     let logical = distinct_on(unsorted(logical, query)?)?;
     let logical = timed_conditions(planner, logical).map_err(|error| in_query(error, query))?;
     refuse_volatile(&logical).map_err(|error| in_query(error, query))?;
@@ -289,25 +291,41 @@ impl Build<'_> {
     }
 
     fn aggregate(&mut self, aggregate: &Aggregate) -> Result<usize> {
-        if aggregate
-            .group_expr
-            .iter()
-            .any(|expr| matches!(expr, Expr::GroupingSet(_)))
-        {
-            return Err(Error::unsupported(
-                "GROUPING SETS, ROLLUP and CUBE are not supported in views",
-            )
-            .hint("write one view per grouping and UNION ALL them"));
-        }
         let input = self.plan(&aggregate.input)?;
+        if let [Expr::GroupingSet(sets)] = aggregate.group_expr.as_slice() {
+            return self.grouping_sets(input, aggregate, sets);
+        }
         let schema = aggregate.input.schema();
+        let (mapped, calls) =
+            self.group_input(input, schema, &aggregate.group_expr, &aggregate.aggr_expr)?;
+        let group: Vec<usize> = (0..aggregate.group_expr.len()).collect();
+        let output = arrow_schema(&aggregate.schema);
+        Ok(
+            if let Some(node) = self.session_aggregate(mapped, &group, &calls, &output) {
+                node
+            } else if let Some(node) = self.pane_aggregate(mapped, &group, &calls, &output) {
+                node
+            } else {
+                self.grouped(mapped, group, calls, output)
+            },
+        )
+    }
+
+    /// What an aggregate works on: the columns of its groups, and behind them what its functions
+    /// take and are not groups' columns; and the functions over them.
+    pub(super) fn group_input(
+        &mut self,
+        input: usize,
+        schema: &DFSchema,
+        group: &[Expr],
+        functions: &[Expr],
+    ) -> Result<(usize, Vec<AggregateCall>)> {
         let mut project = Vec::new();
-        for expr in &aggregate.group_expr {
+        for expr in group {
             project.push(self.compile(expr, schema)?);
         }
-        let group: Vec<usize> = (0..project.len()).collect();
         let calls = aggregate_calls(
-            &aggregate.aggr_expr,
+            functions,
             &mut |expr| {
                 let compiled = self.compile(expr, schema)?;
                 let known = project
@@ -321,17 +339,7 @@ impl Build<'_> {
             schema,
         )?;
         let narrow = self.projected_schema(input, &project)?;
-        let mapped = self.map_compiled(input, None, project, narrow);
-        let output = arrow_schema(&aggregate.schema);
-        Ok(
-            if let Some(node) = self.session_aggregate(mapped, &group, &calls, &output) {
-                node
-            } else if let Some(node) = self.pane_aggregate(mapped, &group, &calls, &output) {
-                node
-            } else {
-                self.grouped(mapped, group, calls, output)
-            },
-        )
+        Ok((self.map_compiled(input, None, project, narrow), calls))
     }
 
     fn distinct(&mut self, plan: &LogicalPlan) -> Result<usize> {
@@ -341,7 +349,7 @@ impl Build<'_> {
         Ok(self.grouped(input, group, Vec::new(), schema))
     }
 
-    fn grouped(
+    pub(super) fn grouped(
         &mut self,
         input: usize,
         group: Vec<usize>,
@@ -428,7 +436,7 @@ impl Build<'_> {
         Ok((self.map_compiled(input, None, project, output), places))
     }
 
-    fn union(&mut self, inputs: Vec<usize>, schema: SchemaRef) -> usize {
+    pub(super) fn union(&mut self, inputs: Vec<usize>, schema: SchemaRef) -> usize {
         let nodes = || inputs.iter().map(|&input| &self.nodes[input]);
         let changelog = nodes()
             .map(|node| node.changelog)

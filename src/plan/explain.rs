@@ -270,13 +270,20 @@ fn write_join(f: &mut fmt::Formatter<'_>, spec: &JoinSpec) -> fmt::Result {
     let kind = match spec.kind {
         JoinKind::Inner => "Inner",
         JoinKind::Left => "Left",
+        JoinKind::Full => "Full",
+        JoinKind::Semi => "Semi",
+        JoinKind::Anti => "Anti",
+        JoinKind::Mark => "Mark",
     };
-    write!(
-        f,
-        "{kind} join on ({}) = ({})",
-        names(&spec.left, &spec.left_keys),
-        names(&spec.right, &spec.right_keys)
-    )?;
+    match spec.left_keys.is_empty() {
+        true => write!(f, "{kind} join of every pair of rows, on one worker")?,
+        false => write!(
+            f,
+            "{kind} join on ({}) = ({})",
+            names(&spec.left, &spec.left_keys),
+            names(&spec.right, &spec.right_keys)
+        )?,
+    }
     if let Some(residual) = &spec.residual {
         write!(f, " and {residual}")?;
     }
@@ -309,9 +316,9 @@ fn write_join(f: &mut fmt::Formatter<'_>, spec: &JoinSpec) -> fmt::Result {
 }
 
 fn write_lookup(f: &mut fmt::Formatter<'_>, spec: &JoinSpec) -> fmt::Result {
-    let kind = match spec.kind {
-        JoinKind::Inner => "Lookup join",
-        JoinKind::Left => "Left lookup join",
+    let kind = match spec.kind == JoinKind::Left {
+        true => "Left lookup join",
+        false => "Lookup join",
     };
     let left = names(&spec.left, &spec.left_keys);
     let right = names(&spec.right, &spec.right_keys);
@@ -323,10 +330,7 @@ fn write_lookup(f: &mut fmt::Formatter<'_>, spec: &JoinSpec) -> fmt::Result {
 }
 
 fn write_as_of(f: &mut fmt::Formatter<'_>, spec: &AsOfSpec) -> fmt::Result {
-    let kind = match spec.kind {
-        JoinKind::Inner => "Inner",
-        JoinKind::Left => "Left",
-    };
+    let kind = if spec.is_outer { "Left" } else { "Inner" };
     write!(
         f,
         "{kind} ASOF join on ({}) = ({}), {} {} {}",

@@ -250,6 +250,10 @@ fn from_execution(message: &str) -> Error {
     }
     let line = first_line(message);
     let has = |text: &str| line.to_lowercase().contains(text);
+    if has("subquery returned more than one row") {
+        let message = "more than one row returned by a subquery used as an expression";
+        return Error::new(SqlState::CARDINALITY_VIOLATION, message);
+    }
     let state = if has("divide by zero") || has("division by zero") {
         return Error::new(SqlState::DIVISION_BY_ZERO, "division by zero");
     } else if has("overflow") || has("out of range") || has("can't cast value") {

@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
-use arrow::datatypes::{Schema, SchemaRef};
+use arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef};
 use datafusion::common::tree_node::{Transformed, TreeNode};
-use datafusion::common::{DFSchema, JoinType, NullEquality as PlanNullEquality};
+use datafusion::common::{DFSchema, JoinType, NullEquality as PlanNullEquality, ScalarValue};
 use datafusion::logical_expr::{Expr, Join, UserDefinedLogicalNodeCore};
 use datafusion::physical_expr::PhysicalExpr;
-use datafusion::physical_expr::expressions::Column as PhysicalColumn;
+use datafusion::physical_expr::expressions::{Column as PhysicalColumn, Literal};
 
 use crate::catalog::Changelog;
 use crate::error::{Error, Result};
@@ -17,7 +17,7 @@ use crate::operator::judge::JudgeSpec;
 use crate::plan::as_of::AsOfNode;
 use crate::plan::build::{Build, arrow_schema, column_expr};
 use crate::plan::failure::from_datafusion;
-use crate::plan::lookup::looked_up;
+use crate::plan::lookup::{looked_up, refuse_sources};
 use crate::plan::stream::{Node, Operation};
 use crate::plan::time_range::time_ranges;
 
@@ -26,40 +26,77 @@ impl Build<'_> {
         let kind = match join.join_type {
             JoinType::Inner => JoinKind::Inner,
             JoinType::Left => JoinKind::Left,
-            JoinType::Right => return self.right_join(join),
-            other => return Err(refused_join(other)),
+            JoinType::Full => JoinKind::Full,
+            JoinType::LeftSemi => JoinKind::Semi,
+            JoinType::LeftAnti => JoinKind::Anti,
+            JoinType::LeftMark => JoinKind::Mark,
+            JoinType::Right => return self.swapped(join, JoinType::Left),
+            JoinType::RightSemi => return self.swapped(join, JoinType::LeftSemi),
+            JoinType::RightAnti => return self.swapped(join, JoinType::LeftAnti),
+            JoinType::RightMark => return self.swapped(join, JoinType::LeftMark),
         };
-        if join.on.is_empty() {
-            return Err(
-                Error::unsupported("joins without an equality are not supported in views")
-                    .hint("join on at least one column: ON a.id = b.id"),
-            );
-        }
         let looked_up = looked_up(&join.right)?;
         let left = self.plan(&join.left)?;
         let right = self.plan(looked_up.as_ref().unwrap_or(join.right.as_ref()))?;
         let (left_exprs, right_exprs): (Vec<_>, Vec<_>) = join.on.iter().cloned().unzip();
         let (left, left_keys) = self.with_columns(left, join.left.schema(), &left_exprs)?;
-        let (right, right_keys) = self.with_columns(right, join.right.schema(), &right_exprs)?;
-        let widths = (
-            join.left.schema().fields().len(),
-            join.right.schema().fields().len(),
-        );
+        let (mut right, mut right_keys) =
+            self.with_columns(right, join.right.schema(), &right_exprs)?;
+        if join.null_aware && kind == JoinKind::Anti {
+            let output = arrow_schema(&join.schema);
+            return self.not_in(join, (left, left_keys), (right, right_keys), output);
+        }
+        let mut times = time_ranges(join)?;
+        if !kind.has_pairs() && join.filter.is_none() {
+            let all = right_keys.clone();
+            (right, right_keys) = self.distinct_keys(right, right_keys, &times);
+            // Where they were taken apart from the rest, they have other places.
+            if right_keys != all {
+                for range in &mut times {
+                    let place = all.iter().position(|key| *key == range.right);
+                    range.right = place.expect("every time is a key");
+                }
+            }
+        }
+        let residual = match &join.filter {
+            None => None,
+            Some(filter) => Some(self.residual(join, filter, left)?),
+        };
+        let joining = Joining {
+            kind,
+            null_equality: join.null_equality,
+            residual,
+            times,
+        };
         let sides = ((left, left_keys), (right, right_keys));
         let joined = match looked_up {
-            Some(_) => self.lookup(join, kind, sides.0, sides.1)?,
-            None => self.joined(join, kind, sides.0, sides.1, time_ranges(join)?)?,
+            Some(_) => {
+                refuse_sources(&join.right)?;
+                self.lookup(joining, sides.0, sides.1)?
+            }
+            None => self.joined(joining, sides.0, sides.1),
         };
         // Key expressions that were computed for the join are dropped again.
         let left_all = self.nodes[left].schema.fields().len();
+        let widths = (
+            join.left.schema().fields().len(),
+            match kind {
+                JoinKind::Inner | JoinKind::Left | JoinKind::Full => {
+                    join.right.schema().fields().len()
+                }
+                JoinKind::Semi | JoinKind::Anti => 0,
+                JoinKind::Mark => 1,
+            },
+        );
         let kept = (0..widths.0).chain(left_all..left_all + widths.1);
         let schema = self.nodes[joined].schema.clone();
         let project = kept.map(|column| column_expr(&schema, column)).collect();
         Ok(self.map_compiled(joined, None, project, arrow_schema(&join.schema)))
     }
 
-    /// `a RIGHT JOIN b` is `b LEFT JOIN a` with its columns in the other order.
-    fn right_join(&mut self, join: &Join) -> Result<usize> {
+    /// The join with its sides in the other order: `a RIGHT JOIN b` is `b LEFT JOIN a` with its
+    /// columns in the other order.
+    fn swapped(&mut self, join: &Join, join_type: JoinType) -> Result<usize> {
         let swapped = Join::try_new(
             join.right.clone(),
             join.left.clone(),
@@ -68,13 +105,16 @@ impl Build<'_> {
                 .map(|(left, right)| (right.clone(), left.clone()))
                 .collect(),
             join.filter.clone(),
-            JoinType::Left,
+            join_type,
             join.join_constraint,
             join.null_equality,
             join.null_aware,
         )
         .map_err(from_datafusion)?;
         let node = self.join(&swapped)?;
+        if join_type != JoinType::Left {
+            return Ok(node);
+        }
         let right = join.right.schema().fields().len();
         let left = join.left.schema().fields().len();
         let schema = self.nodes[node].schema.clone();
@@ -83,14 +123,66 @@ impl Build<'_> {
         Ok(self.map_compiled(node, None, project, arrow_schema(&join.schema)))
     }
 
-    fn joined(
+    /// The keys of the right side, each once: all that a join needs of it that only asks whether
+    /// there is a match. A left row then has one at most, however often the key is there. Where
+    /// keys go by a time that only the join bounds, its rows are left as they are.
+    pub(super) fn distinct_keys(
         &mut self,
-        join: &Join,
-        kind: JoinKind,
+        right: usize,
+        keys: Vec<usize>,
+        times: &[TimeRange],
+    ) -> (usize, Vec<usize>) {
+        let node = &self.nodes[right];
+        let is_unique = |key: &Vec<usize>| key.iter().all(|column| keys.contains(column));
+        let is_lost = |range: &TimeRange| {
+            !node.bounded.contains(&range.right) || !keys.contains(&range.right)
+        };
+        if node.key.as_ref().is_some_and(is_unique) || times.iter().any(is_lost) {
+            return (right, keys);
+        }
+        let schema = node.schema.clone();
+        let (project, fields): (Vec<Arc<dyn PhysicalExpr>>, Vec<Field>) = match keys.is_empty() {
+            // Whether there is a row at all.
+            true => {
+                let one: Arc<dyn PhysicalExpr> = Arc::new(Literal::new(ScalarValue::from(true)));
+                (
+                    vec![one],
+                    vec![Field::new("some", DataType::Boolean, false)],
+                )
+            }
+            false => keys
+                .iter()
+                .map(|&key| (column_expr(&schema, key), schema.field(key).clone()))
+                .unzip(),
+        };
+        let narrow: SchemaRef = Arc::new(Schema::new(fields));
+        let mapped = self.map_compiled(right, None, project, narrow.clone());
+        let group = (0..narrow.fields().len()).collect();
+        let distinct = self.grouped(mapped, group, Vec::new(), narrow);
+        (distinct, (0..keys.len()).collect())
+    }
+
+    /// The rows where the join finds them: those of an aggregate by the keys are there already.
+    fn exchange_for_join(&mut self, input: usize, keys: &[usize]) -> usize {
+        match &self.nodes[input].operation {
+            Operation::Aggregate(spec) if spec.group == keys => input,
+            _ => self.exchange(input, keys.to_vec()),
+        }
+    }
+
+    /// The join of two nodes by columns of theirs.
+    pub(super) fn joined(
+        &mut self,
+        joining: Joining,
         (left, left_keys): (usize, Vec<usize>),
         (right, right_keys): (usize, Vec<usize>),
-        times: Vec<TimeRange>,
-    ) -> Result<usize> {
+    ) -> usize {
+        let Joining {
+            kind,
+            null_equality,
+            residual,
+            mut times,
+        } = joining;
         let expire = self.expire(left, right, &times);
         // What frees the rows of one side must not fall behind: the other's rows are judged.
         let right = match expire.left {
@@ -101,32 +193,23 @@ impl Build<'_> {
             Some(at) => self.judged(left, times[at].left),
             None => left,
         };
-        let left = self.exchange(left, left_keys.clone());
-        let right = self.exchange(right, right_keys.clone());
+        let left = self.exchange_for_join(left, &left_keys);
+        let right = self.exchange_for_join(right, &right_keys);
         let (l, r) = (&self.nodes[left], &self.nodes[right]);
         let left_width = l.schema.fields().len();
-        let right_fields = r.schema.fields().iter().map(|field| match kind {
-            JoinKind::Left => Arc::new(field.as_ref().clone().with_nullable(true)),
-            JoinKind::Inner => field.clone(),
-        });
-        let fields: Vec<_> = l
-            .schema
-            .fields()
-            .iter()
-            .cloned()
-            .chain(right_fields)
-            .collect();
-        let output: SchemaRef = Arc::new(Schema::new(fields));
-        let key = joined_key(l, r, &right_keys, left_width);
+        let output = joined_schema(&l.schema, &r.schema, kind);
+        let key = joined_key(l, r, kind, &right_keys);
         let changelog = match kind {
-            JoinKind::Inner => l.changelog.and(r.changelog),
-            JoinKind::Left => Changelog::Retracting,
+            JoinKind::Inner | JoinKind::Semi => l.changelog.and(r.changelog),
+            JoinKind::Left | JoinKind::Full | JoinKind::Anti | JoinKind::Mark => {
+                Changelog::Retracting
+            }
         };
         let mut bounded = Vec::new();
-        let mut times = times;
         for range in &mut times {
             range.is_bounded = l.bounded.contains(&range.left) && r.bounded.contains(&range.right);
-            if range.is_bounded {
+            // Beside a padded left column anything can come.
+            if range.is_bounded && kind != JoinKind::Full {
                 bounded.extend(range.least.map(|_| range.left));
                 // Beside a padded row anything can come.
                 let is_inner = kind == JoinKind::Inner;
@@ -134,20 +217,13 @@ impl Build<'_> {
                 bounded.extend(right.map(|_| left_width + range.right));
             }
         }
-        let residual = match &join.filter {
-            None => None,
-            Some(filter) => Some(self.residual(join, filter, left_width)?),
-        };
         let (l, r) = (&self.nodes[left], &self.nodes[right]);
         let spec = JoinSpec {
             left: l.schema.clone(),
             right: r.schema.clone(),
             left_keys,
             right_keys,
-            null_equality: match join.null_equality {
-                PlanNullEquality::NullEqualsNothing => NullEquality::NullIsUnequal,
-                PlanNullEquality::NullEqualsNull => NullEquality::NullIsEqual,
-            },
+            null_equality: null_equality_of(null_equality),
             residual,
             kind,
             output: output.clone(),
@@ -164,7 +240,7 @@ impl Build<'_> {
             key,
             bounded,
         };
-        Ok(self.add(node))
+        self.add(node)
     }
 
     /// By which times the rows of each side go: those of which the other side's is bounded.
@@ -256,10 +332,7 @@ impl Build<'_> {
                 left_time,
                 right_time,
                 nearest: node.nearest,
-                kind: match node.is_outer {
-                    true => JoinKind::Left,
-                    false => JoinKind::Inner,
-                },
+                is_outer: node.is_outer,
                 output: output.clone(),
                 left_append_only: l.changelog == Changelog::AppendOnly,
                 right_append_only: r.changelog == Changelog::AppendOnly,
@@ -286,8 +359,9 @@ impl Build<'_> {
         &self,
         join: &Join,
         filter: &Expr,
-        left_width: usize,
+        left: usize,
     ) -> Result<Arc<dyn PhysicalExpr>> {
+        let left_width = self.nodes[left].schema.fields().len();
         let schema = join
             .left
             .schema()
@@ -310,46 +384,74 @@ impl Build<'_> {
     }
 }
 
-/// The key of joined rows: both keys; the left one alone where the join finds at most one right
-/// row.
+/// What a join is, beside its inputs and keys.
+pub(super) struct Joining {
+    pub kind: JoinKind,
+    pub null_equality: PlanNullEquality,
+    /// Over left ++ right, with the columns that were computed for keys.
+    pub residual: Option<Arc<dyn PhysicalExpr>>,
+    pub times: Vec<TimeRange>,
+}
+
+pub(super) fn null_equality_of(planned: PlanNullEquality) -> NullEquality {
+    match planned {
+        PlanNullEquality::NullEqualsNothing => NullEquality::NullIsUnequal,
+        PlanNullEquality::NullEqualsNull => NullEquality::NullIsEqual,
+    }
+}
+
+/// The columns that come out of a join.
+pub(super) fn joined_schema(left: &SchemaRef, right: &SchemaRef, kind: JoinKind) -> SchemaRef {
+    let (pads_left, pads_right) = match kind {
+        JoinKind::Left => (false, true),
+        JoinKind::Full => (true, true),
+        _ => (false, false),
+    };
+    let side = |schema: &SchemaRef, is_padded: bool| -> Vec<FieldRef> {
+        let fields = schema.fields().iter();
+        let field = |field: &FieldRef| match is_padded {
+            true => Arc::new(field.as_ref().clone().with_nullable(true)),
+            false => field.clone(),
+        };
+        fields.map(field).collect()
+    };
+    let mut fields = side(left, pads_left);
+    match kind {
+        JoinKind::Inner | JoinKind::Left | JoinKind::Full => {
+            fields.extend(side(right, pads_right));
+        }
+        JoinKind::Semi | JoinKind::Anti => {}
+        JoinKind::Mark => fields.push(Arc::new(Field::new("mark", DataType::Boolean, false))),
+    }
+    Arc::new(Schema::new(fields))
+}
+
+/// The key of joined rows: both keys; the left one alone where the join gives a left row once.
 pub(super) fn joined_key(
     l: &Node,
     r: &Node,
+    kind: JoinKind,
     right_keys: &[usize],
-    left_width: usize,
 ) -> Option<Vec<usize>> {
     let left = l.key.clone()?;
-    let right = r.key.as_ref()?;
-    if right.iter().all(|column| right_keys.contains(column)) {
+    if !kind.has_pairs() {
         return Some(left);
     }
-    Some(
-        left.into_iter()
-            .chain(right.iter().map(|column| left_width + column))
-            .collect(),
-    )
-}
-
-/// What the user wrote that became a join which cannot be maintained.
-fn refused_join(kind: JoinType) -> Error {
-    let (what, hint) = match kind {
-        JoinType::Inner | JoinType::Left | JoinType::Right => ("this join", "use an inner join"),
-        JoinType::Full => (
-            "FULL JOIN",
-            "inner, left and right joins are: make two views and select from both",
-        ),
-        JoinType::LeftSemi | JoinType::RightSemi => (
-            "EXISTS or IN over a subquery",
-            "join with (SELECT DISTINCT …) instead",
-        ),
-        JoinType::LeftAnti | JoinType::RightAnti => (
-            "NOT EXISTS or NOT IN over a subquery",
-            "write a LEFT JOIN b ON … WHERE b.key IS NULL",
-        ),
-        JoinType::LeftMark | JoinType::RightMark => (
-            "EXISTS or IN over a subquery inside an expression",
-            "write it as a LEFT JOIN and test a column of the right side for NULL",
-        ),
-    };
-    Error::unsupported(format!("{what} is not supported in views")).hint(hint)
+    let right = r.key.as_ref()?;
+    if kind == JoinKind::Full {
+        // A padded row has NULLs for one side's key: rows of both sides with NULLs for their own
+        // would be the same.
+        let is_total = |node: &Node, key: &[usize]| {
+            let mut columns = key.iter().map(|&column| node.schema.field(column));
+            columns.any(|field| !field.is_nullable())
+        };
+        if !is_total(l, &left) && !is_total(r, right) {
+            return None;
+        }
+    } else if right.iter().all(|column| right_keys.contains(column)) {
+        return Some(left);
+    }
+    let left_width = l.schema.fields().len();
+    let right = right.iter().map(|column| left_width + column);
+    Some(left.into_iter().chain(right).collect())
 }

@@ -17,23 +17,22 @@ use std::cmp::Ordering;
 use std::fmt;
 use std::sync::Arc;
 
-use arrow::datatypes::{Schema, SchemaRef};
 use datafusion::common::DFSchemaRef;
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::error::{DataFusionError, Result as DataFusionResult};
 use datafusion::logical_expr::planner::{
     PlannedRelation, RelationPlanner, RelationPlannerContext, RelationPlanning,
 };
-use datafusion::logical_expr::{Expr, Extension, Join, LogicalPlan, UserDefinedLogicalNodeCore};
+use datafusion::logical_expr::{Expr, Extension, LogicalPlan, UserDefinedLogicalNodeCore};
 use datafusion::sql::sqlparser::ast::{TableFactor, TableVersion};
 
 use crate::catalog::{Changelog, ObjectKind};
 use crate::error::{Error, Result};
-use crate::operator::join::{Expire, JoinKind, JoinSpec, NullEquality};
+use crate::operator::join::{Expire, JoinKind, JoinSpec};
 use crate::plan::build::Build;
 use crate::plan::context::PlannedTable;
 use crate::plan::failure::from_datafusion;
-use crate::plan::join::joined_key;
+use crate::plan::join::{Joining, joined_key, joined_schema, null_equality_of};
 use crate::plan::stream::{Node, Operation};
 use crate::sql::as_of::is_proctime;
 
@@ -167,7 +166,7 @@ pub(super) fn misplaced_lookup() -> Error {
 }
 
 /// A source's rows are not there, they come.
-fn refuse_sources(plan: &LogicalPlan) -> Result<()> {
+pub(super) fn refuse_sources(plan: &LogicalPlan) -> Result<()> {
     let mut found = None;
     plan.apply(|node| {
         if let LogicalPlan::TableScan(scan) = node
@@ -194,12 +193,17 @@ impl Build<'_> {
     /// A join whose right side is looked up, which is planned here without its node.
     pub(super) fn lookup(
         &mut self,
-        join: &Join,
-        kind: JoinKind,
+        joining: Joining,
         (left, left_keys): (usize, Vec<usize>),
         (right, right_keys): (usize, Vec<usize>),
     ) -> Result<usize> {
-        refuse_sources(&join.right)?;
+        let is_pairs = matches!(joining.kind, JoinKind::Inner | JoinKind::Left);
+        if !is_pairs || left_keys.is_empty() {
+            return Err(Error::unsupported(
+                "FOR SYSTEM_TIME AS OF PROCTIME() is for inner and left joins with an equality",
+            )
+            .hint("join on at least one column: ON r.currency = o.currency"));
+        }
         if self.nodes[left].changelog != Changelog::AppendOnly {
             return Err(Error::unsupported(
                 "FOR SYSTEM_TIME AS OF PROCTIME() for rows that can be taken back is not supported",
@@ -210,31 +214,16 @@ impl Build<'_> {
         let left = self.exchange(left, left_keys.clone());
         let right = self.exchange(right, right_keys.clone());
         let (l, r) = (&self.nodes[left], &self.nodes[right]);
-        let left_width = l.schema.fields().len();
-        let right_fields = r.schema.fields().iter().map(|field| match kind {
-            JoinKind::Left => Arc::new(field.as_ref().clone().with_nullable(true)),
-            JoinKind::Inner => field.clone(),
-        });
-        let fields = l.schema.fields().iter().cloned().chain(right_fields);
-        let output: SchemaRef = Arc::new(Schema::new(fields.collect::<Vec<_>>()));
-        let residual = match &join.filter {
-            None => None,
-            Some(filter) => Some(self.residual(join, filter, left_width)?),
-        };
-        let (l, r) = (&self.nodes[left], &self.nodes[right]);
+        let kind = joining.kind;
+        let output = joined_schema(&l.schema, &r.schema, kind);
         let node = Node {
             operation: Operation::Lookup(JoinSpec {
                 left: l.schema.clone(),
                 right: r.schema.clone(),
                 left_keys,
                 right_keys: right_keys.clone(),
-                null_equality: match join.null_equality {
-                    datafusion::common::NullEquality::NullEqualsNothing => {
-                        NullEquality::NullIsUnequal
-                    }
-                    datafusion::common::NullEquality::NullEqualsNull => NullEquality::NullIsEqual,
-                },
-                residual,
+                null_equality: null_equality_of(joining.null_equality),
+                residual: joining.residual,
                 kind,
                 output: output.clone(),
                 left_append_only: true,
@@ -246,7 +235,7 @@ impl Build<'_> {
             inputs: vec![right, left],
             schema: output,
             changelog: Changelog::AppendOnly,
-            key: joined_key(l, r, &right_keys, left_width),
+            key: joined_key(l, r, kind, &right_keys),
             bounded: l.bounded.clone(),
         };
         Ok(self.add(node))

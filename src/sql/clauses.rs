@@ -208,6 +208,14 @@ fn check_set_operations(body: &SetExpr) -> Checked {
                     &format!("{op} BY NAME"),
                     "name the columns in the same order on both sides",
                 )?;
+                // The library only asks whether a row is on the other side, not how often.
+                let is_counted = *set_quantifier == SetQuantifier::All && *op != SetOperator::Union;
+                no(
+                    is_counted,
+                    || right.span(),
+                    &format!("{op} ALL"),
+                    "leave ALL out; or number equal rows on both sides with row_number()",
+                )?;
                 open.push(right);
                 open.push(left);
             }
@@ -433,6 +441,28 @@ fn check_join(join: &Join) -> Checked {
     } = join;
     let span = || relation.span();
     no(*global, span, "GLOBAL JOIN", "leave GLOBAL out")?;
+    // The library takes the left column for the one that both share, which may be padded.
+    let is_merged = |constraint: &JoinConstraint| {
+        matches!(
+            constraint,
+            JoinConstraint::Using(_) | JoinConstraint::Natural
+        )
+    };
+    match join_operator {
+        JoinOperator::Right(constraint) | JoinOperator::RightOuter(constraint) => no(
+            is_merged(constraint),
+            span,
+            "RIGHT JOIN with USING or NATURAL",
+            "write b LEFT JOIN a USING (…), or ON a.k = b.k and name b.k",
+        )?,
+        JoinOperator::FullOuter(constraint) => no(
+            is_merged(constraint),
+            span,
+            "FULL JOIN with USING or NATURAL",
+            "write ON a.k = b.k and coalesce(a.k, b.k)",
+        )?,
+        _ => {}
+    }
     match join_operator {
         JoinOperator::Join(constraint)
         | JoinOperator::Inner(constraint)

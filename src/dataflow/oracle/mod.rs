@@ -22,11 +22,13 @@
 
 pub(super) mod answer;
 mod engine;
+mod grouping_list;
 mod model;
 mod query;
 mod query_list;
 pub(super) mod relation;
 mod script;
+mod subquery_list;
 mod temporal_list;
 mod top_list;
 mod trial;

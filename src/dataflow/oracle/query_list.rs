@@ -6,9 +6,11 @@
 
 use datafusion::scalar::ScalarValue;
 
+use crate::dataflow::oracle::grouping_list::grouping;
 use crate::dataflow::oracle::model::Cut;
 use crate::dataflow::oracle::query::{Case, query};
 use crate::dataflow::oracle::relation::SECOND;
+use crate::dataflow::oracle::subquery_list::subqueries;
 use crate::dataflow::oracle::temporal_list::temporal;
 use crate::dataflow::oracle::top_list::rankings;
 
@@ -16,6 +18,8 @@ pub fn cases() -> Vec<Case> {
     let mut cases = linear();
     cases.extend(numbers());
     cases.extend(aggregates());
+    cases.extend(subqueries());
+    cases.extend(grouping());
     cases.extend(joins());
     cases.extend(windows());
     cases.extend(other_windows());

@@ -450,7 +450,7 @@ pub fn agrees_when_made_late(trial: &Trial<'_>, seed: u64) {
     // The rows of a step that knows several times have one of them.
     let at_once = match trial.case.closes_by_clock() {
         true => steps.clone(),
-        false => vec![0..script.items.len()],
+        false => std::iter::once(0..script.items.len()).collect(),
     };
     let made = random.usize(..steps.len());
     for (number, step) in steps.into_iter().enumerate() {

@@ -16,7 +16,6 @@ use crate::delta::{DeltaBatch, KeyBatch, KeyTable, NO_SLOT, arrow_error, concat,
 use crate::error::{Error, Result};
 use crate::operator::asof::rows::TimedRows;
 use crate::operator::asof::spec::AsOfSpec;
-use crate::operator::join::JoinKind;
 use crate::operator::rows::{Touched, weights_of};
 use crate::operator::{Bounds, Operator, Output, Scope, Step, TableChange};
 
@@ -123,7 +122,7 @@ impl AsOf {
             return Ok(batch);
         };
         let is_good = BooleanArray::new(nulls.into_inner(), None);
-        if is_left && self.spec.kind == JoinKind::Left {
+        if is_left && self.spec.is_outer {
             let is_bad = arrow::compute::not(&is_good).map_err(arrow_error)?;
             self.unmatchable.push(batch.filter(&is_bad)?);
         }
@@ -309,7 +308,7 @@ impl AsOf {
             let rows = batch(&self.spec.output, columns, part.len())?;
             out.emit(DeltaBatch::new(rows, weights_of(weights)));
         }
-        if self.spec.kind == JoinKind::Left {
+        if self.spec.is_outer {
             for part in alone.chunks(CHUNK_ROWS_MAX) {
                 let slots: Vec<u32> = part.iter().map(|&at| pairs.left[at]).collect();
                 let rows = self.padded(&self.left.rows().gather(&slots)?)?;

@@ -3,7 +3,6 @@
 use arrow::datatypes::{DataType, SchemaRef, TimeUnit};
 
 use crate::error::{Error, Result};
-use crate::operator::join::JoinKind;
 
 /// Which right row is the nearest to a left row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -59,7 +58,8 @@ pub struct AsOfSpec {
     pub left_time: usize,
     pub right_time: usize,
     pub nearest: Nearest,
-    pub kind: JoinKind,
+    /// Left rows that meet nothing come out with NULLs.
+    pub is_outer: bool,
     /// left ++ right; the right columns nullable in a left join.
     pub output: SchemaRef,
     /// The input never takes a row away: its rows need no index by contents.
@@ -99,7 +99,7 @@ impl AsOfSpec {
             return wrong("the output is not left ++ right");
         }
         let right = &self.output.fields()[self.left.fields().len()..];
-        match self.kind == JoinKind::Left && right.iter().any(|field| !field.is_nullable()) {
+        match self.is_outer && right.iter().any(|field| !field.is_nullable()) {
             true => wrong("the right columns of a left join may be NULL"),
             false => Ok(()),
         }

@@ -9,7 +9,6 @@ use crate::delta::notation::{parse, parse_rows, print_sorted};
 use crate::delta::{DeltaBatch, concat, consolidate};
 use crate::error::Result;
 use crate::operator::asof::{AsOf, AsOfSpec, Nearest};
-use crate::operator::join::JoinKind;
 use crate::operator::join::tests::joined_schema;
 use crate::operator::{Bounds, Operator, Output, Scope, Step, TableChange};
 
@@ -17,7 +16,7 @@ const SECOND: i64 = 1_000_000;
 const LEFT: &str = "k:bigint t:timestamp a:text";
 const RIGHT: &str = "l:bigint u:timestamp b:bigint";
 
-fn spec(nearest: Nearest, kind: JoinKind) -> AsOfSpec {
+fn spec(nearest: Nearest, is_outer: bool) -> AsOfSpec {
     let (left, right) = (parse(LEFT).schema(), parse(RIGHT).schema());
     AsOfSpec {
         output: joined_schema(&left, &right),
@@ -28,7 +27,7 @@ fn spec(nearest: Nearest, kind: JoinKind) -> AsOfSpec {
         left_time: 1,
         right_time: 1,
         nearest,
-        kind,
+        is_outer,
         left_append_only: false,
         right_append_only: false,
         frees_left: true,
@@ -107,7 +106,7 @@ fn timed(line: &str) -> String {
 
 #[test]
 fn a_left_row_has_the_last_right_row_before_it() {
-    let mut run = Run::new(spec(Nearest::AtOrBefore, JoinKind::Inner));
+    let mut run = Run::new(spec(Nearest::AtOrBefore, false));
     assert_eq!(
         run.shown(&["+ 7 @15 x", "+ 8 @15 y", "+ 7 @09 z"], &["+ 7 @10 100"]),
         "+ 7 @15 x 7 @10 100"
@@ -136,7 +135,7 @@ fn a_left_row_has_the_last_right_row_before_it() {
 
 #[test]
 fn a_left_join_has_nulls_where_there_is_none() {
-    let mut run = Run::new(spec(Nearest::Before, JoinKind::Left));
+    let mut run = Run::new(spec(Nearest::Before, true));
     assert_eq!(
         run.shown(
             &["+2 7 @15 x", "+ NULL @15 y", "+ 7 NULL z"],
@@ -157,7 +156,7 @@ fn a_left_join_has_nulls_where_there_is_none() {
 
 #[test]
 fn of_several_at_one_time_the_last_in_order_is_taken() {
-    let mut run = Run::new(spec(Nearest::AtOrAfter, JoinKind::Inner));
+    let mut run = Run::new(spec(Nearest::AtOrAfter, false));
     assert_eq!(
         run.shown(
             &["+ 7 @15 x"],
@@ -177,7 +176,7 @@ fn of_several_at_one_time_the_last_in_order_is_taken() {
 
 #[test]
 fn what_time_has_decided_is_not_kept() {
-    let mut run = Run::new(spec(Nearest::AtOrBefore, JoinKind::Left));
+    let mut run = Run::new(spec(Nearest::AtOrBefore, true));
     run.bounds = [10, 12];
     run.step(
         &["+ 7 @11 x", "+ 7 @12 y", "+ 8 @30 z"],
@@ -203,7 +202,7 @@ fn what_time_has_decided_is_not_kept() {
     // The last version of each key stays.
     assert_eq!(run.rows(), 2);
 
-    let mut run = Run::new(spec(Nearest::After, JoinKind::Left));
+    let mut run = Run::new(spec(Nearest::After, true));
     run.bounds = [10, 12];
     run.step(
         &["+ 7 @11 x", "+ 7 @09 y", "+ 8 @09 z"],
@@ -259,7 +258,7 @@ fn answer(spec: &AsOfSpec, left: &[Plain], right: &[Plain]) -> String {
             Some(other) => {
                 writeln!(text, "+ {} {}", shown(row, true), shown(other, false)).unwrap();
             }
-            None if spec.kind == JoinKind::Left => {
+            None if spec.is_outer => {
                 writeln!(text, "+ {} NULL NULL NULL", shown(row, true)).unwrap();
             }
             None => {}
@@ -286,11 +285,11 @@ impl Trial {
             Nearest::AtOrAfter,
             Nearest::After,
         ][random.usize(..4)];
-        let kind = [JoinKind::Inner, JoinKind::Left][random.usize(..2)];
+        let is_outer = random.bool();
         let spec = AsOfSpec {
             left_append_only: random.u8(..3) == 0,
             right_append_only: random.u8(..3) == 0,
-            ..spec(nearest, kind)
+            ..spec(nearest, is_outer)
         };
         let mut run = Run::new(spec.clone());
         if random.u8(..4) > 0 {

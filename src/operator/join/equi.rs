@@ -1,12 +1,16 @@
 //! The operator of the equi-join; the module's page has its rule.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, BooleanArray, RecordBatch};
+use arrow::datatypes::{FieldRef, Schema};
 
 use crate::base::EventTime;
 use crate::base::limits::{CHUNK_ROWS_MAX, JOIN_NET_BYTES_MAX};
 use crate::delta::{DeltaBatch, KeyBatch, concat, consolidate};
 use crate::error::{Error, Result};
-use crate::operator::join::pairs::{Joiner, PairWalk, Pairs, Port};
+use crate::operator::join::pairs::{Joiner, PairWalk, Pairs, Port, batch};
 use crate::operator::join::side::Side;
 use crate::operator::join::spec::{JoinKind, JoinSpec, TimeRange};
 use crate::operator::rows::{Removal, Touched, weights_of};
@@ -25,8 +29,8 @@ pub struct Join {
 
     /// This step's pairs, held until its end where some may cancel.
     pending: Vec<(Port, DeltaBatch)>,
-    /// This step's left rows of a left join whose key matches nothing.
-    unmatchable: Vec<DeltaBatch>,
+    /// This step's rows whose key matches nothing, where they come out for it.
+    unmatchable: Vec<(Port, DeltaBatch)>,
     /// What the checkpoint under way has not taken yet.
     frozen: VecDeque<TableChange>,
 }
@@ -37,7 +41,15 @@ impl Join {
     pub fn new(spec: JoinSpec) -> Result<Join> {
         spec.check()?;
         let width = spec.left.fields().len();
-        let joiner = Joiner::new(width, &spec.output, spec.residual.as_ref())?;
+        let pairs = match spec.kind.has_pairs() {
+            true => spec.output.clone(),
+            false => {
+                let (left, right) = (spec.left.fields().iter(), spec.right.fields().iter());
+                let fields: Vec<FieldRef> = left.chain(right).cloned().collect();
+                Arc::new(Schema::new(fields))
+            }
+        };
+        let joiner = Joiner::new(width, &pairs, spec.residual.as_ref())?;
         let removal = |is_append_only: bool| match is_append_only {
             true => Removal::Never,
             false => Removal::ByRow,
@@ -55,9 +67,9 @@ impl Join {
             spec.expire.left.map(|at| left_times[at]),
             &left_times,
         )?;
-        let left = match spec.kind {
-            JoinKind::Inner => left,
-            JoinKind::Left => left.with_matches(),
+        let left = match spec.kind.counts_left() {
+            true => left.with_matches(),
+            false => left,
         };
         let right = Side::new(
             &spec.right,
@@ -67,6 +79,10 @@ impl Join {
             spec.expire.right.map(|at| right_times[at]),
             &right_times,
         )?;
+        let right = match spec.kind.counts_right() {
+            true => right.with_matches(),
+            false => right,
+        };
         Ok(Join {
             spec,
             joiner,
@@ -100,66 +116,69 @@ impl Join {
         let Some(is_matchable) = self.side(port).matchable(batch.rows()) else {
             return Ok(batch);
         };
-        if port == Port::Left && self.spec.kind == JoinKind::Left {
+        let is_wanted = match (port, self.spec.kind) {
+            (Port::Left, kind) => kind.counts_left() && kind != JoinKind::Semi,
+            (Port::Right, kind) => kind.counts_right(),
+        };
+        if is_wanted {
             let is_unmatchable = arrow::compute::not(&is_matchable);
             let is_unmatchable = is_unmatchable.map_err(crate::delta::arrow_error)?;
-            self.unmatchable.push(batch.filter(&is_unmatchable)?);
+            self.unmatchable
+                .push((port, batch.filter(&is_unmatchable)?));
         }
         batch.filter(&is_matchable)
     }
 
-    fn push_left(&mut self, batch: &DeltaBatch, keys: &KeyBatch, out: &mut Output) -> Result<()> {
-        let mut walk = PairWalk::new(self.right.chains(keys));
+    /// Pairs the rows of one input with the kept ones of the other, and keeps them. Each row has
+    /// the number of its matches: a kept one what has come for it, a new one all that it found.
+    fn pair(
+        &mut self,
+        port: Port,
+        batch: &DeltaBatch,
+        keys: &KeyBatch,
+        out: &mut Output,
+    ) -> Result<()> {
+        let kind = self.spec.kind;
+        let (counts_own, counts_kept) = match port {
+            Port::Left => (kind.counts_left(), kind.counts_right()),
+            Port::Right => (kind.counts_right(), kind.counts_left()),
+        };
+        let (own, kept) = match port {
+            Port::Left => (&mut self.left, &mut self.right),
+            Port::Right => (&mut self.right, &mut self.left),
+        };
+        let mut walk = PairWalk::new(kept.chains(keys));
         let mut pairs = Pairs::default();
-        let mut matches = vec![0i64; batch.len()];
-        while walk.next(&self.right, &mut pairs) {
-            self.joiner
-                .meet(Port::Left, batch, &self.right, &mut pairs, out)?;
-            for (&row, &weight) in pairs.rows.iter().zip(&pairs.weights) {
-                matches[row as usize] += weight;
-            }
-            let joined = self.joiner.joined(Port::Left, batch, &self.right, &pairs)?;
-            self.put(Port::Left, joined, out);
-        }
-        let fresh = self.left.add(batch, keys)?;
-        if self.spec.kind == JoinKind::Left {
-            for fresh in fresh {
-                self.left
-                    .rows_mut()
-                    .add_count(fresh.slot, matches[fresh.row as usize]);
-            }
-        }
-        Ok(())
-    }
-
-    fn push_right(&mut self, batch: &DeltaBatch, keys: &KeyBatch, out: &mut Output) -> Result<()> {
-        let mut walk = PairWalk::new(self.left.chains(keys));
-        let mut pairs = Pairs::default();
-        while walk.next(&self.left, &mut pairs) {
-            self.joiner
-                .meet(Port::Right, batch, &self.left, &mut pairs, out)?;
-            if self.spec.kind == JoinKind::Left {
-                for (&row, &slot) in pairs.rows.iter().zip(&pairs.slots) {
-                    let weight = batch.weights().get(row as usize);
-                    self.left.rows_mut().add_count(slot, weight);
+        let mut matches = vec![0i64; if counts_own { batch.len() } else { 0 }];
+        while walk.next(kept, &mut pairs) {
+            self.joiner.meet(port, batch, kept, &mut pairs, out)?;
+            if counts_own {
+                for (&row, &weight) in pairs.rows.iter().zip(&pairs.weights) {
+                    matches[row as usize] += weight;
                 }
             }
-            let joined = self.joiner.joined(Port::Right, batch, &self.left, &pairs)?;
-            self.put(Port::Right, joined, out);
+            if counts_kept {
+                for (&row, &slot) in pairs.rows.iter().zip(&pairs.slots) {
+                    let weight = batch.weights().get(row as usize);
+                    kept.rows_mut().add_count(slot, weight);
+                }
+            }
+            if kind.has_pairs() && !pairs.rows.is_empty() {
+                let joined = self.joiner.joined(port, batch, kept, &pairs)?;
+                // Pairs of inputs that only grow never cancel and go out at once.
+                match self.spec.left_append_only && self.spec.right_append_only {
+                    true => out.emit(joined),
+                    false => self.pending.push((port, joined)),
+                }
+            }
         }
-        self.right.add(batch, keys)?;
+        for fresh in own.add(batch, keys)? {
+            if counts_own {
+                let found = matches[fresh.row as usize];
+                own.rows_mut().add_count(fresh.slot, found);
+            }
+        }
         Ok(())
-    }
-
-    /// Pairs of inputs that only grow never cancel and go out at once.
-    fn put(&mut self, port: Port, joined: DeltaBatch, out: &mut Output) {
-        if joined.is_empty() {
-            return;
-        }
-        match self.spec.left_append_only && self.spec.right_append_only {
-            true => out.emit(joined),
-            false => self.pending.push((port, joined)),
-        }
     }
 
     /// Puts out the held pairs, those that cancel left out. Pairs cancel where a row of one input
@@ -181,41 +200,80 @@ impl Join {
         Ok(())
     }
 
-    /// Puts out the differences of the left rows' padded rows over the step.
-    fn put_padded(&mut self, touched: &[Touched], out: &mut Output) -> Result<()> {
-        let rows = self.left.rows();
-        let (mut slots, mut weights) = (Vec::new(), Vec::new());
-        for before in touched {
-            let old = if before.count == 0 { before.weight } else { 0 };
-            let new = if rows.count(before.slot) == 0 {
-                rows.weight(before.slot)
-            } else {
-                0
+    /// Puts out the differences, over the step, of the rows of one side that come out for having a
+    /// match or none.
+    fn put_alone(&mut self, port: Port, touched: &[Touched], out: &mut Output) -> Result<()> {
+        let has_matched = match self.spec.kind {
+            JoinKind::Semi => &[true][..],
+            JoinKind::Mark => &[false, true],
+            _ => &[false],
+        };
+        for &is_matched in has_matched {
+            let rows = self.side(port).rows();
+            let (mut slots, mut weights) = (Vec::new(), Vec::new());
+            let shown = |count: i64, weight: i64| match (count != 0) == is_matched {
+                true => weight,
+                false => 0,
             };
-            if new != old {
-                slots.push(before.slot);
-                weights.push(new - old);
+            for before in touched {
+                let new = shown(rows.count(before.slot), rows.weight(before.slot));
+                let old = shown(before.count, before.weight);
+                if new != old {
+                    slots.push(before.slot);
+                    weights.push(new - old);
+                }
+            }
+            for (slots, weights) in slots
+                .chunks(CHUNK_ROWS_MAX)
+                .zip(weights.chunks(CHUNK_ROWS_MAX))
+            {
+                let alone = self.alone(port, is_matched, &rows.gather(slots)?)?;
+                out.emit(DeltaBatch::new(alone, weights_of(weights.to_vec())));
             }
         }
-        for (slots, weights) in slots
-            .chunks(CHUNK_ROWS_MAX)
-            .zip(weights.chunks(CHUNK_ROWS_MAX))
-        {
-            let padded = self.joiner.padded(&rows.gather(slots)?)?;
-            out.emit(DeltaBatch::new(padded, weights_of(weights.to_vec())));
-        }
+        Ok(())
+    }
+
+    /// Puts out the step's rows that can have no match.
+    fn put_unmatchable(&mut self, out: &mut Output) -> Result<()> {
         let unmatchable = std::mem::take(&mut self.unmatchable);
-        let mut unmatchable = concat(&self.spec.left, &unmatchable)?;
-        if !unmatchable.is_append_only() {
-            unmatchable = consolidate(&unmatchable)?;
-        }
-        for first in (0..unmatchable.len()).step_by(CHUNK_ROWS_MAX) {
-            let length = CHUNK_ROWS_MAX.min(unmatchable.len() - first);
-            let part = unmatchable.slice(first, length);
-            let padded = self.joiner.padded(part.rows())?;
-            out.emit(DeltaBatch::new(padded, part.weights().clone()));
+        for port in [Port::Left, Port::Right] {
+            let of_port = unmatchable.iter().filter(|(each, _)| *each == port);
+            let batches: Vec<DeltaBatch> = of_port.map(|(_, batch)| batch.clone()).collect();
+            if batches.is_empty() {
+                continue;
+            }
+            let schema = match port {
+                Port::Left => &self.spec.left,
+                Port::Right => &self.spec.right,
+            };
+            let mut rows = concat(schema, &batches)?;
+            if !rows.is_append_only() {
+                rows = consolidate(&rows)?;
+            }
+            for first in (0..rows.len()).step_by(CHUNK_ROWS_MAX) {
+                let part = rows.slice(first, CHUNK_ROWS_MAX.min(rows.len() - first));
+                let alone = self.alone(port, false, part.rows())?;
+                out.emit(DeltaBatch::new(alone, part.weights().clone()));
+            }
         }
         Ok(())
+    }
+
+    /// Rows of one side as they come out without the other's.
+    fn alone(&self, port: Port, is_matched: bool, rows: &RecordBatch) -> Result<RecordBatch> {
+        match self.spec.kind {
+            JoinKind::Inner | JoinKind::Left | JoinKind::Full => self.joiner.padded(port, rows),
+            JoinKind::Semi | JoinKind::Anti => {
+                batch(&self.spec.output, rows.columns().to_vec(), rows.num_rows())
+            }
+            JoinKind::Mark => {
+                let mark: ArrayRef =
+                    Arc::new(BooleanArray::from(vec![is_matched; rows.num_rows()]));
+                let columns = [rows.columns(), &[mark]].concat();
+                batch(&self.spec.output, columns, rows.num_rows())
+            }
+        }
     }
 
     /// For two times that are kept near each other the bounds of the left and of the right output
@@ -244,7 +302,11 @@ impl Join {
         match self.spec.kind {
             JoinKind::Inner => pairs,
             // A later left row comes out whatever it meets, a kept one only by a right one.
-            JoinKind::Left => (from_left.min(by_right.0), pairs.1),
+            JoinKind::Left | JoinKind::Semi | JoinKind::Anti | JoinKind::Mark => {
+                (from_left.min(by_right.0), pairs.1)
+            }
+            // So does a right row, and beside either anything can come.
+            JoinKind::Full => (EventTime::MIN, EventTime::MIN),
         }
     }
 
@@ -279,19 +341,20 @@ impl Operator for Join {
             return Ok(());
         }
         let keys = self.side(port).key_batch(batch.rows())?;
-        match port {
-            Port::Left => self.push_left(&batch, &keys, out),
-            Port::Right => self.push_right(&batch, &keys, out),
-        }
+        self.pair(port, &batch, &keys, out)
     }
 
     fn finish(&mut self, step: &Step, out: &mut Output) -> Result<()> {
         self.put_pending(out)?;
         let left_touched = self.left.rows_mut().take_touched();
         let right_touched = self.right.rows_mut().take_touched();
-        if self.spec.kind == JoinKind::Left {
-            self.put_padded(&left_touched, out)?;
+        if self.spec.kind.counts_left() {
+            self.put_alone(Port::Left, &left_touched, out)?;
         }
+        if self.spec.kind.counts_right() {
+            self.put_alone(Port::Right, &right_touched, out)?;
+        }
+        self.put_unmatchable(out)?;
         let (left_bound, right_bound) = self.expired_below(step);
         free(&mut self.left, &left_touched, left_bound)?;
         free(&mut self.right, &right_touched, right_bound)
@@ -302,8 +365,9 @@ impl Operator for Join {
         let width = self.spec.left.fields().len();
         for range in self.spec.times.iter().filter(|range| range.is_bounded) {
             let (of_left, of_right) = self.time_bounds(step, range);
-            for (column, bound) in [(range.left, of_left), (width + range.right, of_right)] {
-                if bound > EventTime::MIN {
+            let right = self.spec.kind.has_pairs().then_some(width + range.right);
+            for (column, bound) in [(Some(range.left), of_left), (right, of_right)] {
+                if let Some(column) = column.filter(|_| bound > EventTime::MIN) {
                     // None is below every time.
                     bounds.0[column] = bounds.0[column].max(Some(bound));
                 }

@@ -122,7 +122,7 @@ impl Lookup {
             let alone = batch.filter(&alone)?;
             for first in (0..alone.len()).step_by(CHUNK_ROWS_MAX) {
                 let part = alone.slice(first, CHUNK_ROWS_MAX.min(alone.len() - first));
-                let padded = self.joiner.padded(part.rows())?;
+                let padded = self.joiner.padded(Port::Left, part.rows())?;
                 let padded = DeltaBatch::new(padded, part.weights().clone());
                 out.emit(padded.with_watermarks(part.watermarks().cloned()));
             }

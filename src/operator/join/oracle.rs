@@ -11,7 +11,7 @@ use fastrand::Rng;
 use crate::base::{Epoch, EventTime};
 use crate::delta::notation::{parse, parse_rows, print_sorted};
 use crate::delta::{DeltaBatch, concat, consolidate};
-use crate::operator::join::tests::{expression, joined_schema};
+use crate::operator::join::tests::{expression, joined_schema, output_schema};
 use crate::operator::join::{Expire, Join, JoinKind, JoinSpec, NullEquality, TimeRange};
 use crate::operator::{Bounds, Operator, Output, Scope, Step, TableChange};
 
@@ -25,6 +25,16 @@ const KEYS: [&[&str]; 6] = [
     &["timestamp"],
     &["timestamp", "text"],
     &[],
+];
+
+/// Each with how SQL writes it.
+const KINDS: [(JoinKind, &str); 6] = [
+    (JoinKind::Inner, "JOIN"),
+    (JoinKind::Left, "LEFT JOIN"),
+    (JoinKind::Full, "FULL JOIN"),
+    (JoinKind::Semi, "LEFT SEMI JOIN"),
+    (JoinKind::Anti, "LEFT ANTI JOIN"),
+    (JoinKind::Mark, ""),
 ];
 
 struct Trial {
@@ -61,16 +71,13 @@ impl Trial {
             .schema()
         };
         let (left, right) = (schema('l'), schema('r'));
-        let kind = if random.bool() {
-            JoinKind::Inner
-        } else {
-            JoinKind::Left
-        };
+        let (kind, join) = KINDS[random.usize(..KINDS.len())];
         let (null_equality, equals) = match random.bool() {
             true => (NullEquality::NullIsUnequal, "="),
             false => (NullEquality::NullIsEqual, "IS NOT DISTINCT FROM"),
         };
-        let output = joined_schema(&left, &right);
+        let pairs = joined_schema(&left, &right);
+        let output = output_schema(kind, &left, &right);
         let residual = ["lv < rv", "lv + rv > 3 OR ls = rs"];
         let mut residual: Vec<String> = random
             .bool()
@@ -90,17 +97,19 @@ impl Trial {
             .map(|key| format!("(lk{key} {equals} rk{key})"))
             .collect();
         conditions.push(format!("({})", residual.as_deref().unwrap_or("true")));
-        let join = if kind == JoinKind::Inner {
-            "JOIN"
-        } else {
-            "LEFT JOIN"
+        let conditions = conditions.join(" AND ");
+        let sql = match kind {
+            JoinKind::Mark => format!(
+                "SELECT *, true AS mark FROM l LEFT SEMI JOIN r ON {conditions} UNION ALL \
+                 SELECT *, false AS mark FROM l LEFT ANTI JOIN r ON {conditions}"
+            ),
+            _ => format!("SELECT * FROM l {join} r ON {conditions}"),
         };
-        let sql = format!("SELECT * FROM l {join} r ON {}", conditions.join(" AND "));
         let spec = JoinSpec {
             left_keys: (0..keys.len()).collect(),
             right_keys: (0..keys.len()).collect(),
             null_equality,
-            residual: residual.map(|residual| expression(&residual, &output)),
+            residual: residual.map(|residual| expression(&residual, &pairs)),
             kind,
             left_append_only: random.u8(..4) == 0,
             right_append_only: random.u8(..4) == 0,
@@ -141,13 +150,15 @@ impl Trial {
         let middle = random.i64(-3..=3);
         let least = middle - random.i64(0..4);
         let greatest = middle + random.i64(0..4);
-        random.bool().then(|| TimeRange {
+        let range = random.bool().then(|| TimeRange {
             left: keys.len(),
             right: keys.len(),
             least: (random.u8(..4) > 0).then_some(least * SECOND),
             greatest: (random.u8(..4) > 0).then_some(greatest * SECOND),
             is_bounded: true,
-        })
+        });
+        // Times that nothing compares may be NULL.
+        range.filter(|range| range.least.is_some() || range.greatest.is_some())
     }
 
     /// The column of each input that the join compares as a time.
@@ -281,14 +292,16 @@ impl Trial {
         }) = self.spec.times.first().copied()
         {
             let right = self.spec.left.fields().len() + right;
-            assert!(after.0[left].is_some() && after.0[right].is_some());
+            let has_right = matches!(self.spec.kind, JoinKind::Inner | JoinKind::Left);
+            assert!(after.0[left].is_some() || self.spec.kind == JoinKind::Full);
+            assert!(!has_right || after.0[right].is_some());
         }
     }
 
     /// A row that may leave is padded, or no longer padded, at most once in a step.
     fn check_padding(&self, delta: &DeltaBatch) {
         let width = self.spec.left.fields().len();
-        if self.spec.left_append_only || self.spec.kind == JoinKind::Inner {
+        if self.spec.left_append_only || self.spec.kind != JoinKind::Left {
             return;
         }
         // The right side's float is never NULL itself.
@@ -363,7 +376,7 @@ fn what_comes_out_is_the_querys_answer() {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .build()
         .unwrap();
-    for seed in 0..120 {
+    for seed in 0..240 {
         let mut trial = Trial::new(seed);
         for epoch in 1..=15 {
             trial.step(epoch);

@@ -13,9 +13,10 @@ use std::sync::Arc;
 
 use arrow::array::{
     Array, ArrayRef, AsArray, BooleanArray, RecordBatch, RecordBatchOptions, UInt32Array,
+    new_null_array,
 };
 use arrow::compute::take;
-use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef};
 use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode};
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_expr::expressions::Column;
@@ -105,7 +106,8 @@ impl Pairs {
 /// Makes output batches of pairs.
 pub struct Joiner {
     left_width: usize,
-    output: SchemaRef,
+    /// left ++ right, nullable where the output is.
+    pairs: SchemaRef,
     residual: Option<Residual>,
 }
 
@@ -122,15 +124,15 @@ impl Joiner {
     /// Internal, when the residual is not a boolean expression over left ++ right.
     pub fn new(
         left_width: usize,
-        output: &SchemaRef,
+        pairs: &SchemaRef,
         residual: Option<&Arc<dyn PhysicalExpr>>,
     ) -> Result<Joiner> {
         let residual = residual
-            .map(|residual| Residual::new(residual, output))
+            .map(|residual| Residual::new(residual, pairs))
             .transpose()?;
         Ok(Joiner {
             left_width,
-            output: output.clone(),
+            pairs: pairs.clone(),
             residual,
         })
     }
@@ -168,9 +170,9 @@ impl Joiner {
         kept: &Side,
         pairs: &Pairs,
     ) -> Result<DeltaBatch> {
-        let all: Vec<usize> = (0..self.output.fields().len()).collect();
+        let all: Vec<usize> = (0..self.pairs.fields().len()).collect();
         let columns = self.columns(port, delta, kept, pairs, &all)?;
-        let rows = batch(&self.output, columns, pairs.rows.len())?;
+        let rows = batch(&self.pairs, columns, pairs.rows.len())?;
         let of_row = |row: u32| delta.weights().get(row as usize);
         let products = pairs.rows.iter().zip(&pairs.weights).map(|(&row, &kept)| {
             of_row(row)
@@ -203,13 +205,18 @@ impl Joiner {
         wanted.iter().map(column).collect()
     }
 
-    /// Left rows with NULLs for the right columns.
-    pub fn padded(&self, left: &RecordBatch) -> Result<RecordBatch> {
-        let nulls = self.output.fields()[self.left_width..]
-            .iter()
-            .map(|field| arrow::array::new_null_array(field.data_type(), left.num_rows()));
-        let columns = left.columns().iter().cloned().chain(nulls).collect();
-        batch(&self.output, columns, left.num_rows())
+    /// Rows of one side with NULLs for the columns of the other.
+    pub fn padded(&self, port: Port, rows: &RecordBatch) -> Result<RecordBatch> {
+        let (left, right) = self.pairs.fields().split_at(self.left_width);
+        let nulls = |fields: &[FieldRef]| -> Vec<ArrayRef> {
+            let null = |field: &FieldRef| new_null_array(field.data_type(), rows.num_rows());
+            fields.iter().map(null).collect()
+        };
+        let columns = match port {
+            Port::Left => [rows.columns().to_vec(), nulls(right)].concat(),
+            Port::Right => [nulls(left), rows.columns().to_vec()].concat(),
+        };
+        batch(&self.pairs, columns, rows.num_rows())
     }
 }
 
@@ -261,7 +268,12 @@ impl Residual {
     }
 }
 
-fn batch(schema: &SchemaRef, columns: Vec<ArrayRef>, rows: usize) -> Result<RecordBatch> {
+/// A batch of so many rows, which may have no columns.
+pub(super) fn batch(
+    schema: &SchemaRef,
+    columns: Vec<ArrayRef>,
+    rows: usize,
+) -> Result<RecordBatch> {
     let options = RecordBatchOptions::new().with_row_count(Some(rows));
     RecordBatch::try_new_with_options(schema.clone(), columns, &options).map_err(arrow_error)
 }

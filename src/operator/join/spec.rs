@@ -2,18 +2,43 @@
 
 use std::sync::Arc;
 
-use arrow::datatypes::{DataType, SchemaRef, TimeUnit};
+use arrow::datatypes::{DataType, FieldRef, SchemaRef, TimeUnit};
 use datafusion::physical_expr::PhysicalExpr;
 
 use crate::error::{Error, Result};
 
-/// Which rows a join gives beside the matching pairs.
+/// Which rows a join gives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum JoinKind {
-    /// None.
+    /// The matching pairs.
     Inner,
-    /// Left rows without a match, with NULLs for the right columns.
+    /// And left rows without a match, with NULLs for the right columns.
     Left,
+    /// And right rows without a match, with NULLs for the left columns.
+    Full,
+    /// Left rows with a match, each as often as it is there: `EXISTS`, `IN`.
+    Semi,
+    /// Left rows without a match: `NOT EXISTS`.
+    Anti,
+    /// All left rows, with whether they have a match.
+    Mark,
+}
+
+impl JoinKind {
+    /// Whether the pairs themselves come out.
+    pub fn has_pairs(self) -> bool {
+        matches!(self, JoinKind::Inner | JoinKind::Left | JoinKind::Full)
+    }
+
+    /// Whether left rows come out, or not, for having no match.
+    pub fn counts_left(self) -> bool {
+        self != JoinKind::Inner
+    }
+
+    /// Whether right rows come out for having no match.
+    pub fn counts_right(self) -> bool {
+        self == JoinKind::Full
+    }
 }
 
 /// Whether NULL is equal to NULL in the keys.
@@ -67,7 +92,8 @@ pub struct JoinSpec {
     /// A boolean expression over left ++ right that pairs must meet too.
     pub residual: Option<Arc<dyn PhysicalExpr>>,
     pub kind: JoinKind,
-    /// left ++ right; the right columns nullable in a left join.
+    /// left ++ right, nullable where an outer join has NULLs; of a semi and an anti join left
+    /// alone; of a mark join left and a boolean.
     pub output: SchemaRef,
     /// The input never takes a row away: its rows need no index by contents.
     pub left_append_only: bool,
@@ -97,18 +123,36 @@ impl JoinSpec {
                 ));
             }
         }
-        let inputs = self.left.fields().iter().chain(self.right.fields().iter());
-        let types_fit = self.output.fields().len() == inputs.clone().count()
-            && inputs
-                .zip(self.output.fields())
-                .all(|(input, output)| input.data_type() == output.data_type());
-        if !types_fit {
-            return wrong("the output is not left ++ right".to_string());
+        let types = |schema: &SchemaRef| -> Vec<DataType> {
+            let types = schema
+                .fields()
+                .iter()
+                .map(|field| field.data_type().clone());
+            types.collect()
+        };
+        let mut expected = types(&self.left);
+        match self.kind {
+            JoinKind::Inner | JoinKind::Left | JoinKind::Full => {
+                expected.extend(types(&self.right));
+            }
+            JoinKind::Semi | JoinKind::Anti => {}
+            JoinKind::Mark => expected.push(DataType::Boolean),
         }
-        let width = self.left.fields().len();
-        let right = &self.output.fields()[width..];
-        if self.kind == JoinKind::Left && right.iter().any(|field| !field.is_nullable()) {
-            return wrong("the right columns of a left join may be NULL".to_string());
+        if types(&self.output) != expected {
+            return wrong(format!(
+                "the output does not fit a join of kind {:?}",
+                self.kind
+            ));
+        }
+        let (left, right) = self.output.fields().split_at(self.left.fields().len());
+        let (pads_left, pads_right) = match self.kind {
+            JoinKind::Left => (false, true),
+            JoinKind::Full => (true, true),
+            _ => (false, false),
+        };
+        let is_total = |fields: &[FieldRef]| fields.iter().any(|field| !field.is_nullable());
+        if pads_left && is_total(left) || pads_right && is_total(right) {
+            return wrong("the columns that an outer join pads may be NULL".to_string());
         }
         let is_time = |schema: &SchemaRef, column: usize| {
             let data_type = schema.field(column).data_type();

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use arrow::datatypes::{Field, Schema, SchemaRef};
+use arrow::datatypes::{DataType, Field, FieldRef, Fields, Schema, SchemaRef};
 use datafusion::common::DFSchema;
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::prelude::SessionContext;
@@ -22,6 +22,28 @@ pub fn joined_schema(left: &SchemaRef, right: &SchemaRef) -> SchemaRef {
     Arc::new(Schema::new(left.chain(right).collect::<Vec<Field>>()))
 }
 
+/// What comes out of a join of a kind.
+pub fn output_schema(kind: JoinKind, left: &SchemaRef, right: &SchemaRef) -> SchemaRef {
+    let nullable = |fields: &Fields| -> Vec<Field> {
+        let fields = fields.iter();
+        let field = |field: &FieldRef| field.as_ref().clone().with_nullable(true);
+        fields.map(field).collect()
+    };
+    match kind {
+        JoinKind::Inner | JoinKind::Left => joined_schema(left, right),
+        JoinKind::Full => {
+            let fields = [nullable(left.fields()), nullable(right.fields())].concat();
+            Arc::new(Schema::new(fields))
+        }
+        JoinKind::Semi | JoinKind::Anti => left.clone(),
+        JoinKind::Mark => {
+            let mark = Arc::new(Field::new("mark", DataType::Boolean, false));
+            let fields = left.fields().iter().cloned().chain([mark]);
+            Arc::new(Schema::new(fields.collect::<Vec<FieldRef>>()))
+        }
+    }
+}
+
 pub fn expression(sql: &str, schema: &SchemaRef) -> Arc<dyn PhysicalExpr> {
     let context = SessionContext::new();
     let schema = DFSchema::try_from(schema.as_ref().clone()).unwrap();
@@ -37,7 +59,7 @@ fn spec(left: &str, right: &str, kind: JoinKind) -> JoinSpec {
         null_equality: NullEquality::NullIsUnequal,
         residual: None,
         kind,
-        output: joined_schema(&left, &right),
+        output: output_schema(kind, &left, &right),
         left,
         right,
         left_append_only: false,
@@ -53,7 +75,8 @@ fn plain(kind: JoinKind) -> JoinSpec {
 
 fn with_residual(kind: JoinKind, sql: &str) -> JoinSpec {
     let mut spec = spec("k:bigint a:bigint", "l:bigint b:bigint", kind);
-    spec.residual = Some(expression(sql, &spec.output));
+    let pairs = joined_schema(&spec.left, &spec.right);
+    spec.residual = Some(expression(sql, &pairs));
     spec
 }
 
@@ -304,6 +327,63 @@ fn a_spec_that_contradicts_itself_is_refused() {
     ];
     for spec in wrong {
         assert!(Join::new(spec).is_err());
+    }
+}
+
+#[test]
+fn a_full_join_pads_both_sides_once() {
+    let mut run = Run::new(plain(JoinKind::Full));
+    assert_eq!(
+        run.step("+ 1 x", "+ 2 y"),
+        "+ 1 x NULL NULL, + NULL NULL 2 y"
+    );
+    let expected = "+ 1 x 1 z, - 1 x NULL NULL";
+    assert_eq!(run.step("", "+ 1 z"), expected);
+    // A row that comes and goes under a key of its own leaves nothing.
+    assert_eq!(run.step("+ 2 w, - 2 w", ""), "");
+    assert_eq!(run.step("- 1 x", ""), "+ NULL NULL 1 z, - 1 x 1 z");
+    assert_eq!(run.step("", "+ NULL n"), "+ NULL NULL NULL n");
+    assert_eq!(run.step("", "- NULL n, - 1 z, - 2 y").lines().count(), 1);
+    assert_eq!(run.join.rows(), (0, 0));
+}
+
+#[test]
+fn semi_anti_and_mark_joins_tell_of_the_first_match_and_the_last() {
+    let steps = [
+        ("+2 1 x, + 2 y", ""),
+        ("", "+ 1 a, + 1 b"),
+        ("", "- 1 a"),
+        ("", "- 1 b"),
+        ("- 1 x, + NULL n", "+ 2 c"),
+    ];
+    let expected = [
+        (JoinKind::Semi, ["", "+2 1 x", "", "-2 1 x", "+ 2 y"]),
+        (
+            JoinKind::Anti,
+            [
+                "+ 2 y, +2 1 x",
+                "-2 1 x",
+                "",
+                "+2 1 x",
+                "+ NULL n, - 1 x, - 2 y",
+            ],
+        ),
+        (
+            JoinKind::Mark,
+            [
+                "+ 2 y false, +2 1 x false",
+                "+2 1 x true, -2 1 x false",
+                "",
+                "+2 1 x false, -2 1 x true",
+                "+ 2 y true, + NULL n false, - 1 x false, - 2 y false",
+            ],
+        ),
+    ];
+    for (kind, expected) in expected {
+        let mut run = Run::new(plain(kind));
+        for ((left, right), expected) in steps.iter().zip(expected) {
+            assert_eq!(run.step(left, right), expected, "{kind:?}");
+        }
     }
 }
 
