@@ -124,6 +124,8 @@ pub struct Inputs {
     pub(super) sources: BTreeMap<ObjectId, SourceInput>,
     /// Of the tables that tell time.
     pub(super) tables: BTreeMap<ObjectId, TableClock>,
+    /// The clock of the running system's last step.
+    pub(super) clock_micros: i64,
 }
 
 pub(super) struct SourceInput {
@@ -335,10 +337,10 @@ impl CatchUp {
             }
         }
         let (mut steps, mut counts) = (0, Counts::default());
-        let mut clock_micros = i64::MIN;
+        let mut clock_micros = inputs.clock_micros;
         if let Some(reached) = reached {
             (steps, counts) = (reached.steps, reached.counts());
-            clock_micros = reached.clock_micros;
+            clock_micros = clock_micros.max(reached.clock_micros);
             start.progress.records_done.add(reached.records_done);
             start.progress.records_total.add(reached.records_done);
         }
@@ -454,9 +456,29 @@ impl CatchUp {
     }
 
     fn take_snapshots(&mut self, inputs: &Inputs) -> Result<()> {
+        // What is looked up is there before who looks, also where both are one relation.
+        let looked_up = self.start.plan.looked_up();
+        let mut first: BTreeMap<ObjectId, CollectionDelta> = BTreeMap::new();
         for (id, snapshot) in &inputs.snapshots {
             let width = snapshot.schema().fields().len();
-            for delta in snapshot.deltas() {
+            for delta in snapshot.deltas().filter(|_| looked_up.contains(id)) {
+                self.start.progress.check()?;
+                let delta = delta?;
+                self.start.progress.rows_done.add(delta.len() as u64);
+                let columns = (0..width).collect();
+                let nothing = || CollectionDelta::new(columns, Bounds::unknown(width));
+                first
+                    .entry(*id)
+                    .or_insert_with(nothing)
+                    .push(delta, Vec::new());
+            }
+        }
+        if !first.is_empty() {
+            self.step(first)?;
+        }
+        for (id, snapshot) in &inputs.snapshots {
+            let width = snapshot.schema().fields().len();
+            for delta in snapshot.deltas().filter(|_| !looked_up.contains(id)) {
                 self.start.progress.check()?;
                 let delta = delta?;
                 self.start.progress.rows_done.add(delta.len() as u64);
@@ -546,7 +568,8 @@ impl CatchUp {
         let mut steps = 0;
         loop {
             self.start.progress.check()?;
-            if steps % CATCH_UP_FOLLOW_STEPS == 0 {
+            // Rows meet what they came after, or a little more.
+            if steps % CATCH_UP_FOLLOW_STEPS == 0 || self.start.plan.has_lookup() {
                 self.follow(way)?;
             }
             // Asked before the chunks are taken: what is finished then has left its chunks.
@@ -658,9 +681,11 @@ impl CatchUp {
             .iter()
             .map(|(id, epoch)| (*id, *epoch))
             .collect();
+        // One step for each epoch of theirs, as in the running system.
+        let until = until.unwrap_or_else(|| published.epoch());
+        let mut epochs: BTreeMap<Epoch, BTreeMap<ObjectId, CollectionDelta>> = BTreeMap::new();
         for (id, since) in relations {
-            let (newest, changes) = published.changes_since(id, since)?;
-            let until = until.unwrap_or(newest);
+            let (_, changes) = published.changes_since(id, since)?;
             for change in changes
                 .into_iter()
                 .take_while(|change| change.epoch <= until)
@@ -671,9 +696,13 @@ impl CatchUp {
                     Some(clock) => clock.take(change.delta)?,
                     None => change.delta,
                 };
-                self.step(BTreeMap::from([(id, whole(width, delta))]))?;
+                let deltas = epochs.entry(change.epoch).or_default();
+                deltas.insert(id, whole(width, delta));
             }
             self.relations.insert(id, until);
+        }
+        for deltas in epochs.into_values() {
+            self.step(deltas)?;
         }
         Ok(rows)
     }

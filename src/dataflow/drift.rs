@@ -23,6 +23,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::base::{EventTime, PartitionId};
 use crate::connector::Chunk;
+use crate::dataflow::panic::contained;
 use crate::dataflow::reader::{Queued, ReaderThread};
 use crate::dataflow::reading::Source;
 use crate::dataflow::source::SourceState;
@@ -47,7 +48,9 @@ pub(super) fn take(
             return Ok(None);
         };
         let chunk = queued.chunk(place);
-        if let Some(greatest) = source.watermark_of(chunk)? {
+        // What is wrong with its times is told when it is taken.
+        let greatest = contained(|| source.watermark_of(chunk)).ok().flatten();
+        if let Some(greatest) = greatest {
             let own = watermarks.entry(chunk.partition).or_insert(EventTime::MIN);
             *own = (*own).max(greatest);
         }

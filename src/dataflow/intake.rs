@@ -9,7 +9,7 @@
 //! Rule: the cut alone, which the journal keeps, decides what comes of it: a replay makes the same
 //! rows late, and leaves out the same ones as too far ahead of the clock.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::Ordering;
 
 use crate::base::ObjectId;
@@ -114,8 +114,13 @@ impl Stepper {
             let input = CollectionDelta::new(source.state.wanted().to_vec(), Bounds::unknown(0));
             inputs.insert(*id, input);
         }
-        for source in self.sources.values_mut() {
-            source.state.follow_clock(cut.clock_micros);
+        // Where rows come, they say what time it is.
+        let told: BTreeSet<ObjectId> = cut.chunks.iter().map(|(id, _)| *id).collect();
+        for (id, source) in &mut self.sources {
+            match told.contains(id) {
+                true => source.state.tell_clock(cut.clock_micros),
+                false => source.state.follow_clock(cut.clock_micros),
+            }
         }
         for (id, chunk) in &cut.chunks {
             // A source that was dropped in the meantime has no readers left.

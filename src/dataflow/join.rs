@@ -75,6 +75,7 @@ impl Stepper {
             snapshots,
             sources,
             tables: tables.map(|(id, clock)| (*id, clock.clone())).collect(),
+            clock_micros: self.clock_micros,
         })
     }
 
@@ -153,6 +154,7 @@ impl Stepper {
             snapshots: BTreeMap::new(),
             sources,
             tables: BTreeMap::new(),
+            clock_micros: self.clock_micros,
         })
     }
 
@@ -234,9 +236,9 @@ impl Stepper {
             return Err(Error::internal("the last rows of a catch-up did not fit"));
         }
         catch_up.queue(inputs);
-        catch_up.feed_pending()?;
         let published = self.published.clone();
         catch_up.follow_relations(&published, Some(self.epoch))?;
+        catch_up.feed_pending()?;
         for (id, source) in &catch_up.sources {
             // It ran when this began and stopped since: then nothing was kept for this view.
             if catch_up.is_running[id] && !self.runs(*id) {

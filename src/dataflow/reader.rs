@@ -53,7 +53,9 @@ impl Queued<'_> {
     pub fn open(&self) -> impl Iterator<Item = PartitionId> {
         let queue = self.queue;
         let is_over = |partition: &PartitionId| {
-            queue.at_end.contains_key(partition) || queue.finished.contains(partition)
+            let is_told = queue.at_end.contains_key(partition);
+            // Of a reader that has ended nothing comes.
+            is_told || queue.is_ended || queue.finished.contains(partition)
         };
         self.read.iter().copied().filter(move |p| !is_over(p))
     }
@@ -156,9 +158,8 @@ impl ReaderThread {
             let chunk = queue.chunks.remove(place).expect("just seen");
             rows += chunk.rows.num_rows();
             bytes += size(&chunk);
-            queue
-                .in_step_since_micros
-                .get_or_insert(chunk.arrived_micros);
+            let since = queue.in_step_since_micros.unwrap_or(i64::MAX);
+            queue.in_step_since_micros = Some(since.min(chunk.arrived_micros));
             taken.push(chunk);
         }
         if !taken.is_empty() {

@@ -375,10 +375,15 @@ impl SourceState {
             && self.partitions.values().all(|state| state.is_idle)
     }
 
-    /// Takes note of a step's clock; where all is idle the watermark goes on by as much as the
-    /// clock has since the last row.
-    pub fn follow_clock(&mut self, clock_micros: i64) {
+    /// Takes note of a step's clock.
+    pub fn tell_clock(&mut self, clock_micros: i64) {
         self.clock_micros = self.clock_micros.max(clock_micros);
+    }
+
+    /// The same for a step without rows of the source: where all is idle the watermark goes on by
+    /// as much as the clock has since the last row.
+    pub fn follow_clock(&mut self, clock_micros: i64) {
+        self.tell_clock(clock_micros);
         if !self.follows_clock() {
             return;
         }

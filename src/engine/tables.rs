@@ -505,6 +505,7 @@ fn read_source(
     while open > 0 && limit.is_none_or(|limit| rows < limit) {
         match reader.poll(READER_POLL)? {
             Polled::Chunk(chunk) => {
+                let chunk = state.without_ahead(&chunk, now)?.unwrap_or(chunk);
                 let taken = state.take(&chunk, now)?;
                 let delta = usable(taken.delta, &taken.bad_cells, state.wanted())?;
                 let batch = tightened(delta.rows(), state.schema())?;

@@ -23,13 +23,26 @@ impl StreamPlan {
         last.into_iter().filter(is_bounded).collect()
     }
 
-    /// For each node whether what it waits for is the clock alone.
+    /// For each node whether the time that it waits for goes by the clock.
     pub fn by_clock(&self) -> Vec<bool> {
         let columns = clocked(&self.nodes);
-        let all = self.nodes.iter().zip(&columns).map(|(node, clocked)| {
-            !node.bounded.is_empty() && node.bounded.iter().all(|column| clocked.contains(column))
-        });
-        all.collect()
+        let waits = |node: &Node| {
+            let is_clocked = |column: usize| columns[node.inputs[0]].contains(&column);
+            match &node.operation {
+                Operation::Window(window, _) => is_clocked(window.time_column),
+                Operation::Session(session) => is_clocked(session.time_column),
+                Operation::SessionAggregate(aggregate) => is_clocked(aggregate.session.time_column),
+                Operation::PaneAggregate(aggregate) => is_clocked(aggregate.pane_column),
+                Operation::Aggregate(spec) => spec
+                    .close
+                    .as_ref()
+                    .is_some_and(|close| is_clocked(close.column)),
+                Operation::Gate(gate) => gate.time_columns.iter().any(|&column| is_clocked(column)),
+                // What holds nothing until a time, or lets it go with the next step.
+                _ => false,
+            }
+        };
+        self.nodes.iter().map(waits).collect()
     }
 }
 
@@ -64,9 +77,12 @@ fn clocked(nodes: &[Node]) -> Vec<Vec<usize>> {
                     false => Vec::new(),
                 }
             }
-            Operation::PaneAggregate(_) => by_panes(node, &nodes[node.inputs[0]], input(0)),
-            Operation::Aggregate(spec) if spec.panes.is_some() => {
-                by_panes(node, &nodes[node.inputs[0]], input(0))
+            Operation::PaneAggregate(aggregate) => {
+                let keys = aggregate.keys.len();
+                match input(0).contains(&aggregate.pane_column) {
+                    true => vec![keys, keys + 1],
+                    false => Vec::new(),
+                }
             }
             Operation::Aggregate(spec) => {
                 let group = spec.group.iter().enumerate();
@@ -102,15 +118,6 @@ fn clocked(nodes: &[Node]) -> Vec<Vec<usize>> {
         all.push(columns);
     }
     all
-}
-
-/// The bounds of windows that are put together from panes, if the panes go by the clock.
-fn by_panes(node: &Node, below: &Node, clocked: &[usize]) -> Vec<usize> {
-    let is_clocked = below.bounded.iter().all(|column| clocked.contains(column));
-    match is_clocked && !below.bounded.is_empty() {
-        true => node.bounded.clone(),
-        false => Vec::new(),
-    }
 }
 
 /// The columns that pass, and the added ones if their time is among them.

@@ -8,6 +8,7 @@
 //!   4 Aggregate count(*), max(price)                       key (auction, window_start, window_end)
 //! ```
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
@@ -99,6 +100,29 @@ impl StreamPlan {
             _ => false,
         };
         self.nodes.iter().any(judges)
+    }
+
+    /// Whether rows look others up.
+    pub fn has_lookup(&self) -> bool {
+        let is_lookup = |node: &Node| matches!(node.operation, Operation::Lookup(_));
+        self.nodes.iter().any(is_lookup)
+    }
+
+    /// The objects below the looked-up sides of its joins.
+    pub fn looked_up(&self) -> BTreeSet<ObjectId> {
+        let lookups = self.nodes.iter().filter_map(|node| match node.operation {
+            Operation::Lookup(_) => Some(node.inputs[0]),
+            _ => None,
+        });
+        let mut open: Vec<usize> = lookups.collect();
+        let mut found = BTreeSet::new();
+        while let Some(node) = open.pop() {
+            if let Operation::Scan(scan) = &self.nodes[node].operation {
+                found.insert(scan.object);
+            }
+            open.extend(&self.nodes[node].inputs);
+        }
+        found
     }
 
     /// The objects it reads, with the columns it uses of them, once per scan.
