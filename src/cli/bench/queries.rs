@@ -243,19 +243,6 @@ GROUP BY bidder % 500, window_start, window_end",
         key: &["bidders", "window_start", "window_end"],
     },
     Query {
-        name: "hop60u",
-        about: "the same on update: every window that a step touches goes out again (HOP)",
-        feeds: &[Feed::Bids],
-        columns: &[&["bidder", "price", "ts"]],
-        select: "\
-SELECT bidder % 500 AS bidders, window_start, window_end,
-       count(*) AS bids, sum(price) AS total, max(price) AS top
-FROM HOP(bids, ts, INTERVAL '1 second', INTERVAL '60 seconds')
-GROUP BY bidder % 500, window_start, window_end",
-        shows: Shows::OnUpdate,
-        key: &["bidders", "window_start", "window_end"],
-    },
-    Query {
         name: "tumble60",
         about: "the same in 60 s, one after the other, on close (TUMBLE)",
         feeds: &[Feed::Bids],
@@ -266,6 +253,19 @@ SELECT bidder % 500 AS bidders, window_start, window_end,
 FROM TUMBLE(bids, ts, INTERVAL '60 seconds')
 GROUP BY bidder % 500, window_start, window_end",
         shows: Shows::OnClose,
+        key: &["bidders", "window_start", "window_end"],
+    },
+    Query {
+        name: "hop60u",
+        about: "hop60 on update: every window that a step touches goes out again (HOP)",
+        feeds: &[Feed::Bids],
+        columns: &[&["bidder", "price", "ts"]],
+        select: "\
+SELECT bidder % 500 AS bidders, window_start, window_end,
+       count(*) AS bids, sum(price) AS total, max(price) AS top
+FROM HOP(bids, ts, INTERVAL '1 second', INTERVAL '60 seconds')
+GROUP BY bidder % 500, window_start, window_end",
+        shows: Shows::OnUpdate,
         key: &["bidders", "window_start", "window_end"],
     },
     Query {

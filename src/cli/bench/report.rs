@@ -108,7 +108,7 @@ fn lines(figures: &Figures) -> Vec<(&'static str, String)> {
             ),
         ),
         (
-            "rows out/s, CPU ns / row out",
+            "rows out/s, CPU ns each",
             format!(
                 "{:.0}, {:.0}",
                 change_rate(figures),
