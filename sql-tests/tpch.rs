@@ -2,7 +2,8 @@
 //! rows that go and come again in between. After each part of the load every view must be what its
 //! query gives as a SELECT, and at the end, when all rows are gone, what it gives over nothing.
 //!
-//! The rows are drawn so that the queries find some: few brands, types, nations and dates. `TIDEMILL_TPCH_PARTS` says in how many parts the load is looked at (3), the seed is
+//! The rows are drawn so that the queries find some: few brands, types, nations and dates.
+//! `TIDEMILL_TPCH_PARTS` says in how many parts the load is looked at (3), the seed is
 //! `TIDEMILL_TEST_SEED` or drawn, and printed.
 
 use std::collections::BTreeMap;

@@ -106,7 +106,11 @@ impl Build<'_> {
         let node = &self.nodes[at];
         match &node.operation {
             Operation::Map(_) | Operation::Exchange(_) => self.can_close(node.inputs[0]),
-            Operation::Union => node.inputs.iter().all(|&input| self.can_close(input)),
+            // Those of several sources close when the slowest of them is so far.
+            Operation::Union => {
+                self.have_one_origin(&node.inputs)
+                    && node.inputs.iter().all(|&input| self.can_close(input))
+            }
             // Its rows are final when they come out.
             Operation::Session(spec) => spec.emit == SessionEmit::OnClose,
             Operation::SessionAggregate(spec) => spec.session.emit == SessionEmit::OnClose,
@@ -115,6 +119,25 @@ impl Build<'_> {
             Operation::Top(spec, _) => spec.close.is_some(),
             _ => false,
         }
+    }
+
+    /// Whether all rows of the nodes come from one node below them.
+    fn have_one_origin(&self, nodes: &[usize]) -> bool {
+        let below = |node: usize| {
+            std::iter::successors(Some(node), |&at| match self.nodes[at].inputs[..] {
+                [input] => Some(input),
+                _ => None,
+            })
+        };
+        let Some((&first, others)) = nodes.split_first() else {
+            return false;
+        };
+        let is_common = |node: &usize| {
+            others
+                .iter()
+                .all(|&other| below(other).any(|at| at == *node))
+        };
+        below(first).any(|node| is_common(&node))
     }
 
     /// Has them do it, and says of all nodes above whether rows that have left a closed window are
