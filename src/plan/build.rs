@@ -68,8 +68,8 @@ pub fn plan_view(
     let (logical, names) = named_query(planner, query, columns)?;
     refuse_twice(&names)?;
     let depends_on = dependencies(&logical)?;
-    check_subqueries(&logical).map_err(|error| in_query(error, query))?;
     let logical = distinct_on(unsorted(logical, query)?)?;
+    check_subqueries(&logical).map_err(|error| in_query(error, query))?;
     let logical = timed_conditions(planner, logical).map_err(|error| in_query(error, query))?;
     refuse_volatile(&logical).map_err(|error| in_query(error, query))?;
     let optimized = above_windows(planner.optimize(&logical)?)?;

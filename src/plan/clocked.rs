@@ -38,6 +38,10 @@ impl StreamPlan {
                     .as_ref()
                     .is_some_and(|close| is_clocked(close.column)),
                 Operation::Gate(gate) => gate.time_columns.iter().any(|&column| is_clocked(column)),
+                Operation::Top(spec, _) => {
+                    let close = spec.close.as_ref();
+                    close.is_some_and(|close| is_clocked(spec.partition[close.column]))
+                }
                 // What holds nothing until a time, or lets it go with the next step.
                 _ => false,
             }

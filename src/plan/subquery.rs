@@ -16,7 +16,9 @@
 //! - a scalar subquery that may have several rows: as one it is an error when it runs, as a join it
 //!   would repeat the rows around it;
 //! - IN inside an expression, other than an AND or OR of a filter, where it could be NULL: the join
-//!   only knows true and false. So does NOT IN of an expression that makes NULL of other values.
+//!   only knows true and false. So does NOT IN of an expression that makes NULL of other values;
+//! - ranks inside a subquery that depends on the outer row, and OFFSET inside such an EXISTS: the
+//!   condition would be moved above the rank, and OFFSET be forgotten.
 
 use std::sync::Arc;
 
@@ -24,7 +26,9 @@ use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::common::{DFSchema, NullEquality, ScalarValue};
 use datafusion::logical_expr::expr::InSubquery;
-use datafusion::logical_expr::{Expr, ExprSchemable, FetchType, Join, LogicalPlan, Operator};
+use datafusion::logical_expr::{
+    Expr, ExprSchemable, FetchType, Join, LogicalPlan, Operator, SkipType,
+};
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_expr::expressions::{BinaryExpr, IsNotNullExpr, Literal, NotExpr};
 
@@ -129,6 +133,13 @@ fn binary(left: Physical, operator: Operator, right: Physical) -> Physical {
 pub(super) fn check_subqueries(plan: &LogicalPlan) -> Result<()> {
     let mut refused = Ok(());
     plan.apply_with_subqueries(|node| {
+        // All that stands below a rank, as what is moved out of it comes from there.
+        if matches!(node, LogicalPlan::Window(_)) && !node.all_out_ref_exprs().is_empty() {
+            refused = Err(Error::unsupported(
+                "ranks over rows that the outer query chooses are not supported in views",
+            )
+            .hint("PARTITION BY the columns that are compared with it, and join"));
+        }
         let schema = match node.inputs().as_slice() {
             [input] => input.schema().as_ref().clone(),
             _ => DFSchema::empty(),
@@ -170,6 +181,15 @@ fn check_expression(expr: &Expr, schema: &DFSchema, is_filter: bool) -> Result<(
         let checked = match expr {
             Expr::ScalarSubquery(query) => {
                 check_scalar(&query.subquery, query.outer_ref_columns.is_empty())
+            }
+            Expr::Exists(query) if !query.subquery.outer_ref_columns.is_empty() => {
+                match query.subquery.subquery.exists(|node| Ok(has_offset(node))) {
+                    Ok(false) => Ok(()),
+                    _ => Err(Error::unsupported(
+                        "OFFSET in an EXISTS over the outer row is not supported in views",
+                    )
+                    .hint("count the rows: (SELECT count(*) FROM …) > n")),
+                }
             }
             Expr::InSubquery(query) => {
                 let of_plain = plain.iter().find(|(other, _)| std::ptr::eq(*other, expr));
@@ -224,6 +244,13 @@ fn gives_one_row(plan: &LogicalPlan) -> bool {
             matches!(fetch, Ok(FetchType::Literal(Some(rows))) if rows <= 1)
                 || gives_one_row(&node.input)
         }
+        _ => false,
+    }
+}
+
+fn has_offset(plan: &LogicalPlan) -> bool {
+    match plan {
+        LogicalPlan::Limit(limit) => !matches!(limit.get_skip_type(), Ok(SkipType::Literal(0))),
         _ => false,
     }
 }

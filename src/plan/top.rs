@@ -603,7 +603,9 @@ impl Build<'_> {
                 lateness_micros: 0,
             }
         });
-        let bounded_order = rising(&spec.order).filter(is_bounded);
+        // What waits for its group's close holds its order back, too, and nobody knows how far.
+        let waits = close.is_some() && matches!(self.options.emit, Some(Emit::OnWindowClose));
+        let bounded_order = rising(&spec.order).filter(|column| !waits && is_bounded(column));
         bounded.extend(bounded_order.filter(|column| !spec.partition.contains(column)));
         bounded.sort_unstable();
         let one = spec.limit(RankFunction::RowNumber);

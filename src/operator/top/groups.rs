@@ -1,7 +1,9 @@
 //! The groups: their keys, their rows in order, and when they are final.
 
 use arrow::array::{Array, ArrayRef, AsArray, BinaryArray, RecordBatch, RecordBatchOptions};
-use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef, TimestampMicrosecondType};
+use arrow::datatypes::{
+    DataType, Field, Int64Type, Schema, SchemaRef, TimeUnit, TimestampMicrosecondType,
+};
 use std::sync::Arc;
 
 use crate::base::limits::CHUNK_ROWS_MAX;
@@ -38,7 +40,7 @@ impl Groups {
         let layout = Layout::new(spec)?;
         let is_time = |at: &usize| {
             let data_type = spec.input.field(spec.partition[*at]).data_type();
-            matches!(data_type, DataType::Timestamp(_, _))
+            matches!(data_type, DataType::Timestamp(TimeUnit::Microsecond, _))
         };
         let windows = spec.close.clone().map(|close| {
             assert!(is_time(&close.column), "a group is final by a timestamp");
