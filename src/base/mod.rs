@@ -5,6 +5,7 @@
 //! bound of the server with the sentence that justifies it.
 
 pub mod clock;
+pub mod growth;
 pub mod ids;
 pub mod limits;
 pub mod memory;

@@ -105,7 +105,9 @@ enum Order {
 impl Order {
     /// That of a plan's output. An aggregate puts −old +new of each group next to each other, and
     /// what maps its rows one by one leaves them so; as long as the group's key is among the
-    /// columns, which a view with a key says, rows of different groups differ.
+    /// columns, which a view with a key says, rows of different groups differ. So it is with
+    /// sessions that only grow: none has had the bounds that another has now, and only what did
+    /// not change comes as an equal pair.
     fn of(plan: &StreamPlan) -> Order {
         let mut node = plan.nodes.len() - 1;
         let mut order = Order::Distinct;
@@ -113,10 +115,11 @@ impl Order {
             order = Order::Paired;
             node = plan.nodes[node].inputs[0];
         }
-        let is_aggregate = matches!(plan.nodes[node].operation, Operation::Aggregate(_));
-        match is_aggregate && plan.key.is_some() {
-            true => order,
-            false => Order::Any,
+        match &plan.nodes[node].operation {
+            _ if plan.key.is_none() => Order::Any,
+            Operation::Aggregate(_) => order,
+            Operation::SessionAggregate(_) => Order::Paired,
+            _ => Order::Any,
         }
     }
 }

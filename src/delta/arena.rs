@@ -20,6 +20,7 @@ use arrow::buffer::{BooleanBuffer, Buffer, NullBuffer, OffsetBuffer};
 use arrow::datatypes::DataType;
 use arrow::row::{RowConverter, Rows, SortField};
 
+use crate::base::growth::grow;
 use crate::delta::batch::arrow_error;
 use crate::error::{Error, Result, SqlState};
 
@@ -108,13 +109,13 @@ impl Arena {
             return;
         }
         self.slots = slots;
-        self.rows.resize(slots * self.stride, 0);
+        grow(&mut self.rows, slots * self.stride, 0);
         for column in &mut self.columns {
             if let Values::Heap { heap, .. } = &mut column.values {
-                heap.spans.resize(slots, (0, 0));
+                grow(&mut heap.spans, slots, (0, 0));
             }
             if !column.valid.is_empty() {
-                column.valid.resize(slots, 1);
+                grow(&mut column.valid, slots, 1);
             }
         }
     }

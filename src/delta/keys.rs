@@ -26,6 +26,7 @@ use arrow::row::{RowConverter, Rows, SortField};
 use foldhash::fast::FixedState;
 use hashbrown::HashTable;
 
+use crate::base::growth::grow;
 use crate::delta::batch::arrow_error;
 use crate::error::Result;
 
@@ -520,15 +521,13 @@ impl Store {
                     ..
                 },
             ) => {
-                if words.len() < (slot + 1) * *stride {
-                    words.resize((slot + 1) * *stride, 0);
-                }
+                grow(words, (slot + 1) * *stride, 0);
                 words[slot * *stride..][..*stride]
                     .copy_from_slice(&other[row * *stride..][..*stride]);
                 let mask = nulls.as_ref().map_or(0, |each| each[row]);
                 // Masks cost nothing until the first NULL comes.
-                if mask != 0 && masks.len() <= slot {
-                    masks.resize(slot + 1, 0);
+                if mask != 0 {
+                    grow(masks, slot + 1, 0);
                 }
                 if let Some(stored) = masks.get_mut(slot) {
                     *stored = mask;
@@ -537,9 +536,7 @@ impl Store {
             (Store::Bytes { spans, heap, .. }, Keys::Bytes(rows)) => {
                 let row = rows.row(row);
                 let bytes = row.as_ref();
-                if spans.len() <= slot {
-                    spans.resize(slot + 1, Span::default());
-                }
+                grow(spans, slot + 1, Span::default());
                 spans[slot] = Span {
                     start: heap.len() as u64,
                     length: u32::try_from(bytes.len()).expect("a key is shorter than 4 GiB"),
@@ -571,9 +568,7 @@ impl Store {
     fn release(&mut self, slot: u32) {
         let (spans, heap, garbage) = match self {
             Store::Words { masks, .. } => {
-                if masks.len() <= slot as usize {
-                    masks.resize(slot as usize + 1, 0);
-                }
+                grow(masks, slot as usize + 1, 0);
                 masks[slot as usize] = FREE;
                 return;
             }

@@ -13,6 +13,7 @@
 
 use arrow::datatypes::i256;
 
+use crate::base::growth::grow;
 use crate::error::{Error, Result, SqlState};
 
 /// The first integer that `numeric` of 38 digits does not hold.
@@ -97,9 +98,7 @@ const ENCODED_BYTES: usize = 24;
 impl ExactSums {
     /// Makes room for slots below `slots`; new ones are zero.
     pub fn grow(&mut self, slots: usize) {
-        if self.low.len() < slots {
-            self.low.resize(slots, 0);
-        }
+        grow(&mut self.low, slots, 0);
     }
 
     /// Adds `weight × value`, where a value is an integer of at most 64 bits.

@@ -12,6 +12,7 @@
 //!   −1e16, −1, −1     pair (1e-300, 0) after settle       sum 1e-300, exactly
 //! ```
 
+use crate::base::growth::grow;
 use crate::error::{Error, Result, SqlState};
 use crate::function::aggregate::wide_float::{WIDE_BYTES, WideFloat};
 
@@ -51,7 +52,7 @@ impl FloatSums {
     /// Makes room for slots below `slots`; new ones are zero.
     pub fn grow(&mut self, slots: usize) {
         if self.pairs.len() < slots {
-            self.pairs.resize(slots, Pair::default());
+            grow(&mut self.pairs, slots, Pair::default());
             if !self.specials.is_empty() {
                 self.specials.resize(slots, Specials::default());
             }

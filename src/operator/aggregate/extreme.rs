@@ -4,6 +4,7 @@ use arrow::array::{Array, ArrayRef, RecordBatch};
 use arrow::buffer::NullBuffer;
 use arrow::datatypes::DataType;
 
+use crate::base::growth::grow;
 use crate::delta::{Arena, NO_SLOT};
 use crate::error::{Error, Result};
 use crate::operator::aggregate::change::Change;
@@ -179,11 +180,11 @@ impl Store for ExtremeStore {
         match &mut self.values {
             Values::Words(values) => {
                 let start = if is_least { u64::MAX } else { 0 };
-                values.resize(groups.max(values.len()), start);
+                grow(values, groups, start);
             }
             Values::Wide(values) => {
                 let start = if is_least { i128::MAX } else { i128::MIN };
-                values.resize(groups.max(values.len()), start);
+                grow(values, groups, start);
             }
             Values::Bytes(bytes) => {
                 bytes.values.grow(groups);

@@ -4,6 +4,7 @@ use arrow::array::{Array, ArrayRef, AsArray, BooleanArray};
 use arrow::datatypes::{DataType, SchemaRef, TimeUnit, TimestampMicrosecondType};
 
 use crate::base::EventTime;
+use crate::base::growth::grow;
 use crate::delta::{DeltaBatch, KeyBatch, KeyTable, SlotSet, Weights};
 use crate::error::{Error, Result};
 use crate::operator::aggregate::change::{Change, Selection};
@@ -191,7 +192,7 @@ impl Aggregate {
     /// Room for as many groups as have a slot.
     pub(super) fn grow(&mut self, groups: usize) {
         if self.groups.len() < groups {
-            self.groups.resize(groups, Group::default());
+            grow(&mut self.groups, groups, Group::default());
             self.past.kept.grow(groups);
             self.stores
                 .iter_mut()

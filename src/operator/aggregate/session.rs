@@ -19,11 +19,12 @@
 use std::sync::Arc;
 
 use arrow::array::{
-    ArrayRef, AsArray, BooleanArray, Int64Array, PrimitiveArray, RecordBatch, UInt32Array,
+    Array, ArrayRef, AsArray, BooleanArray, Int64Array, PrimitiveArray, RecordBatch, UInt32Array,
 };
-use arrow::compute::take;
+use arrow::compute::{interleave, take};
 use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef, TimestampMicrosecondType};
 
+use crate::base::growth::grow;
 use crate::delta::{Arena, DeltaBatch, KeyBatch, KeyTable, SlotSet, Weights, arrow_error};
 use crate::error::{Error, Result, SqlState};
 use crate::operator::aggregate::change::{Change, Selection};
@@ -176,7 +177,7 @@ impl SessionAggregate {
     fn grow(&mut self) {
         let slots = self.sessions.slots();
         if self.rows.len() < slots {
-            self.rows.resize(slots, 0);
+            grow(&mut self.rows, slots, 0);
             self.stores
                 .iter_mut()
                 .for_each(|selected| selected.store.grow(slots));
@@ -311,7 +312,59 @@ impl SessionAggregate {
         Ok(())
     }
 
-    /// Puts out sessions as they are.
+    /// Puts out sessions as they are now, each behind what was out of it.
+    fn change(&mut self, sessions: &[u32], out: &mut Output) -> Result<()> {
+        if sessions.is_empty() {
+            return Ok(());
+        }
+        let (values, failures) = self.evaluate(sessions)?;
+        let failing: Vec<u32> = failures.iter().map(|failure| failure.row).collect();
+        self.tell_failures(sessions, failures, out)?;
+        let was_out = sessions.iter().copied();
+        let was_out: Vec<u32> = was_out.filter(|&slot| self.is_out.contains(slot)).collect();
+        let old = self.emitted.gather(&was_out)?;
+        let room = was_out.len() + sessions.len();
+        let (mut slots, mut weights) = (Vec::with_capacity(room), Vec::with_capacity(room));
+        // Where a value comes from: what was out (0) or is now (1), and which row there.
+        let mut picks = Vec::with_capacity(room);
+        let (mut shown, mut rows) = (Vec::new(), Vec::new());
+        let mut old_rows = 0..was_out.len();
+        let mut failing = failing.into_iter().peekable();
+        for (row, &slot) in (0..).zip(sessions) {
+            if self.is_out.remove(slot)
+                && let Some(old_row) = old_rows.next()
+            {
+                slots.push(slot);
+                weights.push(-1);
+                picks.push((0, old_row));
+            }
+            if failing.next_if_eq(&row).is_none() {
+                slots.push(slot);
+                weights.push(1);
+                picks.push((1, row as usize));
+                shown.push(slot);
+                rows.push(row);
+            }
+        }
+        let mut columns = self.key_columns(&slots)?;
+        for (old, new) in old.iter().zip(&values) {
+            let sources: [&dyn Array; 2] = [old, new];
+            columns.push(interleave(&sources, &picks).map_err(arrow_error)?);
+        }
+        if !slots.is_empty() {
+            let batch = RecordBatch::try_new(self.spec.output.clone(), columns);
+            let weights = Weights::Each(weights.into());
+            out.emit(DeltaBatch::new(batch.map_err(arrow_error)?, weights));
+        }
+        self.emitted.release(&was_out);
+        self.emitted.write(&shown, &values, &rows)?;
+        for slot in shown {
+            self.is_out.insert(slot);
+        }
+        Ok(())
+    }
+
+    /// Puts out sessions that are final.
     fn show(&mut self, sessions: &[u32], out: &mut Output) -> Result<()> {
         if sessions.is_empty() {
             return Ok(());
@@ -335,12 +388,6 @@ impl SessionAggregate {
         }
         let batch = RecordBatch::try_new(self.spec.output.clone(), columns);
         out.emit(DeltaBatch::insertions(batch.map_err(arrow_error)?));
-        if self.emits_on_update() {
-            self.emitted.write(&slots, &values, &rows)?;
-            for slot in slots {
-                self.is_out.insert(slot);
-            }
-        }
         Ok(())
     }
 
@@ -425,7 +472,7 @@ impl SessionAggregate {
         }
         if self.emits_on_update() {
             let mut nothing = Output::default();
-            self.show(&self.sessions.live_slots(), &mut nothing)?;
+            self.change(&self.sessions.live_slots(), &mut nothing)?;
         }
         self.free_keys();
         self.oldest = self.sessions.oldest();
@@ -510,8 +557,7 @@ impl Operator for SessionAggregate {
         let taken = std::mem::take(&mut self.taken);
         if self.emits_on_update() {
             self.retract(&taken, out)?;
-            self.retract(&dirty, out)?;
-            self.show(&dirty, out)?;
+            self.change(&dirty, out)?;
         } else {
             self.show(&retired, out)?;
         }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use arrow::array::{ArrayRef, AsArray, BooleanArray, Int64Array, RecordBatch};
 use arrow::datatypes::{DataType, Int64Type};
 
+use crate::base::growth::grow;
 use crate::error::{Error, Result};
 use crate::operator::aggregate::change::Change;
 use crate::operator::aggregate::store::{Groups, Reading, Store, Times};
@@ -27,9 +28,7 @@ impl TruthStore {
 
 impl Store for TruthStore {
     fn grow(&mut self, groups: usize) {
-        if self.truths.len() < groups {
-            self.truths.resize(groups, 0);
-        }
+        grow(&mut self.truths, groups, 0);
     }
 
     fn update(&mut self, rows: &RecordBatch, change: &Change<'_>) -> Result<()> {

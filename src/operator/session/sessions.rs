@@ -14,6 +14,7 @@
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
+use crate::base::growth;
 use crate::delta::NO_SLOT;
 
 /// Starts and ends that may be past before the heaps are made anew.
@@ -106,10 +107,8 @@ impl Sessions {
 
     /// Room for keys below `keys`; `fresh` ones may stay without a session.
     pub fn grow(&mut self, keys: usize, fresh: &[u32]) {
-        if self.heads.len() < keys {
-            self.heads.resize(keys, NO_SLOT);
-            self.tails.resize(keys, NO_SLOT);
-        }
+        growth::grow(&mut self.heads, keys, NO_SLOT);
+        growth::grow(&mut self.tails, keys, NO_SLOT);
         self.emptied.extend_from_slice(fresh);
     }
 
@@ -177,7 +176,7 @@ impl Sessions {
         let session = &mut self.sessions[at as usize];
         if time < session.start {
             session.start = time;
-            self.starts.push(Reverse((time, at)));
+            push(&mut self.starts, (time, at));
         }
         if time > entry.last {
             self.sessions[at as usize].last = time;
@@ -235,13 +234,13 @@ impl Sessions {
         let session = match self.free.pop() {
             Some(session) => session,
             None => {
-                self.sessions.push(entry);
+                growth::push(&mut self.sessions, entry);
                 number(self.sessions.len() - 1)
             }
         };
         self.sessions[session as usize] = entry;
         self.live += 1;
-        self.starts.push(Reverse((entry.start, session)));
+        push(&mut self.starts, (entry.start, session));
         self.note(session);
         self.touch(session);
         session
@@ -262,7 +261,7 @@ impl Sessions {
     fn note(&mut self, session: u32) {
         let end = self.bounds(session).1;
         self.sessions[session as usize].noted = end;
-        self.ends.push(Reverse((end, session)));
+        push(&mut self.ends, (end, session));
     }
 
     fn touch(&mut self, session: u32) {
@@ -296,7 +295,7 @@ impl Sessions {
                 let (start, end) = (entry.start, entry.last);
                 (entry.start, entry.last) = (first, last);
                 if first != start {
-                    self.starts.push(Reverse((first, session)));
+                    push(&mut self.starts, (first, session));
                 }
                 if last != end {
                     self.note(session);
@@ -415,7 +414,7 @@ impl Sessions {
             let entry = &mut self.sessions[session as usize];
             let (key, start) = (entry.key as usize, entry.start);
             entry.next = std::mem::replace(&mut self.heads[key], session);
-            self.starts.push(Reverse((start, session)));
+            push(&mut self.starts, (start, session));
             self.note(session);
         }
     }
@@ -458,16 +457,18 @@ impl Sessions {
         emptied
     }
 
-    /// Makes the heaps anew when most of what is in them is past: starts and ends that sessions
+    /// Makes the heaps anew when a third of what is in them is past: starts and ends that sessions
     /// had, which nothing takes out as long as one session stays before them or no time comes.
     fn trim(&mut self) {
-        let most = 2 * self.live + NOTES_KEPT;
+        let most = self.live + self.live / 2 + NOTES_KEPT;
         let is_live = |entry: &Entry| entry.state == State::Live;
         if self.starts.len() > most {
             let live = (0..)
                 .zip(&self.sessions)
                 .filter(|(_, entry)| is_live(entry));
-            self.starts = live.map(|(at, entry)| Reverse((entry.start, at))).collect();
+            let mut starts = Vec::with_capacity(growth::room(self.live));
+            starts.extend(live.map(|(at, entry)| Reverse((entry.start, at))));
+            self.starts = starts.into();
         }
         if self.ends.len() > most {
             let gap = self.gap;
@@ -477,7 +478,9 @@ impl Sessions {
                 entry.noted = entry.last + gap;
                 Reverse((entry.noted, at))
             };
-            self.ends = live.map(note).collect();
+            let mut ends = Vec::with_capacity(growth::room(self.live));
+            ends.extend(live.map(note));
+            self.ends = ends.into();
         }
     }
 
@@ -499,11 +502,19 @@ impl Sessions {
 
     pub fn bytes(&self) -> usize {
         let noted = self.ends.capacity() + self.starts.capacity();
-        self.heads.capacity() * size_of::<u32>()
+        (self.heads.capacity() + self.tails.capacity()) * size_of::<u32>()
             + self.sessions.capacity() * size_of::<Entry>()
             + noted * size_of::<Reverse<(i64, u32)>>()
             + (self.free.capacity() + self.dirty.capacity()) * size_of::<u32>()
     }
+}
+
+/// Notes a time of a session.
+fn push(heap: &mut BinaryHeap<Reverse<(i64, u32)>>, note: (i64, u32)) {
+    if heap.len() == heap.capacity() {
+        heap.reserve_exact(growth::room(heap.len() + 1) - heap.len());
+    }
+    heap.push(Reverse(note));
 }
 
 fn number(slot: usize) -> u32 {
