@@ -53,7 +53,7 @@ const JOINS: [&str; 11] = [
     "SELECT t.id, u.k FROM t CROSS JOIN u",
     "SELECT t.id, u.k FROM t JOIN u ON t.d < u.i",
     "SELECT t.id, u.k FROM t LEFT JOIN u ON t.d < u.i AND t.e",
-    "SELECT t.id, u.k FROM t FULL JOIN u ON t.a > u.k + 2",
+    "SELECT t.id, u.k FROM t FULL JOIN u ON t.a > u.k / 2",
     "SELECT count(*), sum(t.a) FROM t NATURAL JOIN (SELECT b, c FROM u) AS v",
 ];
 
