@@ -237,6 +237,49 @@ fn a_prepared_statement_sees_new_rows_each_time() {
 }
 
 #[test]
+fn a_write_returns_rows_and_takes_parameters_in_all_its_clauses() {
+    block_on(async {
+        let server = Server::start();
+        let client = server.connect().await;
+        let table = "CREATE TABLE t (k BIGINT PRIMARY KEY, n INTEGER, note TEXT)";
+        client.batch_execute(table).await.unwrap();
+        let upsert = "INSERT INTO t VALUES ($1, $2, $3)
+             ON CONFLICT (k) DO UPDATE SET n = t.n + $4, note = excluded.note WHERE t.n < $5
+             RETURNING k, n, note || $6 AS note";
+        let upsert = client.prepare(upsert).await.unwrap();
+        let types = [
+            Type::INT8,
+            Type::INT4,
+            Type::TEXT,
+            Type::INT4,
+            Type::INT4,
+            Type::TEXT,
+        ];
+        assert_eq!(upsert.params(), types);
+        let columns = upsert.columns().iter();
+        let columns: Vec<_> = columns.map(|c| (c.name(), c.type_().clone())).collect();
+        let expected = [("k", Type::INT8), ("n", Type::INT4), ("note", Type::TEXT)];
+        assert_eq!(columns, expected);
+        let mut results = Vec::new();
+        for note in ["a", "b", "c"] {
+            let given: [&(dyn tokio_postgres::types::ToSql + Sync); 6] =
+                [&1i64, &10i32, &note, &5i32, &12i32, &"!"];
+            let rows = client.query(&upsert, &given).await.unwrap();
+            let row = |row: &tokio_postgres::Row| -> (i64, i32, String) {
+                (row.get(0), row.get(1), row.get(2))
+            };
+            results.extend(rows.iter().map(row));
+        }
+        // The third finds n = 15, which is not below 12.
+        assert_eq!(results, [(1, 10, "a!".into()), (1, 15, "b!".into())]);
+        let deleted = "DELETE FROM t WHERE k = $1 RETURNING note";
+        let deleted = client.query_one(deleted, &[&1i64]).await.unwrap();
+        assert_eq!(deleted.get::<_, &str>(0), "b");
+        assert_eq!(count(&client, "SELECT count(*) FROM t").await, 0);
+    });
+}
+
+#[test]
 fn statements_are_pipelined_and_answered_in_order() {
     block_on(async {
         let server = Server::start();

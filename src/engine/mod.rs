@@ -33,6 +33,7 @@ mod query_pool;
 #[cfg(test)]
 mod recovery_tests;
 mod response;
+mod returning;
 mod select;
 mod server;
 mod session;
@@ -42,6 +43,7 @@ mod subscribe;
 mod system;
 mod tables;
 mod transaction;
+mod upsert;
 mod values;
 mod write;
 

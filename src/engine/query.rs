@@ -1,14 +1,14 @@
 //! Ad-hoc SELECT: DataFusion over snapshots of one epoch.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, LazyLock, OnceLock};
+use std::sync::{Arc, LazyLock, Mutex, OnceLock, PoisonError};
 
 use arrow::array::{ArrayRef, RecordBatch};
 use arrow::compute::{CastOptions, cast_with_options};
 use arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef};
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::common::{ParamValues, TableReference};
-use datafusion::datasource::provider_as_source;
+use datafusion::datasource::{MemTable, provider_as_source};
 use datafusion::execution::SessionState;
 use datafusion::logical_expr::expr::Placeholder;
 use datafusion::logical_expr::{Expr, LogicalPlan, TableSource};
@@ -50,6 +50,8 @@ pub struct Reading<'a> {
     parameters: Vec<Option<FieldRef>>,
     state: OnceLock<Arc<SessionState>>,
     system: OnceLock<Arc<SystemSnapshot>>,
+    /// Relations of this statement alone, under names that no text can have.
+    given: Mutex<BTreeMap<&'static str, RecordBatch>>,
 }
 
 /// The values of `$1`, `$2`, … and their types, which tell apart types with the same values.
@@ -83,6 +85,7 @@ impl<'a> Reading<'a> {
             parameters: Vec::new(),
             state: OnceLock::new(),
             system: OnceLock::new(),
+            given: Mutex::default(),
         }
     }
 
@@ -118,7 +121,27 @@ impl<'a> Reading<'a> {
         self.system.get_or_init(snapshot).clone()
     }
 
+    /// Gives the statement a relation of its own. The name must be one that no text can have: one
+    /// with a NUL.
+    pub fn give(&self, name: &'static str, rows: RecordBatch) {
+        let mut given = self.given.lock().unwrap_or_else(PoisonError::into_inner);
+        given.insert(name, rows);
+    }
+
+    fn given(&self, reference: &TableReference) -> Result<Option<Arc<dyn TableSource>>> {
+        let given = self.given.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(rows) = given.get(reference.table()) else {
+            return Ok(None);
+        };
+        let table = MemTable::try_new(rows.schema(), vec![vec![rows.clone()]]);
+        let table = table.map_err(from_datafusion)?;
+        Ok(Some(provider_as_source(Arc::new(table))))
+    }
+
     fn table(&self, reference: &TableReference) -> Result<Option<Arc<dyn TableSource>>> {
+        if let Some(table) = self.given(reference)? {
+            return Ok(Some(table));
+        }
         if let Some(table) = crate::system::tables(|| self.system(), reference)? {
             return Ok(Some(provider_as_source(table)));
         }
@@ -197,7 +220,21 @@ impl<'a> Reading<'a> {
     /// The types of `$1`, `$2`, …: those declared, else those inferred; as fields, whose metadata
     /// tells apart types with the same values.
     pub fn parameters(plan: &LogicalPlan, declared: &[Option<FieldRef>]) -> Result<Vec<FieldRef>> {
-        let inferred = inferred_parameters(plan)?;
+        Reading::parameters_of([plan], declared)
+    }
+
+    /// The same of a statement with several plans.
+    pub fn parameters_of<'p>(
+        plans: impl IntoIterator<Item = &'p LogicalPlan>,
+        declared: &[Option<FieldRef>],
+    ) -> Result<Vec<FieldRef>> {
+        let mut inferred: BTreeMap<usize, Option<FieldRef>> = BTreeMap::new();
+        for plan in plans {
+            for (index, found) in inferred_parameters(plan)? {
+                let known = inferred.entry(index).or_default();
+                *known = known.take().or(found);
+            }
+        }
         let count = inferred.keys().max().map_or(0, |last| last + 1);
         let parameter = |index: usize| {
             let name = format!("${}", index + 1);

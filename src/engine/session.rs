@@ -187,8 +187,10 @@ impl Session {
                 });
             }
             Statement::Insert(_) | Statement::Update(_) | Statement::Delete(_) => {
+                let (parameters, schema) = self.describe_write(statement, declared)?;
                 return Ok(Described {
-                    parameters: self.write_parameters(statement, declared)?,
+                    parameters,
+                    schema,
                     ..Described::default()
                 });
             }

@@ -25,11 +25,13 @@ use crate::base::{Epoch, ObjectId};
 use crate::catalog::{Object, ObjectKind};
 use crate::dataflow::{Command, Write};
 use crate::delta::{DeltaBatch, Weights, concat};
-use crate::engine::query::{Collected, Parameters, Purpose, Reading};
-use crate::engine::response::{CopyFormat, CopyWriter, Response};
+use crate::engine::query::{Collected, Parameters, PlannedQuery, Purpose, Reading};
+use crate::engine::response::{CopyFormat, CopyWriter, Response, RowsTag};
+use crate::engine::returning;
 use crate::engine::server::{Engine, stopped};
 use crate::engine::session::{Session, done};
 use crate::engine::settings::milliseconds;
+use crate::engine::upsert::{Conflict, pairs_schema};
 use crate::engine::values::Target;
 use crate::error::{Error, Result, SqlState};
 use crate::plan::{from_datafusion, lower_windows, unique_names};
@@ -59,15 +61,42 @@ impl Drop for Waiter<'_> {
 }
 
 impl Session {
-    pub(super) fn write_parameters(
+    /// The parameters of a write, and the columns that it returns.
+    pub(super) fn describe_write(
         &self,
         statement: &Statement,
         declared: &[Option<FieldRef>],
-    ) -> Result<Vec<FieldRef>> {
+    ) -> Result<(Vec<FieldRef>, Option<SchemaRef>)> {
         let reading = self.reading().with_parameters(declared.to_vec());
         let object = self.catalog().resolve(&target_name(statement)?)?.clone();
-        let plan = plan_write(&reading, statement, &Target::new(&object)?)?;
-        Reading::parameters(&plan, declared)
+        let target = Target::new(&object)?;
+        let schema = &object.relation.schema;
+        let plan = plan_write(&reading, statement, &target)?;
+        let conflict = match Conflict::of(statement, &object)? {
+            None => None,
+            Some(conflict) => {
+                let pairs = RecordBatch::new_empty(pairs_schema(schema));
+                conflict.plan(&reading, &target, pairs)?
+            }
+        };
+        let nothing = RecordBatch::new_empty(schema.clone());
+        let returned = returning::plan(&reading, statement, &object, nothing.clone())?;
+        let plans = [Some(&plan), conflict.as_ref()];
+        let plans = plans.into_iter().flatten();
+        let plans = plans.chain(returned.as_ref().map(|returned| &returned.plan));
+        let parameters = Reading::parameters_of(plans, declared)?;
+        let schema = match returned {
+            None => None,
+            Some(returned) if returned.analyzed.is_some() => Some(returned.schema),
+            // A parameter without a type has none of its own before it is text.
+            Some(_) => {
+                let types = parameters.iter().cloned().map(Some);
+                let reading = reading.with_parameters(types.collect());
+                let returned = returning::plan(&reading, statement, &object, nothing)?;
+                returned.map(|returned| returned.schema)
+            }
+        };
+        Ok((parameters, schema))
     }
 
     pub(super) async fn write(
@@ -78,29 +107,72 @@ impl Session {
         let object = self.target(statement)?;
         self.pin_transaction()?;
         let guard = self.lock(&object).await?;
-        let Changed {
-            delta,
-            count,
-            held: _held,
-        } = {
+        let conflict = Conflict::of(statement, &object)?;
+        let (changed, returned) = {
             let reading = self.reading().for_parameters(&parameters);
             let target = Target::new(&object)?;
             let plan = plan_write(&reading, statement, &target)?;
-            let values = parameters.values;
-            Reading::check_parameters(&plan, values.len())?;
-            change_of(&reading, plan, &object, &target, values).await?
+            let given = parameters.values.len();
+            Reading::check_parameters(&plan, given)?;
+            let values = parameters.values.clone();
+            let mut changed = change_of(&reading, plan, &object, &target, values).await?;
+            if let Some(conflict) = &conflict {
+                let into = (object.as_ref(), &target);
+                changed = self
+                    .resolve(&reading, conflict, changed, into, &parameters)
+                    .await?;
+            }
+            let written = changed.affected.clone();
+            let returned = match returning::plan(&reading, statement, &object, written)? {
+                None => None,
+                Some(PlannedQuery { plan, schema, .. }) => {
+                    Reading::check_parameters(&plan, given)?;
+                    let values = parameters.values;
+                    Some(
+                        reading
+                            .collect(plan, schema, values, Purpose::Update)
+                            .await?,
+                    )
+                }
+            };
+            (changed, returned)
         };
-        let tag = match statement {
-            Statement::Insert(_) => format!("INSERT 0 {count}"),
-            Statement::Update(_) => format!("UPDATE {count}"),
-            _ => format!("DELETE {count}"),
-        };
-        self.check_keys(&object, &delta)?;
-        if !matches!(statement, Statement::Insert(_)) {
+        let Changed {
+            delta,
+            count,
+            affected: _,
+            held: _held,
+        } = changed;
+        self.check_keys(&object, &delta).map_err(|error| {
+            let transaction = self.transaction.as_ref();
+            let is_pinned = transaction.is_some_and(|transaction| transaction.pin.is_some());
+            match conflict.is_some() && is_pinned {
+                // The row is newer than the transaction's snapshot.
+                true => concurrent_update(),
+                false => error,
+            }
+        })?;
+        let updates = conflict.is_some_and(|conflict| conflict.updates());
+        if updates || !matches!(statement, Statement::Insert(_)) {
             self.check_unchanged(&object, &delta)?;
         }
         self.apply_or_keep(&object, delta, guard).await?;
-        Ok(done(&tag))
+        let tag = match statement {
+            Statement::Insert(_) => "INSERT 0",
+            Statement::Update(_) => "UPDATE",
+            _ => "DELETE",
+        };
+        Ok(match returned {
+            None => done(&format!("{tag} {count}")),
+            Some(Collected { rows, held }) => Response::Rows {
+                schema: rows.schema(),
+                batches: Box::pin(futures::stream::once(async move {
+                    drop(held);
+                    Ok(rows)
+                })),
+                tag: RowsTag(tag.to_string()),
+            },
+        })
     }
 
     /// No row is removed more often than it is there; under REPEATABLE READ one that somebody has
@@ -118,11 +190,7 @@ impl Session {
             is_pinned,
         ) {
             (true, _) => Ok(()),
-            (false, true) => Err(Error::new(
-                SqlState::SERIALIZATION_FAILURE,
-                "could not serialize access due to concurrent update",
-            )
-            .hint("run the transaction again")),
+            (false, true) => Err(concurrent_update()),
             // Whoever holds the table's lock reads its newest rows.
             (false, false) => Err(Error::internal(format!(
                 "a row of table \"{}\" would be removed more often than it is there",
@@ -405,6 +473,12 @@ impl Session {
     }
 }
 
+/// 40001: a row that the transaction's snapshot does not have as it is now.
+fn concurrent_update() -> Error {
+    let message = "could not serialize access due to concurrent update";
+    Error::new(SqlState::SERIALIZATION_FAILURE, message).hint("run the transaction again")
+}
+
 fn insertable(engine: &Engine, object: &Object) -> SchemaRef {
     let schema = object.relation.schema.clone();
     match engine.0.sources().get(&object.id()) {
@@ -622,8 +696,9 @@ fn plan_write(
     let statement = match statement {
         Statement::Insert(insert) => {
             let mut insert = insert.as_ref().clone();
-            // Nothing can name the alias: ON CONFLICT and RETURNING are refused.
+            // Planned by themselves; nothing else can name the alias.
             insert.table_alias = None;
+            (insert.on, insert.returning) = (None, None);
             if let Some(source) = &mut insert.source {
                 // Columns are taken in their order, whatever they are called.
                 unique_names(source);
@@ -636,10 +711,15 @@ fn plan_write(
         }
         Statement::Update(update) => {
             let mut update = update.as_ref().clone();
+            update.returning = None;
             target.complete_update(&mut update)?;
             ast::Statement::Update(update)
         }
-        Statement::Delete(delete) => ast::Statement::Delete(delete.as_ref().clone()),
+        Statement::Delete(delete) => {
+            let mut delete = delete.as_ref().clone();
+            delete.returning = None;
+            ast::Statement::Delete(delete)
+        }
         _ => return Err(Error::internal("a write that is none")),
     };
     let plan = reading.planning(|planner| planner.statement(statement))?;
@@ -647,12 +727,14 @@ fn plan_write(
 }
 
 /// The change that a DML plan makes.
-struct Changed {
-    delta: DeltaBatch,
+pub(super) struct Changed {
+    pub delta: DeltaBatch,
     /// How many rows the statement counts.
-    count: usize,
+    pub count: usize,
+    /// Those rows: as they are now, or as they were where they go.
+    pub affected: RecordBatch,
     /// The memory of the rows, until the step engine has taken them into its own account.
-    held: Held,
+    pub held: Held,
 }
 
 /// Runs a DML plan.
@@ -683,8 +765,9 @@ async fn change_of(
             let rows = RecordBatch::try_new(schema, rows.columns().to_vec())
                 .map_err(crate::delta::arrow_error)?;
             Ok(Changed {
-                delta: DeltaBatch::insertions(rows),
+                delta: DeltaBatch::insertions(rows.clone()),
                 count,
+                affected: rows,
                 held,
             })
         }
@@ -694,7 +777,8 @@ async fn change_of(
                 .await?;
             Ok(Changed {
                 count: rows.num_rows(),
-                delta: DeltaBatch::insertions(rows).negate(),
+                delta: DeltaBatch::insertions(rows.clone()).negate(),
+                affected: rows,
                 held,
             })
         }
@@ -707,7 +791,7 @@ async fn change_of(
 }
 
 /// Old rows go, new rows come: both from one run over the rows that match.
-async fn update_of(
+pub(super) async fn update_of(
     reading: &Reading<'_>,
     input: LogicalPlan,
     object: &Object,
@@ -772,11 +856,14 @@ async fn update_of(
             batch.map_err(crate::delta::arrow_error)?,
         ))
     };
-    let delta = concat(&schema, &[half(0)?.negate(), half(width)?])?;
+    let new = half(width)?;
+    let affected = new.rows().clone();
+    let delta = concat(&schema, &[half(0)?.negate(), new])?;
     let delta = crate::delta::consolidate(&delta)?;
     Ok(Changed {
         delta: ordered(delta)?,
         count,
+        affected,
         held,
     })
 }

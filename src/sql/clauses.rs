@@ -20,19 +20,18 @@
 use std::ops::ControlFlow;
 
 use datafusion::sql::sqlparser::ast::{
-    Assignment, AssignmentTarget, Cte, Delete, Expr, FromTable, Function, FunctionArguments,
-    GroupByExpr, Insert, Join, JoinConstraint, JoinOperator, LimitClause, NamedWindowExpr, OrderBy,
-    OrderByExpr, OrderByKind, Query, Select, SelectFlavor, SelectItem, SetExpr, SetOperator,
-    SetQuantifier, Spanned, Statement, TableAlias, TableFactor, TableFunctionArgs, TableObject,
-    TableVersion, TableWithJoins, Update, Values, Visit, Visitor, WildcardAdditionalOptions,
-    WindowSpec, WindowType,
+    Cte, Expr, Function, FunctionArguments, GroupByExpr, Join, JoinConstraint, JoinOperator,
+    LimitClause, NamedWindowExpr, OrderBy, OrderByExpr, OrderByKind, Query, Select, SelectFlavor,
+    SelectItem, SetExpr, SetOperator, SetQuantifier, Spanned, Statement, TableAlias, TableFactor,
+    TableFunctionArgs, TableVersion, TableWithJoins, Values, Visit, Visitor,
+    WildcardAdditionalOptions, WindowSpec, WindowType,
 };
 use datafusion::sql::sqlparser::tokenizer::Span;
 
 use crate::error::{Error, Result, SqlState};
 use crate::sql::as_of::is_proctime;
-use crate::sql::name::fold;
 use crate::sql::position::Positions;
+use crate::sql::write_clauses::{check_delete, check_insert, check_update};
 
 /// Refuses clauses inside `node` that nothing answers.
 ///
@@ -60,19 +59,19 @@ pub fn refuse_left(node: &impl Visit) -> Result<()> {
 }
 
 /// What is refused, and where it stands.
-type Refused = (Span, Error);
+pub(super) type Refused = (Span, Error);
 
-type Checked = Result<(), Refused>;
+pub(super) type Checked = Result<(), Refused>;
 
 /// Refuses `what` where it is there. A place costs a walk of the part: it is found when needed.
-fn no(is_there: bool, place: impl FnOnce() -> Span, what: &str, hint: &str) -> Checked {
+pub(super) fn no(is_there: bool, place: impl FnOnce() -> Span, what: &str, hint: &str) -> Checked {
     match is_there {
         false => Ok(()),
         true => Err((place(), unsupported(what, hint))),
     }
 }
 
-fn unsupported(what: &str, hint: &str) -> Error {
+pub(super) fn unsupported(what: &str, hint: &str) -> Error {
     let error = Error::unsupported(format!("{what} is not supported"));
     match hint.is_empty() {
         true => error,
@@ -81,7 +80,10 @@ fn unsupported(what: &str, hint: &str) -> Error {
 }
 
 /// The place of the first of some parts.
-fn first<'a, T: Spanned + 'a>(parts: impl IntoIterator<Item = &'a T>, otherwise: Span) -> Span {
+pub(super) fn first<'a, T: Spanned + 'a>(
+    parts: impl IntoIterator<Item = &'a T>,
+    otherwise: Span,
+) -> Span {
     let span = parts.into_iter().next().map(Spanned::span);
     span.filter(|span| span.start.line > 0).unwrap_or(otherwise)
 }
@@ -687,264 +689,6 @@ fn check_window(spec: &WindowSpec, span: Span) -> Checked {
         hint,
     )?;
     order_by.iter().try_for_each(check_order_by_expr)
-}
-
-const RETURNING: (&str, &str) = ("RETURNING", "SELECT the rows in the next statement");
-const OUTPUT: (&str, &str) = ("OUTPUT", "SELECT the rows in the next statement");
-const REPLACES: (&str, &str) = (
-    "INSERT that replaces or passes over rows",
-    "DELETE or UPDATE first, then INSERT what is missing",
-);
-
-fn check_insert(insert: &Insert) -> Checked {
-    let Insert {
-        insert_token,
-        // Comments.
-        optimizer_hints: _,
-        or,
-        ignore,
-        // Words that may be left out.
-        into: _,
-        has_table_keyword: _,
-        table,
-        // Nothing that is answered can name it.
-        table_alias: _,
-        columns: _,
-        overwrite,
-        source: _,
-        assignments,
-        partitioned,
-        after_columns,
-        on,
-        returning,
-        output,
-        replace_into,
-        priority,
-        insert_alias,
-        settings,
-        format_clause,
-        multi_table_insert_type,
-        multi_table_into_clauses,
-        multi_table_when_clauses,
-        multi_table_else_clause,
-    } = insert;
-    let start = insert_token.0.span;
-    match table {
-        TableObject::TableName(_) => {}
-        TableObject::TableFunction(_) | TableObject::TableQuery(_) => {
-            let hint = "name a table or an embedded topic";
-            return Err((start, unsupported("INSERT into this", hint)));
-        }
-    }
-    let replaces = or.is_some() || *ignore || *overwrite || *replace_into;
-    no(
-        replaces || partitioned.is_some(),
-        || start,
-        REPLACES.0,
-        REPLACES.1,
-    )?;
-    let hint = "name the columns before VALUES or SELECT";
-    no(!assignments.is_empty(), || start, "INSERT … SET", hint)?;
-    no(
-        !after_columns.is_empty(),
-        || start,
-        "columns behind PARTITION",
-        hint,
-    )?;
-    let hint = "UPDATE first, then INSERT what is missing";
-    no(on.is_some(), || first(on, start), "ON CONFLICT", hint)?;
-    let span = first(returning.iter().flatten(), start);
-    no(returning.is_some(), || span, RETURNING.0, RETURNING.1)?;
-    no(output.is_some(), || start, OUTPUT.0, OUTPUT.1)?;
-    no(
-        priority.is_some(),
-        || start,
-        "a priority of INSERT",
-        "leave it out",
-    )?;
-    no(
-        insert_alias.is_some(),
-        || start,
-        "an alias of the new rows",
-        "",
-    )?;
-    no(settings.is_some(), || start, "SETTINGS", "use SET")?;
-    no(
-        format_clause.is_some(),
-        || start,
-        "INSERT … FORMAT",
-        "use COPY … FROM STDIN",
-    )?;
-    let is_multiple = multi_table_insert_type.is_some()
-        || !multi_table_into_clauses.is_empty()
-        || !multi_table_when_clauses.is_empty()
-        || multi_table_else_clause.is_some();
-    let hint = "write one INSERT for each table, between BEGIN and COMMIT";
-    no(is_multiple, || start, "INSERT into several tables", hint)
-}
-
-fn check_update(update: &Update) -> Checked {
-    let Update {
-        update_token,
-        // Comments.
-        optimizer_hints: _,
-        table,
-        assignments,
-        from,
-        selection: _,
-        returning,
-        output,
-        or,
-        order_by,
-        limit,
-    } = update;
-    let start = update_token.0.span;
-    // A row that two rows are joined with would be changed twice.
-    let is_joined = !table.joins.is_empty() || from.is_some();
-    let hint = "use SET column = (SELECT …) and WHERE EXISTS (SELECT …)";
-    no(
-        is_joined,
-        || first(from, start),
-        "UPDATE with other tables",
-        hint,
-    )?;
-    no(
-        or.is_some(),
-        || start,
-        "UPDATE OR …",
-        "name the rows in WHERE",
-    )?;
-    let is_cut = !order_by.is_empty() || limit.is_some();
-    let span = first(order_by, first(limit, start));
-    no(
-        is_cut,
-        || span,
-        "UPDATE with ORDER BY or LIMIT",
-        "name the rows in WHERE",
-    )?;
-    let span = first(returning.iter().flatten(), start);
-    no(returning.is_some(), || span, RETURNING.0, RETURNING.1)?;
-    no(output.is_some(), || start, OUTPUT.0, OUTPUT.1)?;
-    check_assignments(assignments)
-}
-
-fn check_assignments(assignments: &[Assignment]) -> Checked {
-    let mut names: Vec<String> = Vec::with_capacity(assignments.len());
-    for assignment in assignments {
-        let Assignment { target, value } = assignment;
-        // A row with several new values would be removed as often.
-        if let ControlFlow::Break(span) = value.visit(&mut Sets { queries: 0 }) {
-            let message = "set-returning functions are not allowed in UPDATE";
-            return Err((span, Error::unsupported(message)));
-        }
-        let parts = match target {
-            AssignmentTarget::ColumnName(name) => &name.0,
-            AssignmentTarget::Tuple(names) => {
-                let hint = "set each column by itself: SET a = …, b = …";
-                let span = first(names, target.span());
-                return Err((span, unsupported("SET of several columns at once", hint)));
-            }
-        };
-        let span = first(parts, target.span());
-        let folded = parts.iter().filter_map(|part| part.as_ident()).map(fold);
-        let name = match folded.collect::<Vec<_>>().as_slice() {
-            [name] => name.clone(),
-            // What stands before a dot is a column to Postgres, and its field behind it.
-            [column, ..] => {
-                let message = format!("column \"{column}\" of the relation does not exist");
-                let error = Error::new(SqlState::UNDEFINED_COLUMN, message)
-                    .hint("SET target columns cannot be qualified with the relation name");
-                return Err((span, error));
-            }
-            [] => continue,
-        };
-        if names.contains(&name) {
-            let message = format!("multiple assignments to same column \"{name}\"");
-            return Err((span, Error::new(SqlState::SYNTAX_ERROR, message)));
-        }
-        names.push(name);
-    }
-    Ok(())
-}
-
-/// Finds a function that returns a set, outside of subqueries.
-struct Sets {
-    /// How many subqueries deep it is.
-    queries: usize,
-}
-
-impl Visitor for Sets {
-    type Break = Span;
-
-    fn pre_visit_query(&mut self, _: &Query) -> ControlFlow<Span> {
-        self.queries += 1;
-        ControlFlow::Continue(())
-    }
-
-    fn post_visit_query(&mut self, _: &Query) -> ControlFlow<Span> {
-        self.queries -= 1;
-        ControlFlow::Continue(())
-    }
-
-    fn pre_visit_expr(&mut self, expr: &Expr) -> ControlFlow<Span> {
-        let Expr::Function(function) = expr else {
-            return ControlFlow::Continue(());
-        };
-        let name = function.name.0.last().and_then(|part| part.as_ident());
-        let is_set = name.is_some_and(|name| SETS.contains(&fold(name).as_str()));
-        match is_set && self.queries == 0 {
-            true => ControlFlow::Break(function.name.span()),
-            false => ControlFlow::Continue(()),
-        }
-    }
-}
-
-/// Functions that return sets.
-const SETS: [&str; 4] = [
-    "generate_series",
-    "generate_subscripts",
-    "string_to_table",
-    "unnest",
-];
-
-fn check_delete(delete: &Delete) -> Checked {
-    let Delete {
-        delete_token,
-        // Comments.
-        optimizer_hints: _,
-        tables,
-        from,
-        using,
-        selection: _,
-        returning,
-        output,
-        order_by,
-        limit,
-    } = delete;
-    let start = delete_token.0.span;
-    let from = match from {
-        FromTable::WithFromKeyword(from) | FromTable::WithoutKeyword(from) => from,
-    };
-    let is_joined = from.len() != 1 || from.iter().any(|table| !table.joins.is_empty());
-    let is_joined = is_joined || using.is_some() || !tables.is_empty();
-    let span = first(using.iter().flatten(), start);
-    no(
-        is_joined,
-        || span,
-        "DELETE with other tables",
-        "use WHERE EXISTS (SELECT …)",
-    )?;
-    let is_cut = !order_by.is_empty() || limit.is_some();
-    let span = first(order_by, first(limit, start));
-    no(
-        is_cut,
-        || span,
-        "DELETE with ORDER BY or LIMIT",
-        "name the rows in WHERE",
-    )?;
-    let span = first(returning.iter().flatten(), start);
-    no(returning.is_some(), || span, RETURNING.0, RETURNING.1)?;
-    no(output.is_some(), || start, OUTPUT.0, OUTPUT.1)
 }
 
 /// Finds what the planner's rewrites have left.

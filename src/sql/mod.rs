@@ -42,6 +42,7 @@ mod script;
 mod split;
 mod syntax_error;
 mod tokens;
+mod write_clauses;
 
 #[cfg(test)]
 mod corpus;
