@@ -377,7 +377,10 @@ async fn types(
         .next()
         .unwrap_or_default()
         .to_uppercase();
-    if !["SELECT", "WITH", "VALUES", "(SELECT"].contains(&word.as_str()) {
+    let described = [
+        "SELECT", "WITH", "VALUES", "(SELECT", "INSERT", "UPDATE", "DELETE",
+    ];
+    if !described.contains(&word.as_str()) {
         return Ok(vec![DefaultColumnType::Any; width]);
     }
     let statement = client.prepare(sql).await?;
