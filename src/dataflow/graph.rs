@@ -36,6 +36,7 @@ use crate::operator::gate::Gate;
 use crate::operator::join::{Join, Lookup};
 use crate::operator::judge::Judge;
 use crate::operator::map::Map;
+use crate::operator::over::Over;
 use crate::operator::session::Session;
 use crate::operator::temporal::Temporal;
 use crate::operator::top::Top;
@@ -571,6 +572,7 @@ impl Shard {
                 Operation::Lookup(spec) => Some(Box::new(Lookup::new(spec.clone())?)),
                 Operation::AsOf(spec) => Some(Box::new(AsOf::new(spec.clone())?)),
                 Operation::Top(spec, _) => Some(Box::new(Top::new(spec.clone())?)),
+                Operation::Over(spec) => Some(Box::new(Over::new(spec.clone())?)),
                 Operation::Gate(spec) => Some(Box::new(Gate::new(spec.clone())?)),
                 Operation::Temporal(spec) => Some(Box::new(Temporal::new(spec.clone())?)),
                 Operation::Scan(_)

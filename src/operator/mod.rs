@@ -25,6 +25,8 @@ pub mod gate;
 pub mod join;
 pub mod judge;
 pub mod map;
+pub mod ordered_rows;
+pub mod over;
 pub mod recent;
 pub mod rows;
 pub mod session;

@@ -32,6 +32,23 @@ pub(super) fn aggregate_calls(
         .collect()
 }
 
+/// An aggregate over the rows of a frame: one over distinct values is run over them as it is.
+pub(super) fn frame_aggregate(
+    call: &AggregateExpr,
+    column: &mut dyn FnMut(&Expr) -> Result<usize>,
+    schema: &DFSchema,
+) -> Result<AggregateCall> {
+    if !call.params.distinct {
+        return aggregate_call(&Expr::AggregateFunction(call.clone()), column, schema);
+    }
+    let filter = call.params.filter.as_deref();
+    Ok(AggregateCall {
+        filter: filter.map(&mut *column).transpose()?,
+        function: AggregateFunction::Stock(Arc::new(stock(call, column, schema)?)),
+        argument: None,
+    })
+}
+
 fn aggregate_call(
     expr: &Expr,
     column: &mut dyn FnMut(&Expr) -> Result<usize>,

@@ -31,7 +31,7 @@ use crate::plan::temporal::{
     above_windows, has_timed_condition, in_query, is_clock, misplaced, timed_conditions,
 };
 use crate::plan::ties::unsorted;
-use crate::plan::top::{Ranked, distinct_on, refused_window};
+use crate::plan::top::{Ranked, distinct_on};
 use crate::sql::ast;
 use crate::sql::statement::Emit;
 
@@ -142,6 +142,7 @@ impl Build<'_> {
             LogicalPlan::Aggregate(aggregate) => self.aggregate(aggregate),
             LogicalPlan::Distinct(Distinct::All(input)) => self.distinct(input),
             LogicalPlan::Join(join) => self.timed_join(join),
+            LogicalPlan::Window(window) => self.over(window),
             LogicalPlan::Limit(limit) => self.limit(limit),
             LogicalPlan::Sort(sort) if sort.fetch.is_some() => self.sort(sort, RankRange::ALL),
             LogicalPlan::Union(union) => {
@@ -620,7 +621,6 @@ fn refusal(plan: &LogicalPlan) -> Error {
             Error::unsupported("ORDER BY without LIMIT is not supported in views")
                 .hint("order the SELECT that reads the view, or say how many rows with LIMIT")
         }
-        LogicalPlan::Window(window) => refused_window(window),
         LogicalPlan::Unnest(_) => Error::unsupported("unnest() is not supported in views")
             .hint("use it in the SELECT that reads the view"),
         LogicalPlan::Values(_) => {

@@ -42,6 +42,10 @@ impl StreamPlan {
                     let close = spec.close.as_ref();
                     close.is_some_and(|close| is_clocked(spec.partition[close.column]))
                 }
+                Operation::Over(spec) => {
+                    let close = spec.close.as_ref();
+                    close.is_some_and(|close| is_clocked(spec.partition[close.column]))
+                }
                 // What holds nothing until a time, or lets it go with the next step.
                 _ => false,
             }
@@ -117,6 +121,7 @@ fn clocked(nodes: &[Node]) -> Vec<Vec<usize>> {
             | Operation::Gate(_)
             | Operation::Every(_)
             | Operation::Top(..)
+            | Operation::Over(_)
             | Operation::Temporal(_) => input(0).clone(),
         };
         all.push(columns);

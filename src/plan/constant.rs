@@ -7,14 +7,21 @@
 //!   1e308                 CAST('1e308' AS DOUBLE PRECISION)     Postgres: a numeric of 309 digits
 //!   INTERVAL '1 day 02:03'  CAST('1 day 02:03' AS INTERVAL)
 //!   - INTERVAL '1 day 1 h'  the opposite of the whole, not of its first part
+//!   RANGE INTERVAL '02:03' PRECEDING    INTERVAL '0 months 0 days 7380.000000 seconds'
 //! ```
+//!
+//! Frames of windows are the exception: there the library takes nothing but a number or an interval
+//! as written, and reads that itself.
 
 use std::ops::ControlFlow;
 
 use datafusion::sql::sqlparser::ast::{
-    CastKind, DataType, ExactNumberInfo, Expr, Interval, Value, VisitMut, VisitorMut,
+    CastKind, DataType, ExactNumberInfo, Expr, Interval, NamedWindowExpr, Select, Value, VisitMut,
+    VisitorMut, WindowFrameBound, WindowFrameUnits, WindowSpec, WindowType,
 };
 use datafusion::sql::sqlparser::tokenizer::Span;
+
+use crate::sql::interval::from_expr;
 
 /// Most digits of a numeric.
 const DIGITS_MAX: i64 = 38;
@@ -30,7 +37,22 @@ struct Constants;
 impl VisitorMut for Constants {
     type Break = ();
 
+    fn post_visit_select(&mut self, select: &mut Select) -> ControlFlow<()> {
+        for window in &mut select.named_window {
+            if let NamedWindowExpr::WindowSpec(spec) = &mut window.1 {
+                plain_frame(spec);
+            }
+        }
+        ControlFlow::Continue(())
+    }
+
     fn post_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<()> {
+        if let Expr::Function(call) = expr {
+            if let Some(WindowType::WindowSpec(spec)) = &mut call.over {
+                plain_frame(spec);
+            }
+            return ControlFlow::Continue(());
+        }
         if let Expr::Interval(interval) = expr
             && let Some(cast) = interval_cast(interval)
         {
@@ -71,6 +93,61 @@ fn interval_cast(interval: &Interval) -> Option<Expr> {
         precision: None,
     };
     Some(cast(text, data_type, value.span))
+}
+
+/// Distances in values as the library reads them.
+fn plain_frame(spec: &mut WindowSpec) {
+    let Some(frame) = &mut spec.window_frame else {
+        return;
+    };
+    if frame.units != WindowFrameUnits::Range {
+        return;
+    }
+    for bound in std::iter::once(&mut frame.start_bound).chain(&mut frame.end_bound) {
+        if let WindowFrameBound::Preceding(Some(distance))
+        | WindowFrameBound::Following(Some(distance)) = bound
+            && let Some(plain) = plain_distance(distance)
+        {
+            **distance = plain;
+        }
+    }
+}
+
+fn plain_distance(distance: &Expr) -> Option<Expr> {
+    let Expr::Cast {
+        expr, data_type, ..
+    } = distance
+    else {
+        return None;
+    };
+    let Expr::Value(value) = expr.as_ref() else {
+        return None;
+    };
+    let Value::SingleQuotedString(text) = &value.value else {
+        return None;
+    };
+    if !matches!(data_type, DataType::Interval { .. }) {
+        let number = Value::Number(text.clone(), false);
+        return Some(Expr::Value(number.with_span(value.span)));
+    }
+    let length = from_expr(distance).ok()?;
+    let sign = if length.micros < 0 { "-" } else { "" };
+    let micros = length.micros.unsigned_abs();
+    let text = format!(
+        "{} months {} days {sign}{}.{:06} seconds",
+        length.months,
+        length.days,
+        micros / 1_000_000,
+        micros % 1_000_000
+    );
+    let text = Value::SingleQuotedString(text).with_span(value.span);
+    Some(Expr::Interval(Interval {
+        value: Box::new(Expr::Value(text)),
+        leading_field: None,
+        leading_precision: None,
+        last_field: None,
+        fractional_seconds_precision: None,
+    }))
 }
 
 fn cast(text: String, data_type: DataType, span: Span) -> Expr {

@@ -117,6 +117,7 @@ impl Build<'_> {
             Operation::PaneAggregate(_) => true,
             Operation::Aggregate(spec) => spec.close.is_some(),
             Operation::Top(spec, _) => spec.close.is_some(),
+            Operation::Over(spec) => spec.close.is_some(),
             _ => false,
         }
     }
@@ -155,7 +156,7 @@ impl Build<'_> {
                 }
                 return;
             }
-            Operation::Top(..) => return self.rank_on_close(at),
+            Operation::Top(..) | Operation::Over(_) => return self.rank_on_close(at),
             _ => return,
         };
         inputs.iter().for_each(|&input| self.close(input));
@@ -163,7 +164,7 @@ impl Build<'_> {
         self.nodes[at].changelog = changelogs.fold(Changelog::AppendOnly, Changelog::and);
     }
 
-    /// The groups of a ranking come out when they are final. So do those of what it ranks, if that
+    /// The groups of a ranking, or partitions of window functions, come out when they are final. So do those of what it ranks, if that
     /// has groups which close, and then it only grows; with lateness these may still change.
     fn rank_on_close(&mut self, top: usize) {
         let input = self.nodes[top].inputs[0];
@@ -171,11 +172,16 @@ impl Build<'_> {
         if is_final {
             self.close(input);
         }
-        if let Operation::Top(spec, _) = &mut self.nodes[top].operation {
-            spec.is_append_only |= is_final;
-            if let Some(close) = &mut spec.close {
-                close.emit = CloseEmit::OnClose;
+        let close = match &mut self.nodes[top].operation {
+            Operation::Top(spec, _) => {
+                spec.is_append_only |= is_final;
+                &mut spec.close
             }
+            Operation::Over(spec) => &mut spec.close,
+            _ => return,
+        };
+        if let Some(close) = close {
+            close.emit = CloseEmit::OnClose;
         }
         self.nodes[top].changelog = Changelog::AppendOnly;
     }
@@ -215,7 +221,8 @@ impl Build<'_> {
             Operation::Aggregate(_)
             | Operation::SessionAggregate(_)
             | Operation::PaneAggregate(_)
-            | Operation::Top(..) => true,
+            | Operation::Top(..)
+            | Operation::Over(_) => true,
             _ => false,
         }
     }

@@ -9,9 +9,10 @@ use crate::operator::aggregate::{AggregateCall, AggregateSpec, CloseEmit};
 use crate::operator::asof::AsOfSpec;
 use crate::operator::join::{JoinKind, JoinSpec, TimeRange};
 use crate::operator::map::MapSpec;
+use crate::operator::over::{Frame, OverCall, OverFunction, OverSpec};
 use crate::operator::session::{SessionEmit, SessionSpec};
 use crate::operator::temporal::{Condition, TemporalSpec};
-use crate::operator::top::{RankFunction, RankRange, TopSpec};
+use crate::operator::top::{OrderColumn, RankFunction, RankRange, TopSpec};
 use crate::operator::window::Assignment;
 use crate::plan::build::plain_column;
 use crate::plan::stream::{Node, Operation, Portion, Retention, RetentionMode, StreamPlan};
@@ -121,6 +122,7 @@ impl fmt::Display for Line<'_> {
             Operation::AsOf(spec) => write_as_of(f, spec)?,
             Operation::Lookup(spec) => write_lookup(f, spec)?,
             Operation::Top(spec, portion) => write_top(f, spec, *portion)?,
+            Operation::Over(spec) => write_over(f, spec)?,
             Operation::Gate(gate) => write!(
                 f,
                 "Gate until {} is final; state: waiting rows",
@@ -370,18 +372,7 @@ fn write_top(f: &mut fmt::Formatter<'_>, spec: &TopSpec, portion: Portion) -> fm
     if !spec.partition.is_empty() {
         write!(f, " by ({})", names(&spec.input, &spec.partition))?;
     }
-    for (place, order) in spec.order.iter().enumerate() {
-        let separator = if place == 0 { " order" } else { "," };
-        write!(f, "{separator} {}", spec.input.field(order.column).name())?;
-        let options = order.options;
-        if options.descending {
-            write!(f, " DESC")?;
-        }
-        if options.nulls_first != options.descending {
-            let place = if options.nulls_first { "FIRST" } else { "LAST" };
-            write!(f, " NULLS {place}")?;
-        }
-    }
+    write_order(f, &spec.order, &spec.input)?;
     if portion == Portion::Worker {
         write!(f, ", of each worker")?;
     }
@@ -405,6 +396,87 @@ fn write_top(f: &mut fmt::Formatter<'_>, spec: &TopSpec, portion: Portion) -> fm
         f,
         "; emits {when}; state: {rows} of groups whose {column} is open"
     )
+}
+
+fn write_order(
+    f: &mut fmt::Formatter<'_>,
+    order: &[OrderColumn],
+    input: &SchemaRef,
+) -> fmt::Result {
+    for (place, order) in order.iter().enumerate() {
+        let separator = if place == 0 { " order" } else { "," };
+        write!(f, "{separator} {}", input.field(order.column).name())?;
+        let options = order.options;
+        if options.descending {
+            write!(f, " DESC")?;
+        }
+        if options.nulls_first != options.descending {
+            let place = if options.nulls_first { "FIRST" } else { "LAST" };
+            write!(f, " NULLS {place}")?;
+        }
+    }
+    Ok(())
+}
+
+fn write_over(f: &mut fmt::Formatter<'_>, spec: &OverSpec) -> fmt::Result {
+    write!(f, "Over")?;
+    for (place, call) in spec.calls.iter().enumerate() {
+        let separator = if place == 0 { " " } else { ", " };
+        write!(f, "{separator}")?;
+        write_over_call(f, call, &spec.input)?;
+    }
+    if !spec.partition.is_empty() {
+        write!(f, " by ({})", names(&spec.input, &spec.partition))?;
+    }
+    write_order(f, &spec.order, &spec.input)?;
+    let Some(close) = &spec.close else {
+        return write!(f, "; state: all rows, unbounded");
+    };
+    let when = match close.emit {
+        CloseEmit::OnUpdate => "on update",
+        CloseEmit::OnClose => "on close",
+    };
+    let column = spec.input.field(spec.partition[close.column]).name();
+    write!(
+        f,
+        "; emits {when}; state: rows of partitions whose {column} is open"
+    )
+}
+
+fn write_over_call(f: &mut fmt::Formatter<'_>, call: &OverCall, input: &SchemaRef) -> fmt::Result {
+    let ignoring = |ignores: bool| if ignores { " ignoring NULLs" } else { "" };
+    match &call.function {
+        OverFunction::Shift(shift) => {
+            let argument = input.field(shift.argument).name();
+            let (function, offset) = (&call.function, shift.offset.unsigned_abs());
+            write!(f, "{function}({argument}, {offset}")?;
+            if !shift.default.is_null() {
+                write!(f, ", {}", shift.default)?;
+            }
+            return write!(f, "){}", ignoring(shift.ignores_nulls));
+        }
+        OverFunction::Nth(nth) => {
+            write!(f, "{}({}", call.function, input.field(nth.argument).name())?;
+            if nth.number.unsigned_abs() != 1 {
+                write!(f, ", {}", nth.number)?;
+            }
+            write!(f, "){}", ignoring(nth.ignores_nulls))?;
+        }
+        OverFunction::Aggregate(aggregate) => {
+            write!(f, "{}", aggregate.function)?;
+            if let Some(argument) = aggregate.argument {
+                write!(f, "({})", input.field(argument).name())?;
+            }
+            if let Some(filter) = aggregate.filter {
+                write!(f, " filter {}", input.field(filter).name())?;
+            }
+        }
+        of_place => return write!(f, "{of_place}"),
+    }
+    match call.frame == Frame::RUNNING {
+        true => Ok(()),
+        false => write!(f, " {}", call.frame),
+    }
 }
 
 fn is_equality(range: &TimeRange) -> bool {

@@ -13,9 +13,8 @@
 //!
 //! Reading order: [`context`] (text's names to DataFusion's plan), `window` (window table
 //! functions), [`stream`] (the plan), `build` (how it is made: `temporal`, `windowed`, `panes`,
-//! `aggregate`, `join`, `top`, `emit` and `retention` are its
-//! parts), `explain` (how it is shown); apart
-//! from queries, [`source`] and `columns` plan CREATE SOURCE and CREATE TABLE.
+//! `aggregate`, `join`, `top`, `over`, `emit` and `retention` are its parts), `explain` (how it is
+//! shown); apart from queries, [`source`] and `columns` plan CREATE SOURCE and CREATE TABLE.
 
 mod aggregate;
 mod as_of;
@@ -41,6 +40,7 @@ mod lookup;
 mod names;
 mod numbers;
 mod operators;
+mod over;
 mod panes;
 mod parameters;
 mod path;

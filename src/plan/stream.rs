@@ -23,6 +23,7 @@ use crate::operator::gate::GateSpec;
 use crate::operator::join::JoinSpec;
 use crate::operator::judge::JudgeSpec;
 use crate::operator::map::MapSpec;
+use crate::operator::over::OverSpec;
 use crate::operator::session::SessionSpec;
 use crate::operator::temporal::TemporalSpec;
 use crate::operator::top::TopSpec;
@@ -167,6 +168,7 @@ pub enum Operation {
     /// Its inputs are the right side, which is kept, and then the left one.
     Lookup(JoinSpec),
     Top(TopSpec, Portion),
+    Over(OverSpec),
     Gate(GateSpec),
     Every(EverySpec),
     Temporal(TemporalSpec),

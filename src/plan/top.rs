@@ -11,8 +11,7 @@
 //! ```
 //!
 //! Conditions that say between which numbers a rank must be are the operator's; others stay above
-//! it. A window function whose number has no limit above would renumber a group with each row, and
-//! is refused.
+//! it. Numbers without a limit above are those of `over`.
 
 use std::sync::Arc;
 
@@ -104,10 +103,10 @@ pub(super) struct Ranked<'a> {
 
 impl<'a> Ranked<'a> {
     /// A filter over such a window, and projections above and below it; `None` where the plan is
-    /// something else.
+    /// something else, or shows numbers that nothing limits.
     ///
     /// # Errors
-    /// 0A000 for a window that a view cannot have.
+    /// Internal, when the plan contradicts itself.
     pub fn of(plan: &'a LogicalPlan) -> Result<Option<Ranked<'a>>> {
         let (above, plan) = through(plan)?;
         let LogicalPlan::Filter(filter) = plan else {
@@ -120,10 +119,11 @@ impl<'a> Ranked<'a> {
         let of_window = |expr: &Expr| replaced(expr, filter.input.schema(), &below);
         let columns = above.iter().map(of_window).collect::<Result<Vec<_>>>()?;
         let predicate = of_window(&filter.predicate)?;
-        let refused = || refused_window(window);
         let mut ranked: Option<Ranked<'a>> = None;
         for expr in &window.window_expr {
-            let (function, call) = rank_function(expr).ok_or_else(refused)?;
+            let Some((function, call)) = rank_function(expr) else {
+                return Ok(None);
+            };
             let params = &call.params;
             let ranked = ranked.get_or_insert_with(|| Ranked {
                 window,
@@ -135,11 +135,13 @@ impl<'a> Ranked<'a> {
                 rest: Vec::new(),
             });
             if ranked.partition != params.partition_by || ranked.order != params.order_by {
-                return Err(refused());
+                return Ok(None);
             }
             ranked.functions.push(function);
         }
-        let mut ranked = ranked.ok_or_else(refused)?;
+        let Some(mut ranked) = ranked else {
+            return Ok(None);
+        };
         let width = window.input.schema().fields().len();
         for condition in split_conjunction(&predicate) {
             let number = |column: &Column| {
@@ -157,10 +159,27 @@ impl<'a> Ranked<'a> {
                 None => ranked.rest.push(condition.clone()),
             }
         }
-        match ranked.limits == [RankRange::ALL; 3] {
-            true => Err(refused()),
-            false => Ok(Some(ranked)),
+        let is_bounded = ranked.limits.iter().any(|limit| limit.is_bounded());
+        let is_limited = ranked.limits != [RankRange::ALL; 3];
+        match is_limited && (is_bounded || !ranked.shows_numbers()?) {
+            true => Ok(Some(ranked)),
+            false => Ok(None),
         }
+    }
+
+    /// Which columns of the window what is above it uses.
+    fn used(&self) -> Result<Vec<usize>> {
+        let above = self.columns.iter().chain(&self.rest);
+        let used = above.flat_map(Expr::column_refs);
+        let place = |column| self.window.schema.index_of_column(column);
+        let used = used.map(|column| place(column).map_err(from_datafusion));
+        used.collect()
+    }
+
+    fn shows_numbers(&self) -> Result<bool> {
+        let width = self.window.input.schema().fields().len();
+        let is_timed = self.rest.iter().any(has_timed_condition);
+        Ok(is_timed || self.used()?.iter().any(|&column| column >= width))
     }
 }
 
@@ -194,26 +213,6 @@ fn replaced(expr: &Expr, schema: &DFSchema, columns: &[Expr]) -> Result<Expr> {
         _ => Ok(Transformed::no(expr)),
     });
     Ok(replaced.map_err(from_datafusion)?.data)
-}
-
-/// What a view cannot have of OVER.
-pub(super) fn refused_window(window: &Window) -> Error {
-    let are_ranks = window
-        .window_expr
-        .iter()
-        .all(|expr| rank_function(expr).is_some());
-    match are_ranks {
-        true => Error::unsupported("ranks of all rows are not supported in views")
-            .detail("each new row would change the number of every row behind it")
-            .hint(
-                "say which are wanted: SELECT … FROM (SELECT *, row_number() OVER (…) AS place \
-                 FROM …) WHERE place <= 10, or QUALIFY",
-            ),
-        false => Error::unsupported("OVER is not supported in views").hint(
-            "row_number(), rank() and dense_rank() compared with a number are: WHERE place <= 10; \
-             use others in the SELECT that reads the view",
-        ),
-    }
 }
 
 fn rank_function(expr: &Expr) -> Option<(RankFunction, &WindowFunction)> {
@@ -365,11 +364,7 @@ impl Build<'_> {
         let width = ranked.window.input.schema().fields().len();
         let rest = conjunction(ranked.rest.clone());
         let is_timed = rest.as_ref().is_some_and(has_timed_condition);
-        let above = ranked.columns.iter().chain(&rest);
-        let used: Vec<usize> = above
-            .flat_map(Expr::column_refs)
-            .map(|column| schema.index_of_column(column).map_err(from_datafusion))
-            .collect::<Result<_>>()?;
+        let used = ranked.used()?;
         // By column of the window, where its function is among those that are shown.
         let mut shown: Vec<(RankFunction, Arc<Field>)> = Vec::new();
         let mut places = Vec::new();
@@ -383,10 +378,6 @@ impl Build<'_> {
                 shown.push((function, schema.fields()[width + at].clone()));
                 shown.len() - 1
             })));
-        }
-        let is_bounded = ranked.limits.iter().any(|limit| limit.is_bounded());
-        if !is_bounded && !shown.is_empty() {
-            return Err(refused_window(ranked.window));
         }
         let input = self.plan(&ranked.window.input)?;
         let top = self.top(Ranking {
@@ -556,8 +547,13 @@ impl Build<'_> {
 
     /// Where results are to be final, rows that come behind the order that they would change are
     /// late.
-    fn judged_order(&mut self, input: usize, partition: &[usize], order: &[OrderColumn]) -> usize {
-        let closes = self.options.emit == Some(Emit::OnWindowClose);
+    pub(super) fn judged_order(
+        &mut self,
+        input: usize,
+        partition: &[usize],
+        order: &[OrderColumn],
+    ) -> usize {
+        let closes = self.closes();
         let bounded = &self.nodes[input].bounded;
         let is_by_partition = partition.iter().any(|column| bounded.contains(column));
         match rising(order) {
@@ -566,6 +562,11 @@ impl Build<'_> {
             }
             _ => input,
         }
+    }
+
+    /// Whether results come when they are final.
+    pub(super) fn closes(&self) -> bool {
+        self.options.emit == Some(Emit::OnWindowClose)
     }
 
     /// Of one group for all rows each worker chooses first.
@@ -604,7 +605,7 @@ impl Build<'_> {
             }
         });
         // What waits for its group's close holds its order back, too, and nobody knows how far.
-        let waits = close.is_some() && matches!(self.options.emit, Some(Emit::OnWindowClose));
+        let waits = close.is_some() && self.closes();
         let bounded_order = rising(&spec.order).filter(|column| !waits && is_bounded(column));
         bounded.extend(bounded_order.filter(|column| !spec.partition.contains(column)));
         bounded.sort_unstable();
@@ -643,7 +644,7 @@ impl Build<'_> {
 }
 
 /// The first order column, where later rows are those of greater values and not of NULL.
-fn rising(order: &[OrderColumn]) -> Option<usize> {
+pub(super) fn rising(order: &[OrderColumn]) -> Option<usize> {
     let first = order.first()?;
     let rises = !first.options.descending && !first.options.nulls_first;
     rises.then_some(first.column)

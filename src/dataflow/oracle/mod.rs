@@ -24,6 +24,7 @@ pub(super) mod answer;
 mod engine;
 mod grouping_list;
 mod model;
+mod over_list;
 mod query;
 mod query_list;
 pub(super) mod relation;

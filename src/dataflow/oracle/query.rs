@@ -214,6 +214,13 @@ impl Case {
         self
     }
 
+    /// When the watermark is behind the time so many seconds after it.
+    pub fn closes_after_seconds(mut self, column: usize, seconds: i64) -> Case {
+        let behind = seconds * SECOND + 1;
+        self.last().emits = Emits::OnClose { column, behind };
+        self
+    }
+
     /// So many seconds after the time in this column.
     pub fn closes_behind(mut self, column: usize, seconds: i64) -> Case {
         let behind = seconds * SECOND;

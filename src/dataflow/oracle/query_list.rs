@@ -8,6 +8,7 @@ use datafusion::scalar::ScalarValue;
 
 use crate::dataflow::oracle::grouping_list::grouping;
 use crate::dataflow::oracle::model::Cut;
+use crate::dataflow::oracle::over_list::window_functions;
 use crate::dataflow::oracle::query::{Case, query};
 use crate::dataflow::oracle::relation::SECOND;
 use crate::dataflow::oracle::subquery_list::subqueries;
@@ -34,6 +35,7 @@ pub fn cases() -> Vec<Case> {
     cases.extend(views_over_views());
     cases.extend(temporal());
     cases.extend(rankings());
+    cases.extend(window_functions());
     cases
 }
 

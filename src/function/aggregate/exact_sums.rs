@@ -37,6 +37,32 @@ impl ExactSum {
         (self.wraps == 0).then(|| i64::try_from(self.low).ok())?
     }
 
+    /// Adds `weight × value`.
+    pub fn add(&mut self, value: i128, weight: i64) {
+        let (low, wraps) = match value.checked_mul(i128::from(weight)) {
+            Some(product) => (product, 0),
+            None => wide_product(value, weight),
+        };
+        self.combine(ExactSum { low, wraps }, 1);
+    }
+
+    /// Adds `times` (1, or −1 to take it out again) another sum.
+    pub fn combine(&mut self, other: ExactSum, times: i64) {
+        let (low, has_wrapped) = match times {
+            1 => self.low.overflowing_add(other.low),
+            _ => self.low.overflowing_sub(other.low),
+        };
+        self.low = low;
+        self.wraps += other.wraps * times;
+        if has_wrapped {
+            // The end that was passed is that of the sign of what was added.
+            self.wraps += match (other.low < 0) != (times < 0) {
+                true => -1,
+                false => 1,
+            };
+        }
+    }
+
     /// The sum divided by `count`, with `digits` more fractional digits than the sum has, rounded
     /// half away from zero as Postgres does; `None` when it has more than 38 digits.
     ///
@@ -82,6 +108,17 @@ fn round_half_away(quotient: i128, rest: i128, divisor: i128) -> i128 {
         true => quotient + rest.signum(),
         false => quotient,
     }
+}
+
+/// The product's lower 128 bits as a number, and how often it has passed their end.
+#[cold]
+fn wide_product(value: i128, weight: i64) -> (i128, i64) {
+    let product = i256::from_i128(value).wrapping_mul(i256::from_i128(i128::from(weight)));
+    let (low, high) = product.to_parts();
+    let low = i128::from_le_bytes(low.to_le_bytes());
+    let wraps = high + i128::from(low < 0);
+    let wraps = i64::try_from(wraps).expect("127 bits times 63 bits stay below 191 bits");
+    (low, wraps)
 }
 
 /// Exact sums by slot.
@@ -130,11 +167,7 @@ impl ExactSums {
 
     #[cold]
     fn add_wide(&mut self, slot: usize, value: i128, weight: i64) {
-        let product = i256::from_i128(value).wrapping_mul(i256::from_i128(i128::from(weight)));
-        let (low, high) = product.to_parts();
-        let low = i128::from_le_bytes(low.to_le_bytes());
-        let wraps = high + i128::from(low < 0);
-        let wraps = i64::try_from(wraps).expect("127 bits times 63 bits stay below 191 bits");
+        let (low, wraps) = wide_product(value, weight);
         self.add_once(slot, low);
         self.add_wraps(slot, wraps);
     }
@@ -152,6 +185,14 @@ impl ExactSums {
         ExactSum {
             low: self.low[slot],
             wraps: self.wraps.get(slot).copied().unwrap_or(0),
+        }
+    }
+
+    /// Adds a sum to that of a slot.
+    pub(super) fn add_sum(&mut self, slot: usize, sum: ExactSum) {
+        self.add_once(slot, sum.low);
+        if sum.wraps != 0 {
+            self.add_wraps(slot, sum.wraps);
         }
     }
 
@@ -267,6 +308,33 @@ mod tests {
         assert_eq!(sums.get(2).average(1, 0), None);
         sums.combine(1, 2, -1);
         assert_eq!(sums.get(2).to_bigint(), Some(7));
+    }
+
+    #[test]
+    fn one_sum_is_what_a_column_of_them_is() {
+        let values = [
+            i128::MAX,
+            NUMERIC_END - 1,
+            -7,
+            i128::MIN,
+            0,
+            1 - NUMERIC_END,
+        ];
+        for seed in 0..200 {
+            let mut random = fastrand::Rng::with_seed(seed);
+            let (mut sums, mut parts) = (sums(), [ExactSum::default(); 3]);
+            for _ in 0..random.usize(..20) {
+                let value = values[random.usize(..values.len())];
+                let weight = if random.bool() { 1 } else { random.i64(-1000..1000) };
+                sums.add(0, value, weight);
+                parts[random.usize(..parts.len())].add(value, weight);
+            }
+            let mut whole = ExactSum::default();
+            parts.iter().for_each(|&part| whole.combine(part, 1));
+            assert_eq!(whole, sums.get(0), "seed {seed}");
+            parts.iter().for_each(|&part| whole.combine(part, -1));
+            assert_eq!(whole, ExactSum::default(), "seed {seed}");
+        }
     }
 
     #[test]

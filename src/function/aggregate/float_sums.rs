@@ -18,7 +18,7 @@ use crate::function::aggregate::wide_float::{WIDE_BYTES, WideFloat};
 
 /// Partial sums from here on go to the long form: the error-free addition of two doubles is proven
 /// only where nothing near it overflows.
-const PAIR_MAX: f64 = f64::MAX / 8.0;
+pub(super) const PAIR_MAX: f64 = f64::MAX / 8.0;
 
 /// Integers up to 2^53 are doubles.
 const WEIGHT_MAX: u64 = 1 << 53;
@@ -39,7 +39,7 @@ struct Specials {
 }
 
 /// Correctly rounded sums by slot.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct FloatSums {
     pairs: Vec<Pair>,
     longs: Vec<WideFloat>,
@@ -290,6 +290,33 @@ impl FloatSums {
         }
     }
 
+    /// Adds `times` (1 or −1) the sum of slot `from` of another column to that of `into`.
+    pub(super) fn combine_from(&mut self, into: usize, other: &FloatSums, from: usize, times: i64) {
+        if let Some(specials) = other.specials.get(from) {
+            let counts = [specials.nan, specials.positive, specials.negative];
+            let values = [f64::NAN, f64::INFINITY, f64::NEG_INFINITY];
+            let counted = values.into_iter().zip(counts);
+            for (value, count) in counted.filter(|(_, count)| *count != 0) {
+                self.add_slowly(into, value, count * times);
+            }
+        }
+        match other.long_index(from) {
+            None => {
+                let Pair { high, low } = other.pairs[from];
+                self.add(into, high, times);
+                self.add(into, low, times);
+            }
+            Some(index) => self.long(into).add_wide(&other.longs[index], times),
+        }
+    }
+
+    /// The slot's sum as two doubles, where nothing else is needed for it.
+    pub(super) fn pair(&self, slot: usize) -> Option<(f64, f64)> {
+        let specials = self.specials.get(slot).copied().unwrap_or_default();
+        let Pair { high, low } = self.pairs[slot];
+        (specials == Specials::default() && !high.is_nan()).then_some((high, low))
+    }
+
     /// Takes the first `slots` slots away; the others move down.
     pub fn drop_first(&mut self, slots: usize) {
         let slots = slots.min(self.pairs.len());
@@ -317,7 +344,7 @@ fn weight_as_float(weight: i64) -> f64 {
 
 /// The rounded sum and its error: `a + b` is exactly the sum of both (Knuth).
 #[inline]
-fn two_sum(a: f64, b: f64) -> (f64, f64) {
+pub(super) fn two_sum(a: f64, b: f64) -> (f64, f64) {
     let sum = a + b;
     let b_part = sum - a;
     (sum, (a - (sum - b_part)) + (b - b_part))

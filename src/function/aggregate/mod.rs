@@ -14,12 +14,14 @@
 //! - Nothing wraps and nothing is silently infinite: what the result's type does not hold is an
 //!   error, 22003 in a SELECT and an error row in a view.
 //!
-//! Reading order: [`numbers`](TotalRule), [`ExactSums`], [`FloatSums`], then the functions.
+//! Reading order: [`numbers`](TotalRule), [`ExactSums`], [`FloatSums`], [`Amount`], then the
+//! functions.
 
 /// The optimizer rule of DataFusion that must be taken out wherever `sum` is ours: it answers
 /// `sum(a), count(DISTINCT b)` by a sum of sums, whose type is another one than that of the sum.
 pub const STACKING_RULE: &str = "single_distinct_aggregation_to_group_by";
 
+mod amount;
 mod exact_sums;
 mod extremes;
 mod float_sums;
@@ -28,6 +30,7 @@ mod numbers;
 mod udaf;
 mod wide_float;
 
+pub use amount::{Amount, FloatSum};
 pub use exact_sums::{ExactSum, ExactSums};
 pub use float_sums::FloatSums;
 pub use numbers::{Algebra, OutOfRange, Total, TotalRule, Totals};

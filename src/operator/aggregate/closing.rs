@@ -13,6 +13,9 @@
 
 use std::collections::BTreeMap;
 
+use arrow::array::{Array, AsArray, PrimitiveArray, RecordBatch};
+use arrow::datatypes::TimestampMicrosecondType;
+
 use crate::delta::NO_SLOT;
 use crate::operator::aggregate::spec::{Close, CloseEmit};
 
@@ -88,6 +91,29 @@ impl Windows {
         match self.close.emit {
             CloseEmit::OnUpdate => self.hold(slot, end),
             CloseEmit::OnClose => self.wait(slot, end, times),
+        }
+    }
+
+    /// Takes the groups in that a batch of rows is the first of: `fresh`, each with its first row's
+    /// times in the columns of the key, which are `key` of the rows'.
+    pub fn insert_new(&mut self, key: &[usize], rows: &RecordBatch, groups: &[u32], fresh: &[u32]) {
+        let timed = self.timed.clone();
+        let columns = timed.iter().map(|&at| rows.column(key[at]));
+        let columns: Vec<_> = columns
+            .map(|column| column.as_primitive::<TimestampMicrosecondType>())
+            .collect();
+        let end = timed.iter().position(|&at| at == self.close.column);
+        let end = end.expect("what makes a group final is a timestamp");
+        // New groups are in the order of their first rows.
+        let mut fresh = fresh.iter().peekable();
+        for (row, group) in groups.iter().enumerate() {
+            if fresh.next_if_eq(&group).is_some() {
+                let time = |column: &&PrimitiveArray<TimestampMicrosecondType>| {
+                    column.is_valid(row).then(|| column.value(row))
+                };
+                let times: Vec<Option<i64>> = columns.iter().map(time).collect();
+                self.insert(*group, times[end], &times);
+            }
         }
     }
 

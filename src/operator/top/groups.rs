@@ -1,17 +1,15 @@
 //! The groups: their keys, their rows in order, and when they are final.
 
-use arrow::array::{Array, ArrayRef, AsArray, BinaryArray, RecordBatch, RecordBatchOptions};
-use arrow::datatypes::{
-    DataType, Field, Int64Type, Schema, SchemaRef, TimeUnit, TimestampMicrosecondType,
-};
+use arrow::array::{ArrayRef, AsArray, BinaryArray, RecordBatch, RecordBatchOptions};
+use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef, TimeUnit};
 use std::sync::Arc;
 
 use crate::base::limits::CHUNK_ROWS_MAX;
 use crate::delta::{KeyTable, arrow_error};
 use crate::error::{Error, Result, SqlState};
 use crate::operator::aggregate::closing::Windows;
+use crate::operator::ordered_rows::{Encoded, Layout};
 use crate::operator::rows::{Removal, RowStore};
-use crate::operator::top::layout::{Encoded, Layout};
 use crate::operator::top::spec::TopSpec;
 use crate::operator::top::tree::{Entry, Key, Sum, Tree};
 use crate::operator::{Scope, TableChange};
@@ -37,7 +35,7 @@ impl Groups {
     /// # Errors
     /// 0A000, when a column's type has no order.
     pub fn new(spec: &TopSpec) -> Result<Groups> {
-        let layout = Layout::new(spec)?;
+        let layout = Layout::new(&spec.input, &spec.partition, &spec.order)?;
         let is_time = |at: &usize| {
             let data_type = spec.input.field(spec.partition[*at]).data_type();
             matches!(data_type, DataType::Timestamp(TimeUnit::Microsecond, _))
@@ -102,7 +100,7 @@ impl Groups {
         if let Some(windows) = &mut self.windows
             && !fresh.is_empty()
         {
-            place_in_windows(windows, &self.partition, rows, &groups, &fresh);
+            windows.insert_new(&self.partition, rows, &groups, &fresh);
         }
         Ok(groups)
     }
@@ -341,33 +339,6 @@ impl Groups {
             self.set(group, slot, 0, weight);
         }
         Ok(())
-    }
-}
-
-fn place_in_windows(
-    windows: &mut Windows,
-    partition: &[usize],
-    rows: &RecordBatch,
-    groups: &[u32],
-    fresh: &[u32],
-) {
-    let timed = windows.timed().to_vec();
-    let columns = timed.iter().map(|&at| rows.column(partition[at]));
-    let columns: Vec<_> = columns
-        .map(|column| column.as_primitive::<TimestampMicrosecondType>())
-        .collect();
-    let end = timed.iter().position(|&at| at == windows.close().column);
-    let end = end.expect("what makes a group final is a timestamp");
-    // New groups are in the order of their first rows.
-    let mut fresh = fresh.iter().peekable();
-    for (row, group) in groups.iter().enumerate() {
-        if fresh.next_if_eq(&group).is_some() {
-            let time = |column: &&arrow::array::PrimitiveArray<TimestampMicrosecondType>| {
-                column.is_valid(row).then(|| column.value(row))
-            };
-            let times: Vec<Option<i64>> = columns.iter().map(time).collect();
-            windows.insert(*group, times[end], &times);
-        }
     }
 }
 

@@ -25,12 +25,11 @@
 //! Bounds: partition columns keep theirs, less what waits for its close. The first order column
 //! keeps its own where it rises: what a row changes stands behind it.
 //!
-//! Reading order: `spec`, `operator`, `layout` (rows as bytes), `tree` (the order of a group),
-//! `groups` (all of them), `ranking` (numbers and limits), `difference` (what a change moves).
+//! Reading order: `spec`, `operator`, `ordered_rows` beside it (rows as bytes), `tree` (the order of
+//! a group), `groups` (all of them), `ranking` (numbers and limits), `difference` (what a change moves).
 
 mod difference;
 mod groups;
-mod layout;
 mod operator;
 mod ranking;
 mod spec;
@@ -38,5 +37,6 @@ mod spec;
 mod tests;
 mod tree;
 
+pub use crate::operator::ordered_rows::OrderColumn;
 pub use operator::Top;
-pub use spec::{OrderColumn, RankFunction, RankRange, TopSpec};
+pub use spec::{RankFunction, RankRange, TopSpec};

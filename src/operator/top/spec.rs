@@ -2,11 +2,11 @@
 
 use std::fmt;
 
-use arrow::compute::SortOptions;
 use arrow::datatypes::{DataType, SchemaRef};
 
 use crate::error::{Error, Result};
 use crate::operator::aggregate::Close;
+use crate::operator::ordered_rows::OrderColumn;
 
 /// The first rows of each group.
 #[derive(Clone, Debug)]
@@ -28,13 +28,6 @@ pub struct TopSpec {
     pub bounded_order: Option<usize>,
     /// The input never retracts.
     pub is_append_only: bool,
-}
-
-/// A column that rows are ordered by.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct OrderColumn {
-    pub column: usize,
-    pub options: SortOptions,
 }
 
 /// How rows of a group are numbered.

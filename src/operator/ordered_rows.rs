@@ -15,20 +15,27 @@ use std::sync::Arc;
 use arrow::array::{ArrayRef, BinaryArray, BooleanArray, RecordBatch, RecordBatchOptions};
 use arrow::compute::SortOptions;
 use arrow::datatypes::{DataType, Schema, SchemaRef};
-use arrow::row::{RowConverter, SortField};
+use arrow::row::{RowConverter, Rows, SortField};
 
 use crate::delta::{KeyBatch, KeyTable, arrow_error};
 use crate::error::{Error, Result};
 use crate::operator::rows::canonical;
-use crate::operator::top::spec::TopSpec;
+
+/// A column that rows are ordered by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OrderColumn {
+    pub column: usize,
+    pub options: SortOptions,
+}
 
 /// Where the columns of a row are.
-pub(super) struct Layout {
+pub(in crate::operator) struct Layout {
     input: SchemaRef,
     partition: Vec<usize>,
     /// The input's columns in the order in which the bytes have them.
     columns: Vec<usize>,
-    /// Of the order columns alone, and of all.
+    /// Of the first column alone, of the order columns, and of all.
+    first: RowConverter,
     order: RowConverter,
     whole: RowConverter,
     order_width: usize,
@@ -37,7 +44,7 @@ pub(super) struct Layout {
 }
 
 /// The rows of a batch as bytes.
-pub(super) struct Encoded {
+pub(in crate::operator) struct Encoded {
     pub bytes: BinaryArray,
     /// How many bytes of each are of the order columns, where that was asked for.
     pub class_lengths: Vec<u32>,
@@ -46,19 +53,23 @@ pub(super) struct Encoded {
 impl Layout {
     /// # Errors
     /// 0A000, when values of a column have no order.
-    pub fn new(spec: &TopSpec) -> Result<Layout> {
+    pub fn new(
+        input: &SchemaRef,
+        partition: &[usize],
+        order_columns: &[OrderColumn],
+    ) -> Result<Layout> {
         let mut columns: Vec<usize> = Vec::new();
         let mut options: Vec<SortOptions> = Vec::new();
-        for order in &spec.order {
+        for order in order_columns {
             // The second time it decides nothing, and within a group its columns are all equal.
-            if !columns.contains(&order.column) && !spec.partition.contains(&order.column) {
+            if !columns.contains(&order.column) && !partition.contains(&order.column) {
                 columns.push(order.column);
                 options.push(order.options);
             }
         }
         let order_width = columns.len();
-        for column in 0..spec.input.fields().len() {
-            if !columns.contains(&column) && !spec.partition.contains(&column) {
+        for column in 0..input.fields().len() {
+            if !columns.contains(&column) && !partition.contains(&column) {
                 columns.push(column);
                 options.push(SortOptions {
                     descending: false,
@@ -67,7 +78,7 @@ impl Layout {
             }
         }
         let field = |at: usize| {
-            let data_type = spec.input.field(columns[at]).data_type().clone();
+            let data_type = input.field(columns[at]).data_type().clone();
             SortField::new_with_options(data_type, options[at])
         };
         let converter = |width: usize| {
@@ -76,12 +87,13 @@ impl Layout {
             })
         };
         let first_byte = match columns.first() {
-            Some(&column) => first_byte(spec.input.field(column).data_type(), options[0]),
+            Some(&column) => first_byte(input.field(column).data_type(), options[0]),
             None => 0,
         };
         Ok(Layout {
-            input: spec.input.clone(),
-            partition: spec.partition.clone(),
+            input: input.clone(),
+            partition: partition.to_vec(),
+            first: converter(order_width.min(1))?,
             order: converter(order_width)?,
             whole: converter(columns.len())?,
             columns,
@@ -141,6 +153,12 @@ impl Layout {
             bytes,
             class_lengths,
         })
+    }
+
+    /// Values of the first order column as the bytes of a row begin with.
+    pub fn encode_first(&self, column: &ArrayRef) -> Result<Rows> {
+        let columns = [canonical(column)];
+        self.first.convert_columns(&columns).map_err(arrow_error)
     }
 
     /// The rows of some bytes in some groups, as the input has them.
