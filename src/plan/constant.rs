@@ -126,7 +126,7 @@ fn plain_distance(distance: &Expr) -> Option<Expr> {
     let Value::SingleQuotedString(text) = &value.value else {
         return None;
     };
-    if !matches!(data_type, DataType::Interval { .. }) {
+    if matches!(data_type, DataType::Numeric(_) | DataType::DoublePrecision) {
         let number = Value::Number(text.clone(), false);
         return Some(Expr::Value(number.with_span(value.span)));
     }

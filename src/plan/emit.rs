@@ -164,8 +164,9 @@ impl Build<'_> {
         self.nodes[at].changelog = changelogs.fold(Changelog::AppendOnly, Changelog::and);
     }
 
-    /// The groups of a ranking, or partitions of window functions, come out when they are final. So do those of what it ranks, if that
-    /// has groups which close, and then it only grows; with lateness these may still change.
+    /// The groups of a ranking, or partitions of window functions, come out when they are final. So
+    /// do those of what is below, if that has groups which close, and then it only grows; with
+    /// lateness these may still change.
     fn rank_on_close(&mut self, top: usize) {
         let input = self.nodes[top].inputs[0];
         let is_final = self.options.allowed_lateness_micros == 0 && self.can_close(input);

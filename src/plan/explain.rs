@@ -430,7 +430,7 @@ fn write_over(f: &mut fmt::Formatter<'_>, spec: &OverSpec) -> fmt::Result {
     }
     write_order(f, &spec.order, &spec.input)?;
     let Some(close) = &spec.close else {
-        return write!(f, "; state: all rows, unbounded");
+        return write_kept(f, spec);
     };
     let when = match close.emit {
         CloseEmit::OnUpdate => "on update",
@@ -441,6 +441,38 @@ fn write_over(f: &mut fmt::Formatter<'_>, spec: &OverSpec) -> fmt::Result {
         f,
         "; emits {when}; state: rows of partitions whose {column} is open"
     )
+}
+
+/// Which rows are kept where no partition is ever final.
+fn write_kept(f: &mut fmt::Formatter<'_>, spec: &OverSpec) -> fmt::Result {
+    let (Some(kept), Some(order)) = (spec.kept, spec.bounded_order) else {
+        return write!(f, "; state: all rows, unbounded");
+    };
+    let time = spec.input.field(order.column).name();
+    write!(f, "; state: rows until {time}")?;
+    if order.ahead_micros > 0 {
+        write!(f, " + {}", Span::Micros(order.ahead_micros))?;
+    }
+    write!(f, " is final")?;
+    if kept.micros > 0 {
+        write!(f, ", {} longer", Span::Micros(kept.micros))?;
+    }
+    if kept.rows > 0 {
+        write!(f, ", the last {} final ones", kept.rows)?;
+    }
+    if kept.classes > 0 {
+        write!(f, ", those of the last {} final values", kept.classes)?;
+    }
+    if kept.first > 0 {
+        write!(f, ", the first {}", kept.first)?;
+    }
+    if kept.adds_up {
+        write!(f, ", and what the others add up to")?;
+    }
+    match spec.partition.is_empty() {
+        true => Ok(()),
+        false => write!(f, ", of every partition"),
+    }
 }
 
 fn write_over_call(f: &mut fmt::Formatter<'_>, call: &OverCall, input: &SchemaRef) -> fmt::Result {

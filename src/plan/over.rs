@@ -33,8 +33,8 @@ use crate::catalog::Changelog;
 use crate::error::{Error, Result, SqlState};
 use crate::operator::aggregate::{Close, CloseEmit};
 use crate::operator::over::{
-    BoundedOrder, Distance, Frame, FrameBound, FrameUnits, Nth, OverCall, OverFunction, OverSpec,
-    Shift,
+    BoundedOrder, Distance, Frame, FrameBound, FrameUnits, Kept, Nth, OverCall, OverFunction,
+    OverSpec, Shift,
 };
 use crate::operator::top::OrderColumn;
 use crate::plan::aggregate::frame_aggregate;
@@ -130,7 +130,7 @@ impl Build<'_> {
             ..call
         });
         let calls: Vec<OverCall> = calls.collect();
-        let input = self.judged_order(input, &partition, &orders);
+        let input = self.judged_final(input, &partition, &orders, &calls);
         let input = self.exchange(input, partition.clone());
         let first = self.nodes[input].schema.fields().len();
         let fields = self.nodes[input].schema.fields().iter().cloned();
@@ -152,8 +152,35 @@ impl Build<'_> {
             output: Arc::new(Schema::new(fields)),
             close: None,
             bounded_order: None,
+            kept: None,
         };
         Ok((self.add_over(input, spec), first))
+    }
+
+    /// Where rows are let go by their time, or are to be final by it, those that come behind it
+    /// are late.
+    fn judged_final(
+        &mut self,
+        input: usize,
+        partition: &[usize],
+        order: &[OrderColumn],
+        calls: &[OverCall],
+    ) -> usize {
+        let input = self.judged_order(input, partition, order);
+        let bounded = &self.nodes[input].bounded;
+        let is_by_partition = partition.iter().any(|column| bounded.contains(column));
+        let ends = calls.iter().all(|call| ahead(call).is_some()) && kept(calls).is_some();
+        match rising(order) {
+            Some(column)
+                if ends
+                    && !is_by_partition
+                    && !partition.contains(&column)
+                    && self.judges(input, column) =>
+            {
+                self.judged(input, column)
+            }
+            _ => input,
+        }
     }
 
     fn add_over(&mut self, input: usize, spec: OverSpec) -> usize {
@@ -203,6 +230,10 @@ impl Build<'_> {
             key,
             bounded,
             operation: Operation::Over(OverSpec {
+                kept: match (&close, bounded_order) {
+                    (None, Some(_)) => kept(&spec.calls),
+                    _ => None,
+                },
                 close,
                 bounded_order,
                 ..spec
@@ -475,6 +506,81 @@ fn is_nan(value: &ScalarValue) -> bool {
         ScalarValue::Float32(Some(value)) => value.is_nan(),
         ScalarValue::Float64(Some(value)) => value.is_nan(),
         _ => false,
+    }
+}
+
+/// What of final rows functions of others ask for; `None` where that is all, or nobody knows.
+fn kept(calls: &[OverCall]) -> Option<Kept> {
+    let each = calls.iter().map(kept_of);
+    each.reduce(|one, other| Some(one?.and(other?)))?
+}
+
+fn kept_of(call: &OverCall) -> Option<Kept> {
+    let nothing = Kept::default();
+    let sums = Kept {
+        adds_up: true,
+        ..nothing
+    };
+    let frame = &call.frame;
+    let both = || Some(back(frame.units, &frame.start)?.and(back(frame.units, &frame.end)?));
+    match &call.function {
+        OverFunction::RowNumber | OverFunction::Rank | OverFunction::DenseRank => Some(sums),
+        OverFunction::PercentRank | OverFunction::CumeDist | OverFunction::Ntile(_) => None,
+        OverFunction::Shift(shift) => (shift.offset >= 0 && !shift.ignores_nulls).then_some(Kept {
+            rows: shift.offset,
+            ..nothing
+        }),
+        _ if frame.has_start() => both(),
+        OverFunction::Nth(nth) if nth.ignores_nulls => None,
+        OverFunction::Nth(nth) if nth.number > 0 => Some(both()?.and(Kept {
+            first: nth.number,
+            ..nothing
+        })),
+        OverFunction::Nth(nth) => match (frame.units, &frame.end) {
+            (_, FrameBound::CurrentRow | FrameBound::Following(_)) => Some(Kept {
+                rows: nth.number.saturating_neg(),
+                ..nothing
+            }),
+            (FrameUnits::Rows, FrameBound::Preceding(Distance::Count(rows))) => Some(Kept {
+                rows: rows.saturating_sub(nth.number),
+                ..nothing
+            }),
+            _ => None,
+        },
+        OverFunction::Aggregate(call) if call.function.is_mergeable() => Some(both()?.and(sums)),
+        OverFunction::Aggregate(_) => None,
+    }
+}
+
+/// How far back a bound of a frame is.
+fn back(units: FrameUnits, bound: &FrameBound) -> Option<Kept> {
+    let nothing = Kept::default();
+    match bound {
+        FrameBound::Preceding(Distance::Count(count)) => Some(match units {
+            FrameUnits::Groups => Kept {
+                classes: *count,
+                ..nothing
+            },
+            _ => Kept {
+                rows: *count,
+                ..nothing
+            },
+        }),
+        FrameBound::Preceding(Distance::Value(ScalarValue::IntervalMonthDayNano(Some(length)))) => {
+            // No month is longer.
+            let days = i64::from(length.months) * 31 + i64::from(length.days);
+            let micros = days.checked_mul(24 * 3_600_000_000)?;
+            let rest = length.nanoseconds.checked_add(999)?.div_euclid(1000);
+            Some(Kept {
+                micros: micros.checked_add(rest)?,
+                ..nothing
+            })
+        }
+        FrameBound::Preceding(Distance::Value(_)) => None,
+        FrameBound::UnboundedPreceding
+        | FrameBound::CurrentRow
+        | FrameBound::Following(_)
+        | FrameBound::UnboundedFollowing => Some(nothing),
     }
 }
 

@@ -319,6 +319,21 @@ WHERE place = 1",
         key: &["bidder", "auction"],
     },
     Query {
+        name: "over",
+        about: "every bid with the sum so far, the bid before it and the dearest of 100 (OVER)",
+        feeds: &[Feed::Bids],
+        columns: &[&["auction", "bidder", "price", "ts"]],
+        select: "\
+SELECT auction, bidder, price, ts,
+       sum(price) OVER (ORDER BY ts, bidder, auction, price) AS total,
+       lag(price) OVER (ORDER BY ts, bidder, auction, price) AS before,
+       max(price) OVER (ORDER BY ts, bidder, auction, price
+                        ROWS BETWEEN 99 PRECEDING AND CURRENT ROW) AS top
+FROM bids",
+        shows: Shows::OnUpdate,
+        key: &[],
+    },
+    Query {
         name: "q19",
         about: "the ten dearest bids of each auction, with their places",
         feeds: &[Feed::Bids],

@@ -70,7 +70,9 @@ fn aggregates() -> Vec<Case> {
              array_agg(a) OVER (PARTITION BY e ORDER BY id ROWS 2 PRECEDING) AS l FROM t",
         ),
         query("SELECT k, count(DISTINCT i) OVER (PARTITION BY b ORDER BY k) AS n FROM u"),
-        query("SELECT a, v, sum(v) OVER (PARTITION BY b ORDER BY ts, v, a) AS s FROM r").keeps(),
+        query("SELECT a, v, sum(v) OVER (PARTITION BY b ORDER BY ts, v, a) AS s FROM {0}")
+            .timed("r")
+            .keeps(),
     ]
 }
 
@@ -86,7 +88,8 @@ fn frames() -> Vec<Case> {
     let by_value = |order: &str, frame: &str| {
         query(&format!(
             "SELECT k, i, count(*) OVER w AS n, sum(i) OVER w AS s FROM (SELECT * FROM u \
-             WHERE coalesce(i, 0) BETWEEN -9 AND 9) AS q WINDOW w AS (PARTITION BY b ORDER BY {order} {frame})"
+             WHERE coalesce(i, 0) BETWEEN -9 AND 9) AS q WINDOW w AS (PARTITION BY b ORDER BY \
+              {order} {frame})"
         ))
     };
     vec![
@@ -144,7 +147,25 @@ fn values() -> Vec<Case> {
              last_value(a) RESPECT NULLS OVER w AS y FROM t \
              WINDOW w AS (PARTITION BY e ORDER BY id ROWS BETWEEN 2 PRECEDING AND 1 FOLLOWING)",
         ),
-        query("SELECT a, ts, lag(ts) OVER (PARTITION BY a ORDER BY ts, b) AS x FROM s").keeps(),
+        query(
+            "SELECT a, ts, lag(ts) OVER (PARTITION BY a ORDER BY ts, b) AS x FROM \
+         {0}",
+        )
+        .timed("s")
+        .keeps(),
+        query(
+            "SELECT b, ts, v, count(*) OVER w AS n, max(v) OVER w AS m, first_value(v) OVER w \
+         AS f FROM {0} WINDOW w AS (PARTITION BY b ORDER BY ts, v)",
+        )
+        .timed("l")
+        .keeps(),
+        query(
+            "SELECT b, ts, sum(v) OVER (PARTITION BY b ORDER BY ts RANGE BETWEEN INTERVAL '3 \
+         seconds' PRECEDING AND INTERVAL '1 second' FOLLOWING) AS s FROM {0}",
+        )
+        .timed("r")
+        .keeps(),
+        query("SELECT b, ts, v, lead(v) OVER (PARTITION BY b ORDER BY ts, v) AS n FROM r").keeps(),
     ]
 }
 
@@ -169,7 +190,8 @@ fn among_others() -> Vec<Case> {
                WHERE x IN (SELECT k FROM u)",
         ),
         query(
-            "SELECT q.id, q.x, u.k FROM (SELECT id, a, rank() OVER (PARTITION BY e ORDER BY a) AS x \
+            "SELECT q.id, q.x, u.k FROM (SELECT id, a, rank() OVER (PARTITION BY e ORDER BY a) AS \
+             x \
              FROM t) AS q JOIN u ON u.k = q.a",
         ),
         query("SELECT id, count(*) OVER (PARTITION BY a ORDER BY id) AS x FROM t")
@@ -185,7 +207,8 @@ fn among_others() -> Vec<Case> {
 fn windows() -> Vec<Case> {
     let over = |window: &str| {
         format!(
-            "SELECT a, v, window_end, sum(v) OVER w AS s, lag(v) OVER w AS g FROM {{0}} WINDOW w AS \
+            "SELECT a, v, window_end, sum(v) OVER w AS s, lag(v) OVER w AS g FROM {{0}} WINDOW w \
+             AS \
              (PARTITION BY window_start, window_end{window} ORDER BY a, v, ts, b)"
         )
     };
@@ -212,14 +235,20 @@ fn closing() -> Vec<Case> {
         ))
     };
     vec![
-        over("row_number() OVER w AS x, lag(v) OVER w AS y", "PARTITION BY b ORDER BY ts, a, v")
-            .timed("r")
-            .closes_after(2)
-            .keeps(),
-        over("sum(v) OVER w AS x, max(v) OVER w AS y, count(*) OVER w AS z", "ORDER BY ts")
-            .timed("l")
-            .closes_after(2)
-            .keeps(),
+        over(
+            "row_number() OVER w AS x, lag(v) OVER w AS y",
+            "PARTITION BY b ORDER BY ts, a, v",
+        )
+        .timed("r")
+        .closes_after(2)
+        .keeps(),
+        over(
+            "sum(v) OVER w AS x, max(v) OVER w AS y, count(*) OVER w AS z",
+            "ORDER BY ts",
+        )
+        .timed("l")
+        .closes_after(2)
+        .keeps(),
         over(
             "count(*) OVER w AS x, first_value(v) OVER w AS y",
             "PARTITION BY a ORDER BY ts, b, v ROWS BETWEEN 2 PRECEDING AND CURRENT ROW",
@@ -229,7 +258,8 @@ fn closing() -> Vec<Case> {
         .keeps(),
         over(
             "sum(v) OVER w AS x, min(v) OVER w AS y",
-            "PARTITION BY b ORDER BY ts RANGE BETWEEN INTERVAL '5 seconds' PRECEDING AND CURRENT ROW",
+            "PARTITION BY b ORDER BY ts RANGE BETWEEN INTERVAL '5 seconds' PRECEDING AND CURRENT \
+             ROW",
         )
         .timed("r")
         .closes_after(2)

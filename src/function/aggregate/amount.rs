@@ -1,5 +1,5 @@
-//! One total by itself, to be kept in a node of a tree or moved along a frame: what a column of them holds in
-//! a slot, without the column.
+//! One total by itself, to be kept in a node of a tree or moved along a frame: what a column of
+//! them holds in a slot, without the column.
 //!
 //! ```text
 //!   node [3 rows: 0.1 0.2 0.3]    Total of the node: pair (0.6…, error)
@@ -31,6 +31,18 @@ impl Amount {
         match algebra {
             Algebra::Integer | Algebra::Decimal => Amount::Exact(ExactSum::default()),
             Algebra::Float => Amount::Float(FloatSum::default()),
+        }
+    }
+
+    /// What a column of totals has in a slot.
+    pub fn of(totals: &Totals, slot: usize) -> Amount {
+        match totals {
+            Totals::Exact(sums) => Amount::Exact(sums.get(slot)),
+            Totals::Float(sums) => {
+                let mut sum = FloatSum::default();
+                sum.add_slowly(|own| own.combine_from(0, sums, slot, 1));
+                Amount::Float(sum)
+            }
         }
     }
 

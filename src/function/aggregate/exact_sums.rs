@@ -325,7 +325,11 @@ mod tests {
             let (mut sums, mut parts) = (sums(), [ExactSum::default(); 3]);
             for _ in 0..random.usize(..20) {
                 let value = values[random.usize(..values.len())];
-                let weight = if random.bool() { 1 } else { random.i64(-1000..1000) };
+                let weight = if random.bool() {
+                    1
+                } else {
+                    random.i64(-1000..1000)
+                };
                 sums.add(0, value, weight);
                 parts[random.usize(..parts.len())].add(value, weight);
             }

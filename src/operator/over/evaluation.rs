@@ -94,6 +94,8 @@ pub(super) struct Needs {
     pub sources: Vec<Source>,
     /// By call, the measure that counts its values that are not NULL.
     pub known: Vec<Option<usize>>,
+    /// Measures of an extreme from the first row on.
+    pub extremes: Vec<usize>,
 }
 
 impl Needs {
@@ -127,8 +129,16 @@ impl Needs {
             if call.has_values() {
                 needs.keep(spec.order[0].column);
             }
+            if let Source::Extreme { measure, .. } = &source
+                && !call.frame.has_start()
+            {
+                needs.extremes.push(*measure);
+            }
             needs.sources.push(source);
             needs.known.push(known);
+        }
+        if let Some(order) = spec.bounded_order.filter(|_| spec.kept.is_some()) {
+            needs.keep(order.column);
         }
         // Their columns stand behind all that are kept.
         for (measure, compared, is_greatest) in extremes {
@@ -252,14 +262,24 @@ struct Slide {
     range: Range<i64>,
     part: Part,
     measure: usize,
+    /// What stands before all rows of the tree, in frames from the first row on.
+    base: Option<Part>,
 }
 
 impl Slide {
-    fn new(order: &Order<'_>, measure: usize) -> Slide {
+    fn new(order: &Order<'_>, call: usize, measure: usize) -> Slide {
+        let is_open = !order.spec.calls[call].frame.has_start();
+        let base = order
+            .base
+            .filter(|_| is_open && !order.measured().is_extreme(measure));
+        let base = base.map(|base| base.parts[measure].clone());
         Slide {
             range: 0..0,
-            part: order.measured().zero(measure),
+            part: base
+                .clone()
+                .unwrap_or_else(|| order.measured().zero(measure)),
             measure,
+            base,
         }
     }
 
@@ -277,6 +297,9 @@ impl Slide {
         let (measure, part) = (self.measure, &mut self.part);
         if !is_near {
             *part = order.tree.part(to, measure, measured);
+            if let Some(base) = &self.base {
+                measured.combine(part, measure, base, 1);
+            }
             return;
         }
         let mut add = |range: Range<i64>, sign: i64| {
@@ -349,11 +372,16 @@ impl Order<'_> {
         Ok(match source {
             Source::Place => self.placed(at, places)?,
             Source::Frame => {
-                let counts = frames()?.into_iter().map(|frame| frame.end - frame.start);
+                let before = match self.spec.calls[at].frame.has_start() {
+                    true => 0,
+                    false => self.let_go().rows,
+                };
+                let count = |frame: Range<i64>| before + frame.end - frame.start;
+                let counts = frames()?.into_iter().map(count);
                 Arc::new(Int64Array::from_iter_values(counts))
             }
             Source::Count { measure } => {
-                let mut slide = Slide::new(self, *measure);
+                let mut slide = Slide::new(self, at, *measure);
                 let counts = frames()?.into_iter().map(|frame| {
                     slide.move_to(self, frame);
                     match slide.part {
@@ -370,7 +398,7 @@ impl Order<'_> {
             } => {
                 let mut totals = Totals::new(*algebra);
                 totals.grow(places.len());
-                let mut slide = Slide::new(self, *measure);
+                let mut slide = Slide::new(self, at, *measure);
                 let mut counts = Vec::with_capacity(places.len());
                 for (row, frame) in frames()?.into_iter().enumerate() {
                     slide.move_to(self, frame);
@@ -386,7 +414,7 @@ impl Order<'_> {
                 values
             }
             Source::Extreme { measure, argument } => {
-                let mut slide = Slide::new(self, *measure);
+                let mut slide = Slide::new(self, at, *measure);
                 let slots = frames()?.into_iter().map(|frame| {
                     slide.move_to(self, frame);
                     match slide.part {
@@ -398,7 +426,7 @@ impl Order<'_> {
                 self.values_of(*argument, slots.collect(), None)?
             }
             Source::Truths { measure, all } => {
-                let mut slide = Slide::new(self, *measure);
+                let mut slide = Slide::new(self, at, *measure);
                 let truths = frames()?.into_iter().map(|frame| {
                     slide.move_to(self, frame);
                     match slide.part {
@@ -424,11 +452,11 @@ impl Order<'_> {
             let shares = places.iter().map(|(place, _)| share(place));
             Arc::new(Float64Array::from_iter_values(shares))
         };
-        let rows = self.rows();
+        let (rows, before) = (self.rows(), self.let_go());
         Ok(match &call.function {
-            OverFunction::RowNumber => numbers(&|place| place.position + 1),
-            OverFunction::Rank => numbers(&|place| place.start + 1),
-            OverFunction::DenseRank => numbers(&|place| place.class + 1),
+            OverFunction::RowNumber => numbers(&|place| before.rows + place.position + 1),
+            OverFunction::Rank => numbers(&|place| before.rows + place.start + 1),
+            OverFunction::DenseRank => numbers(&|place| before.classes + place.class + 1),
             OverFunction::PercentRank => {
                 shares(&|place| as_float(place.start) / (as_float(rows) - 1.0).max(1.0))
             }

@@ -16,12 +16,13 @@ use std::ops::Range;
 use datafusion::scalar::ScalarValue;
 
 use crate::error::{Error, Result};
+use crate::operator::over::final_rows::Base;
 use crate::operator::over::partitions::Partitions;
 use crate::operator::over::parts::{Measured, Part};
 use crate::operator::over::spec::{
     Distance, FrameBound, FrameUnits, Nth, OverCall, OverFunction, OverSpec, Shift,
 };
-use crate::operator::over::tree::{Entry, Placed, Tree};
+use crate::operator::over::tree::{Entry, Placed, Sum, Tree};
 
 /// Where a copy of a row stands.
 #[derive(Clone, Copy, Debug)]
@@ -48,6 +49,8 @@ pub(super) struct Order<'a> {
     pub spec: &'a OverSpec,
     pub partitions: &'a Partitions,
     pub tree: &'a Tree,
+    /// What was let go of it.
+    pub base: Option<&'a Base>,
     /// The measure that counts values that are not NULL, for calls that ignore NULLs.
     pub known: &'a [Option<usize>],
     pub has_classes: bool,
@@ -61,6 +64,11 @@ impl<'a> Order<'a> {
     /// Copies in the partition.
     pub fn rows(&self) -> i64 {
         self.tree.total().rows
+    }
+
+    /// Copies and classes that were let go, before all others.
+    pub fn let_go(&self) -> Sum {
+        self.base.map_or(Sum::default(), |base| base.sum)
     }
 
     /// The place of the copy at a position.

@@ -26,6 +26,9 @@
 //! among its columns goes when that is final, and where output is on close its rows come then,
 //! once.
 //!
+//! Where the order is a time with a bound, rows that no later row can ask for are let go, and what
+//! they add up to is kept in one piece for each partition: state table 1, see `final_rows`.
+//!
 //! Bounds: partition columns keep theirs, less what waits for its close. The first order column
 //! keeps its own where it rises, less what frames look ahead.
 //!
@@ -40,6 +43,7 @@
 mod affected;
 mod difference;
 mod evaluation;
+mod final_rows;
 mod frames;
 mod operator;
 mod partitions;
@@ -51,6 +55,6 @@ mod tree;
 
 pub use operator::Over;
 pub use spec::{
-    BoundedOrder, Distance, Frame, FrameBound, FrameUnits, Nth, OverCall, OverFunction, OverSpec,
-    Shift,
+    BoundedOrder, Distance, Frame, FrameBound, FrameUnits, Kept, Nth, OverCall, OverFunction,
+    OverSpec, Shift,
 };

@@ -1,8 +1,10 @@
 //! The operator of window functions; the module's page has its rule.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
-use arrow::array::RecordBatch;
+use arrow::array::{ArrayRef, PrimitiveArray, RecordBatch};
+use arrow::datatypes::TimestampMicrosecondType;
 
 use crate::base::EventTime;
 use crate::delta::DeltaBatch;
@@ -11,6 +13,7 @@ use crate::operator::aggregate::CloseEmit;
 use crate::operator::ordered_rows::Encoded;
 use crate::operator::over::affected::{Both, Changed, Region};
 use crate::operator::over::evaluation::{Needs, Source};
+use crate::operator::over::final_rows::Freeing;
 use crate::operator::over::frames::Order;
 use crate::operator::over::partitions::{Origin, Partitions};
 use crate::operator::over::spec::{BoundedOrder, OverCall, OverSpec};
@@ -18,6 +21,7 @@ use crate::operator::over::tree::Tree;
 use crate::operator::{Bounds, Operator, Output, Scope, Step, TableChange};
 
 const ROWS_TABLE: u32 = 0;
+const BASES_TABLE: u32 = 1;
 
 /// One shard of window functions.
 pub struct Over {
@@ -27,6 +31,8 @@ pub struct Over {
     emits_on_close: bool,
     sources: Vec<Source>,
     known: Vec<Option<usize>>,
+    /// Measures of an extreme from the first row on.
+    extremes: Vec<usize>,
     partitions: Partitions,
 
     /// This step's rows, as they came and as bytes, and which of them in which partition.
@@ -70,6 +76,7 @@ impl Over {
             partitions: Partitions::new(&spec, needs.kept, needs.compared, &needs.measures)?,
             sources: needs.sources,
             known: needs.known,
+            extremes: needs.extremes,
             batches: Vec::new(),
             arrived: Vec::new(),
             frozen: VecDeque::new(),
@@ -92,20 +99,21 @@ impl Over {
         (a.partition, a.prefix) == (b.partition, b.prefix) && self.bytes(a) == self.bytes(b)
     }
 
-    fn order<'a>(&'a self, tree: &'a Tree) -> Order<'a> {
+    fn order<'a>(&'a self, partition: u32, tree: &'a Tree) -> Order<'a> {
         Order {
             spec: &self.spec,
             partitions: &self.partitions,
             tree,
+            base: self.partitions.bases().of(partition),
             known: &self.known,
             has_classes: self.has_classes,
         }
     }
 
-    fn both<'a>(&'a self, old: &'a Tree, new: &'a Tree) -> Both<'a> {
+    fn both<'a>(&'a self, partition: u32, old: &'a Tree, new: &'a Tree) -> Both<'a> {
         Both {
-            old: self.order(old),
-            new: self.order(new),
+            old: self.order(partition, old),
+            new: self.order(partition, new),
             sources: &self.sources,
         }
     }
@@ -131,7 +139,7 @@ impl Over {
             if self.emits_on_close {
                 continue;
             }
-            let both = self.both(&old, self.partitions.tree(partition));
+            let both = self.both(partition, &old, self.partitions.tree(partition));
             for region in both.regions(changed)? {
                 both.put_out(&region, out)?;
             }
@@ -180,6 +188,41 @@ impl Over {
         Ok(changed)
     }
 
+    /// Rows that no later row can ask for are let go.
+    fn let_go(&mut self, step: &Step, due: &mut Due) -> Result<()> {
+        let (Some(kept), Some(order)) = (self.spec.kept, self.spec.bounded_order) else {
+            return Ok(());
+        };
+        let bound = step.bounds[0].0[order.column];
+        let bound = bound.and_then(|bound| bound.moved(Some(order.ahead_micros.saturating_neg())));
+        let Some(EventTime(time)) = bound.filter(|&bound| bound != EventTime::MIN) else {
+            return Ok(());
+        };
+        let times = [time, time.saturating_sub(kept.micros)];
+        let data_type = self.spec.input.field(order.column).data_type().clone();
+        let times = PrimitiveArray::<TimestampMicrosecondType>::from_iter_values(times);
+        let times: ArrayRef = Arc::new(times.with_data_type(data_type));
+        let times = self.partitions.encode_order(&times)?;
+        let (now, reached) = (times.row(0), times.row(1));
+        let freeing = Freeing {
+            kept,
+            column: order.column,
+            time,
+            bytes: [now.data(), reached.data()],
+            extremes: &self.extremes,
+        };
+        let mut partitions = self.partitions.bases_and_measured().0.take_due(time);
+        partitions.extend_from_slice(&due.touched);
+        partitions.sort_unstable();
+        partitions.dedup();
+        for &partition in &partitions {
+            self.partitions
+                .let_go(partition, &freeing, &mut due.released)?;
+        }
+        due.touched = partitions;
+        Ok(())
+    }
+
     /// Partitions that are final come out, if this is what they wait for, and go.
     fn close(&mut self, step: &Step, due: &mut Due, out: &mut Output) -> Result<()> {
         let Some(close) = &self.spec.close else {
@@ -200,7 +243,7 @@ impl Over {
                 old: 0..0,
                 new: 0..tree.total().rows,
             };
-            self.both(&nothing, tree).put_out(&region, out)?;
+            self.both(partition, &nothing, tree).put_out(&region, out)?;
         }
         for &partition in &due.closed {
             due.released.extend(self.partitions.clear(partition));
@@ -234,6 +277,7 @@ impl Operator for Over {
         let mut due = Due::default();
         self.change(&mut due, out)?;
         self.close(step, &mut due, out)?;
+        self.let_go(step, &mut due)?;
         self.partitions.forget(&due.closed);
         self.partitions.forget_empty(&due.touched);
         self.partitions.release(&due.released)
@@ -278,6 +322,9 @@ impl Operator for Over {
 
     fn freeze(&mut self, scope: Scope) -> Result<()> {
         self.frozen = self.partitions.changes(scope, ROWS_TABLE)?.into();
+        let is_all = scope == Scope::All;
+        self.frozen
+            .extend(self.partitions.base_changes(is_all, BASES_TABLE)?);
         Ok(())
     }
 
@@ -292,9 +339,16 @@ impl Operator for Over {
     fn restore(&mut self, change: TableChange) -> Result<()> {
         match change.table {
             ROWS_TABLE => self.partitions.restore(&change),
+            BASES_TABLE => self.partitions.restore_bases(&change),
             other => Err(Error::internal(format!(
                 "a window has no state table {other}"
             ))),
+        }
+    }
+
+    fn resume(&mut self) {
+        if self.spec.kept.is_some() {
+            self.partitions.wake_all();
         }
     }
 }

@@ -12,10 +12,11 @@ use arrow::compute::interleave;
 use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef, TimeUnit};
 use arrow::row::{RowConverter, Rows, SortField};
 
-use crate::delta::{KeyTable, arrow_error};
+use crate::delta::{KeyBatch, KeyTable, arrow_error};
 use crate::error::{Error, Result, SqlState};
 use crate::operator::aggregate::closing::Windows;
 use crate::operator::ordered_rows::{Encoded, Layout};
+use crate::operator::over::final_rows::Bases;
 use crate::operator::over::parts::{MeasureKind, MeasureSpec, Measured};
 use crate::operator::over::spec::OverSpec;
 use crate::operator::over::tree::{Alteration, Entry, Key, Sum, Tree};
@@ -33,6 +34,7 @@ pub(super) struct Partitions {
     trees: Vec<Tree>,
     windows: Option<Windows>,
     measured: Measured,
+    bases: Bases,
     /// By slot of a row, stale for those that are free: its partition, and how many of its bytes
     /// are of the order columns.
     owners: Vec<u32>,
@@ -91,6 +93,7 @@ impl Partitions {
             trees: Vec::new(),
             windows,
             measured: Measured::new(rows, measures, &spec.input),
+            bases: Bases::default(),
             owners: Vec::new(),
             class_lengths: Vec::new(),
             kept,
@@ -109,6 +112,35 @@ impl Partitions {
 
     pub fn rows(&self) -> &RowStore {
         &self.measured.rows
+    }
+
+    pub fn bases(&self) -> &Bases {
+        &self.bases
+    }
+
+    pub fn bases_and_measured(&mut self) -> (&mut Bases, &Measured) {
+        (&mut self.bases, &self.measured)
+    }
+
+    /// All partitions are looked at when their order next has a bound.
+    pub fn wake_all(&mut self) {
+        for partition in self.keys.live_slots() {
+            self.bases.wait(partition, i64::MIN);
+        }
+    }
+
+    /// The partitions' keys, as columns.
+    pub fn keys_of(&self, partitions: &[u32]) -> Result<Vec<ArrayRef>> {
+        self.keys.columns(partitions)
+    }
+
+    /// The partitions of some keys; there is one for each afterwards.
+    pub fn of_keys(&mut self, columns: &[ArrayRef]) -> Result<Vec<u32>> {
+        let keys = KeyBatch::new(&self.keys, columns)?;
+        let mut partitions = Vec::new();
+        self.keys.insert(&keys, &mut partitions);
+        self.trees.resize_with(self.keys.slots(), Tree::default);
+        Ok(partitions)
     }
 
     pub fn tree(&self, partition: u32) -> &Tree {
@@ -325,7 +357,9 @@ impl Partitions {
     /// Forgets those of the partitions, each named once, that have no rows.
     pub fn forget_empty(&mut self, partitions: &[u32]) {
         for &partition in partitions {
-            if self.trees[partition as usize].is_empty() && self.keys.holds(partition) {
+            let is_empty =
+                self.trees[partition as usize].is_empty() && self.bases.of(partition).is_none();
+            if is_empty && self.keys.holds(partition) {
                 self.keys.remove(partition);
                 if let Some(windows) = &mut self.windows {
                     windows.remove(partition);
@@ -362,6 +396,7 @@ impl Partitions {
             + self.windows.as_ref().map_or(0, Windows::bytes)
             + self.rows().bytes()
             + self.measured.bytes()
+            + self.bases.bytes(self.measured.len())
             + (self.owners.capacity() + self.class_lengths.capacity()) * size_of::<u32>()
     }
 

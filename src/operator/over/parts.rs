@@ -14,7 +14,7 @@ use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
 use arrow::datatypes::{DataType, Float32Type, Float64Type, SchemaRef};
 
 use crate::error::{Error, Result};
-use crate::function::aggregate::{Algebra, Amount, for_integers};
+use crate::function::aggregate::{Algebra, Amount, Totals, for_integers};
 use crate::operator::rows::RowStore;
 
 /// No row.
@@ -265,6 +265,68 @@ impl Measured {
     pub fn is_extreme(&self, at: usize) -> bool {
         matches!(self.measures[at].spec.kind, MeasureKind::Extreme { .. })
     }
+}
+
+impl Part {
+    /// Appends the part, in a form that [`Measured::read`] reads; of an extreme nothing.
+    pub fn write(&self, bytes: &mut Vec<u8>) {
+        match self {
+            Part::Count(count) => bytes.extend_from_slice(&count.to_le_bytes()),
+            Part::Truths { yes, no } => {
+                bytes.extend_from_slice(&yes.to_le_bytes());
+                bytes.extend_from_slice(&no.to_le_bytes());
+            }
+            Part::Total { count, amount } => {
+                bytes.extend_from_slice(&count.to_le_bytes());
+                let mut totals = Totals::new(match amount {
+                    Amount::Exact(_) => Algebra::Decimal,
+                    Amount::Float(_) => Algebra::Float,
+                });
+                totals.grow(1);
+                amount.add_to(&mut totals, 0);
+                let mut sum = Vec::new();
+                totals.write(0, &mut sum);
+                let length = u32::try_from(sum.len()).expect("a sum is some hundred bytes");
+                bytes.extend_from_slice(&length.to_le_bytes());
+                bytes.extend_from_slice(&sum);
+            }
+            Part::Extreme(_) => {}
+        }
+    }
+}
+
+impl Measured {
+    /// Reads a part from the beginning of some bytes; `None` where it is not one of the measure.
+    pub fn read(&self, at: usize, bytes: &mut &[u8]) -> Option<Part> {
+        Some(match self.measures[at].spec.kind {
+            MeasureKind::Count => Part::Count(number(bytes)?),
+            MeasureKind::Truths => Part::Truths {
+                yes: number(bytes)?,
+                no: number(bytes)?,
+            },
+            MeasureKind::Total(algebra) => {
+                let count = number(bytes)?;
+                let (length, rest) = bytes.split_first_chunk::<4>()?;
+                let length = usize::try_from(u32::from_le_bytes(*length)).ok()?;
+                let (sum, rest) = rest.split_at_checked(length)?;
+                *bytes = rest;
+                let mut totals = Totals::new(algebra);
+                totals.grow(1);
+                totals.merge(0, sum).ok()?;
+                Part::Total {
+                    count,
+                    amount: Amount::of(&totals, 0),
+                }
+            }
+            MeasureKind::Extreme { .. } => Part::Extreme(NONE),
+        })
+    }
+}
+
+fn number(bytes: &mut &[u8]) -> Option<i64> {
+    let (number, rest) = bytes.split_first_chunk::<8>()?;
+    *bytes = rest;
+    Some(i64::from_le_bytes(*number))
 }
 
 /// The rows whose argument is not NULL and whose filter is true; `None`: all.

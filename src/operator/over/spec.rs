@@ -24,6 +24,37 @@ pub struct OverSpec {
     /// The first order column, where it has a bound, rises, and NULLs are last, and what a change
     /// moves stands at its own value, or behind, or so many microseconds before.
     pub bounded_order: Option<BoundedOrder>,
+    /// What of the rows that the bound of the order has passed is still asked for; `None`: all.
+    pub kept: Option<Kept>,
+}
+
+/// What functions of rows that are not final ask of those that are: the others are let go.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Kept {
+    /// So many copies of rows before them.
+    pub rows: i64,
+    /// So many classes of equal rows before them.
+    pub classes: i64,
+    /// Rows so far before them, microseconds of the order.
+    pub micros: i64,
+    /// So many copies at the beginning of the partition.
+    pub first: i64,
+    /// What all rows before them add up to.
+    pub adds_up: bool,
+}
+
+impl Kept {
+    /// What both ask for.
+    #[must_use]
+    pub fn and(self, other: Kept) -> Kept {
+        Kept {
+            rows: self.rows.max(other.rows),
+            classes: self.classes.max(other.classes),
+            micros: self.micros.max(other.micros),
+            first: self.first.max(other.first),
+            adds_up: self.adds_up || other.adds_up,
+        }
+    }
 }
 
 /// How far the bound of the order reaches.
@@ -253,6 +284,9 @@ impl OverSpec {
             if matches!(&call.function, OverFunction::Nth(nth) if nth.number == 0) {
                 return wrong("rows are counted from zero");
             }
+        }
+        if self.kept.is_some() && (self.bounded_order.is_none() || self.close.is_some()) {
+            return wrong("rows are let go by a time that has no bound");
         }
         match &self.close {
             Some(close) if close.column >= self.partition.len() || close.lateness_micros != 0 => {

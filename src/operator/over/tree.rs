@@ -4,7 +4,7 @@
 //!   Inner   keys   [a       m       t     ]     the least entry below each
 //!           sums   [40 rows 38 rows 12 rows]
 //!           parts  [Σ 90    Σ −4    Σ 7    ]     of each measure
-//!   Leaf    [a b c …]  [m n …]  [t u …]         entries: prefix, weight, slot, "first of its class"
+//!   Leaf    [a b c …]  [m n …]  [t u …]       entries: prefix, weight, slot, "first of its class"
 //! ```
 //!
 //! Nodes are shared with copies of the tree: a copy costs nothing, and keeps what was before a

@@ -25,8 +25,9 @@
 //! Bounds: partition columns keep theirs, less what waits for its close. The first order column
 //! keeps its own where it rises: what a row changes stands behind it.
 //!
-//! Reading order: `spec`, `operator`, `ordered_rows` beside it (rows as bytes), `tree` (the order of
-//! a group), `groups` (all of them), `ranking` (numbers and limits), `difference` (what a change moves).
+//! Reading order: `spec`, `operator`, `ordered_rows` beside it (rows as bytes), `tree` (the order
+//! of a group), `groups` (all of them), `ranking` (numbers and limits), `difference` (what a change
+//! moves).
 
 mod difference;
 mod groups;

@@ -1,5 +1,6 @@
 //! Scripts, and the answer of a model that sorts every partition anew.
 
+mod final_rows;
 mod model;
 mod scripts;
 
@@ -105,6 +106,7 @@ fn spec(header: &str, partition: usize, calls: Vec<OverCall>) -> OverSpec {
         output: Arc::new(Schema::new(fields)),
         close: None,
         bounded_order: None,
+        kept: None,
     }
 }
 
