@@ -353,7 +353,8 @@ fn check_lateness(plan: &StreamPlan, options: &ViewOptions) -> Result<()> {
             "late_rows = 'side_output' of a view that judges no rows is not supported",
         )
         .hint(
-            "rows are late for a window or a join by the event time of a source with a WATERMARK",
+            "rows are late for a window, a join or functions OVER an order by the event time of a \
+             source with a WATERMARK",
         ));
     }
     let mut nodes = plan.nodes.iter().zip(plan.by_clock());

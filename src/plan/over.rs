@@ -118,8 +118,13 @@ impl Build<'_> {
         }
         let (input, places) = self.with_columns(input, schema, &columns.exprs)?;
         let place = |column: usize| places[column];
-        let mut partition: Vec<usize> = partition.into_iter().map(place).collect();
-        partition.dedup();
+        let placed = partition.into_iter().map(place);
+        let mut partition: Vec<usize> = Vec::new();
+        for column in placed {
+            if !partition.contains(&column) {
+                partition.push(column);
+            }
+        }
         let orders = orders.into_iter().map(|order| OrderColumn {
             column: place(order.column),
             ..order
@@ -297,6 +302,7 @@ fn function(
     let ignores_nulls = params.null_treatment == Some(NullTreatment::IgnoreNulls);
     let name = match &call.fun {
         WindowFunctionDefinition::AggregateUDF(function) => {
+            check_aggregate(function.name())?;
             let expr = AggregateExpr::new_udf(
                 function.clone(),
                 params.args.clone(),
@@ -311,6 +317,7 @@ fn function(
         }
         WindowFunctionDefinition::WindowUDF(function) => function.name().to_string(),
     };
+    check_clauses(&name, params)?;
     let argument = |place: usize| {
         let missing = || Error::internal(format!("{name} without its arguments"));
         params.args.get(place).ok_or_else(missing)
@@ -371,6 +378,76 @@ fn function(
     })
 }
 
+/// Aggregates that say of rows in an order what they say whenever they are asked: others depend on
+/// which rows they are given at once, so that what was out is not known again.
+const REPEATABLE: [&str; 33] = [
+    "approx_distinct",
+    "array_agg",
+    "avg",
+    "bit_and",
+    "bit_or",
+    "bit_xor",
+    "bool_and",
+    "bool_or",
+    "corr",
+    "count",
+    "covar_pop",
+    "covar_samp",
+    "interval_max",
+    "interval_min",
+    "max",
+    "median",
+    "min",
+    "percentile_cont",
+    "regr_avgx",
+    "regr_avgy",
+    "regr_count",
+    "regr_intercept",
+    "regr_r2",
+    "regr_slope",
+    "regr_sxx",
+    "regr_sxy",
+    "regr_syy",
+    "stddev",
+    "stddev_pop",
+    "string_agg",
+    "sum",
+    "var",
+    "var_pop",
+];
+
+fn check_aggregate(name: &str) -> Result<()> {
+    match REPEATABLE.contains(&name) {
+        true => Ok(()),
+        false => {
+            let message = format!("{name} OVER a window is not supported in views");
+            let error = Error::unsupported(message);
+            Err(error.hint("use it in the SELECT that reads the view"))
+        }
+    }
+}
+
+/// Refuses what functions that are no aggregates do not have.
+fn check_clauses(name: &str, params: &WindowFunctionParams) -> Result<()> {
+    if params.filter.is_some() {
+        let message = "FILTER is not implemented for non-aggregate window functions";
+        return Err(Error::unsupported(message).hint("leave rows out with WHERE"));
+    }
+    if params.distinct {
+        let message = "DISTINCT is not implemented for window functions";
+        return Err(Error::unsupported(message));
+    }
+    let names = ["lag", "lead", "first_value", "last_value", "nth_value"];
+    let ignores_nulls = params.null_treatment == Some(NullTreatment::IgnoreNulls);
+    match ignores_nulls && !names.contains(&name) {
+        true => {
+            let message = format!("IGNORE NULLS is not implemented for {name}");
+            Err(Error::unsupported(message))
+        }
+        false => Ok(()),
+    }
+}
+
 /// A type that values of rows can have.
 fn typed(data_type: DataType, name: &str) -> Result<DataType> {
     match data_type {
@@ -391,7 +468,7 @@ fn whole(expr: &Expr, what: &str) -> Result<i64> {
         );
     };
     match value.cast_to(&DataType::Int64) {
-        Ok(ScalarValue::Int64(Some(number))) => Ok(number),
+        Ok(ScalarValue::Int64(Some(number))) if value.data_type().is_integer() => Ok(number),
         _ => {
             let message = format!("{what} must be a whole number, not {value}");
             Err(Error::new(SqlState::INVALID_PARAMETER_VALUE, message))
@@ -473,9 +550,15 @@ fn distance(
     };
     match (&data_type, value) {
         (DataType::Timestamp(..), ScalarValue::IntervalMonthDayNano(Some(length))) => {
-            match is_negative(length) {
-                true => Err(invalid()),
-                false => Ok(Distance::Value(value.clone())),
+            match (is_negative(length), length.months) {
+                (true, _) => Err(invalid()),
+                (false, 0) => Ok(Distance::Value(value.clone())),
+                // A month before the 30th at 23:00 is after a month before the 31st at 01:00.
+                (false, _) => Err(Error::unsupported(
+                    "RANGE with months over timestamps is not supported in views",
+                )
+                .detail("the ends of months do not come in the order of times")
+                .hint("write days, as in INTERVAL '30 days', or order by a date")),
             }
         }
         (DataType::Date32, ScalarValue::IntervalMonthDayNano(Some(length))) => {

@@ -62,11 +62,12 @@ struct Piece {
     is_last: bool,
 }
 
-/// Which of the rows of a piece, in turn, a change reaches.
+/// Where the change stands that is asked whether it reaches rows of a piece.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum From {
-    /// A change before them.
+enum Change {
+    /// Before them.
     Before,
+    /// Behind them.
     Behind,
 }
 
@@ -119,10 +120,10 @@ impl Both<'_> {
                 break;
             }
             if !piece.is_first {
-                first = first.max(self.reached(at, piece, From::Before, length)?);
+                first = first.max(self.reached(at, piece, Change::Before, length)?);
             }
             if !piece.is_last {
-                last = last.max(self.reached(at, piece, From::Behind, length)?);
+                last = last.max(self.reached(at, piece, Change::Behind, length)?);
             }
         }
         let whole = &piece.rows;
@@ -141,10 +142,10 @@ impl Both<'_> {
     }
 
     /// How many rows of a piece, from the side of a change on, it reaches by a call.
-    fn reached(&self, at: usize, piece: &Piece, from: From, length: i64) -> Result<i64> {
+    fn reached(&self, at: usize, piece: &Piece, from: Change, length: i64) -> Result<i64> {
         let position = |number: i64| match from {
-            From::Before => piece.rows.start + number,
-            From::Behind => piece.rows.end - 1 - number,
+            Change::Before => piece.rows.start + number,
+            Change::Behind => piece.rows.end - 1 - number,
         };
         let adds_up = self.adds_up(at, from);
         let is_reached = |number: i64| -> Result<bool> {
@@ -185,11 +186,11 @@ impl Both<'_> {
     }
 
     /// Whether a call says of a row what is added up from the first one on, or up to the last.
-    fn adds_up(&self, at: usize, from: From) -> bool {
+    fn adds_up(&self, at: usize, from: Change) -> bool {
         let call = &self.new.spec.calls[at];
         let is_open = match from {
-            From::Before => !call.frame.has_start(),
-            From::Behind => !call.frame.has_end(),
+            Change::Before => !call.frame.has_start(),
+            Change::Behind => !call.frame.has_end(),
         };
         match &call.function {
             OverFunction::RowNumber
@@ -197,9 +198,9 @@ impl Both<'_> {
             | OverFunction::DenseRank
             | OverFunction::PercentRank
             | OverFunction::CumeDist
-            | OverFunction::Ntile(_) => from == From::Before,
+            | OverFunction::Ntile(_) => from == Change::Before,
             OverFunction::Shift(_) => false,
-            OverFunction::Nth(nth) => is_open && (nth.number > 0) == (from == From::Before),
+            OverFunction::Nth(nth) => is_open && (nth.number > 0) == (from == Change::Before),
             OverFunction::Aggregate(_) => is_open,
         }
     }
@@ -209,13 +210,13 @@ impl Both<'_> {
         &self,
         at: usize,
         piece: &Piece,
-        from: From,
+        from: Change,
         (old, new): (&Place, &Place),
     ) -> Result<bool> {
         let (start, end) = (piece.rows.start, piece.rows.end);
         let is_over = |reach: Range<i64>, shift: i64| match from {
-            From::Before => reach.start < start - shift,
-            From::Behind => reach.end > end - shift,
+            Change::Before => reach.start < start - shift,
+            Change::Behind => reach.end > end - shift,
         };
         Ok(is_over(self.new.reach(at, new)?, 0) || is_over(self.old.reach(at, old)?, piece.shift))
     }
@@ -225,7 +226,7 @@ impl Both<'_> {
         &self,
         at: usize,
         piece: &Piece,
-        from: From,
+        from: Change,
         (old, new): (&Place, &Place),
     ) -> Result<bool> {
         let call = &self.new.spec.calls[at];
@@ -236,11 +237,11 @@ impl Both<'_> {
         if has_frame {
             let (old, new) = (self.old.frame(call, old)?, self.new.frame(call, new)?);
             let has_come = match from {
-                From::Before => {
+                Change::Before => {
                     let start = piece.rows.start;
                     new.end >= start && old.end >= start - piece.shift
                 }
-                From::Behind => {
+                Change::Behind => {
                     let end = piece.rows.end;
                     new.start <= end && old.start <= end - piece.shift
                 }

@@ -12,8 +12,9 @@ use std::ops::Range;
 
 use arrow::array::{Array, ArrayRef};
 use arrow::buffer::BooleanBuffer;
-use arrow::compute::interleave;
+use arrow::compute::{concat, interleave};
 
+use crate::base::limits::CHUNK_ROWS_MAX;
 use crate::delta::{DeltaBatch, arrow_error, consolidate, not_distinct};
 use crate::error::Result;
 use crate::operator::Output;
@@ -21,7 +22,8 @@ use crate::operator::evaluate::{Failure, report};
 use crate::operator::over::affected::{Both, Region};
 use crate::operator::over::evaluation::{Evaluation, Source};
 use crate::operator::over::frames::{Order, Place};
-use crate::operator::over::partitions::batch;
+use crate::operator::over::partitions::{Partitions, batch};
+use crate::operator::over::spec::OverSpec;
 use crate::operator::rows::weights_of;
 
 /// One side of a region, a chunk at a time.
@@ -42,6 +44,45 @@ struct Picks {
     weights: Vec<i64>,
     /// Rows of the new chunk that have no value, and had one or were not there.
     failed: Vec<usize>,
+}
+
+/// Rows that are to be put out, of however many partitions: what is done once for a batch is not
+/// done for each of them.
+#[derive(Default)]
+pub(super) struct Emission {
+    slots: Vec<u32>,
+    weights: Vec<i64>,
+    /// For each call its values, piece by piece.
+    columns: Vec<Vec<ArrayRef>>,
+    has_copies: bool,
+}
+
+impl Emission {
+    /// Puts out what there is.
+    pub fn put_out(
+        &mut self,
+        spec: &OverSpec,
+        partitions: &Partitions,
+        out: &mut Output,
+    ) -> Result<()> {
+        let emission = std::mem::take(self);
+        if emission.slots.is_empty() {
+            return Ok(());
+        }
+        let rows = partitions.gather(&emission.slots)?;
+        let mut columns = rows.columns().to_vec();
+        for parts in &emission.columns {
+            let parts: Vec<&dyn Array> = parts.iter().map(ArrayRef::as_ref).collect();
+            columns.push(concat(&parts).map_err(arrow_error)?);
+        }
+        let rows = batch(spec.output.clone(), columns, emission.slots.len())?;
+        let delta = DeltaBatch::new(rows, weights_of(emission.weights));
+        out.emit(match emission.has_copies {
+            true => consolidate(&delta)?,
+            false => delta,
+        });
+        Ok(())
+    }
 }
 
 impl<'a> Side<'a> {
@@ -93,8 +134,13 @@ impl<'a> Side<'a> {
 }
 
 impl Both<'_> {
-    /// Puts out what differs in a region.
-    pub fn put_out(&self, region: &Region, out: &mut Output) -> Result<()> {
+    /// Puts out what differs in a region, when there is enough of it.
+    pub fn put_out(
+        &self,
+        region: &Region,
+        emission: &mut Emission,
+        out: &mut Output,
+    ) -> Result<()> {
         let mut old = Side::new(self.old, region.old.clone());
         let mut new = Side::new(self.new, region.new.clone());
         loop {
@@ -106,7 +152,13 @@ impl Both<'_> {
                 return Ok(());
             }
             self.compare(&mut old, &mut new, &mut picks)?;
-            self.emit(&old, &new, &picks, out)?;
+            self.report_failures(&new, &picks, out)?;
+            if !picks.rows.is_empty() {
+                self.collect(&old, &new, &picks, emission)?;
+            }
+            if emission.slots.len() >= CHUNK_ROWS_MAX {
+                emission.put_out(self.new.spec, self.new.partitions, out)?;
+            }
         }
     }
 
@@ -164,29 +216,30 @@ impl Both<'_> {
         Ok(())
     }
 
-    fn emit(&self, old: &Side<'_>, new: &Side<'_>, picks: &Picks, out: &mut Output) -> Result<()> {
-        self.report_failures(new, picks, out)?;
-        if picks.rows.is_empty() {
-            return Ok(());
-        }
+    fn collect(
+        &self,
+        old: &Side<'_>,
+        new: &Side<'_>,
+        picks: &Picks,
+        emission: &mut Emission,
+    ) -> Result<()> {
         let chunks = [&old.chunk, &new.chunk];
         let slot = |&(side, row): &(usize, usize)| chunks[side].places[row].0.entry.slot;
-        let slots: Vec<u32> = picks.rows.iter().map(slot).collect();
-        let rows = self.new.partitions.gather(&slots)?;
-        let mut columns = rows.columns().to_vec();
-        for at in 0..self.sources.len() {
-            let of = |side: usize| chunks[side].columns.get(at);
-            columns.push(pick([of(0), of(1)], &picks.rows)?);
-        }
-        let schema = self.new.spec.output.clone();
-        let rows = batch(schema, columns, slots.len())?;
-        let delta = DeltaBatch::new(rows, weights_of(picks.weights.clone()));
+        emission.slots.extend(picks.rows.iter().map(slot));
+        emission.weights.extend_from_slice(&picks.weights);
         // Copies of a row may take each other's places.
-        let has_copies = chunks.iter().any(|chunk| has_copies(&chunk.places));
-        out.emit(match has_copies {
-            true => consolidate(&delta)?,
-            false => delta,
-        });
+        emission.has_copies |= chunks.iter().any(|chunk| has_copies(&chunk.places));
+        emission.columns.resize_with(self.sources.len(), Vec::new);
+        let mut numbered = picks.rows.iter().enumerate();
+        let is_whole = picks.rows.len() == new.chunk.places.len()
+            && numbered.all(|(row, pick)| *pick == (1, row));
+        for (at, parts) in emission.columns.iter_mut().enumerate() {
+            let of = |side: usize| chunks[side].columns.get(at);
+            parts.push(match of(1).filter(|_| is_whole) {
+                Some(column) => column.clone(),
+                None => pick([of(0), of(1)], &picks.rows)?,
+            });
+        }
         Ok(())
     }
 

@@ -33,6 +33,8 @@ use crate::operator::over::tree::{Placed, Sum, Tree};
 /// What the rows of a partition add up to that were let go.
 #[derive(Clone)]
 pub(super) struct Base {
+    /// Its own slot in state table 1: partitions are numbered anew after a restart.
+    slot: u32,
     pub sum: Sum,
     /// Of each measure; of extremes nothing, because the row that is one stays.
     pub parts: Vec<Part>,
@@ -42,7 +44,8 @@ pub(super) struct Base {
 #[derive(Default)]
 pub(super) struct Bases {
     by_partition: Vec<Option<Box<Base>>>,
-    count: usize,
+    /// By slot of a base, its partition; [`NONE`] until it is put back.
+    owners: Vec<u32>,
     /// Changed since the last checkpoint.
     changed: SlotSet,
     /// Partitions by the time that must be final for all their rows to be let go.
@@ -63,15 +66,31 @@ impl Bases {
         if self.by_partition.len() <= place {
             self.by_partition.resize_with(place + 1, || None);
         }
-        self.changed.insert(partition);
-        let count = &mut self.count;
-        self.by_partition[place].get_or_insert_with(|| {
-            *count += 1;
+        let owners = &mut self.owners;
+        let base = self.by_partition[place].get_or_insert_with(|| {
+            owners.push(partition);
+            let slot = u32::try_from(owners.len() - 1).expect("partitions fit u32");
             Box::new(Base {
+                slot,
                 sum: Sum::default(),
                 parts: measured.zeros(),
             })
-        })
+        });
+        self.changed.insert(base.slot);
+        base
+    }
+
+    /// Puts a base back into its slot.
+    fn put(&mut self, partition: u32, base: Base) {
+        let (slot, place) = (base.slot as usize, partition as usize);
+        if self.owners.len() <= slot {
+            self.owners.resize(slot + 1, NONE);
+        }
+        self.owners[slot] = partition;
+        if self.by_partition.len() <= place {
+            self.by_partition.resize_with(place + 1, || None);
+        }
+        self.by_partition[place] = Some(Box::new(base));
     }
 
     /// Partitions all of whose rows are before the time, once.
@@ -102,7 +121,7 @@ impl Bases {
 
     pub fn bytes(&self, measures: usize) -> usize {
         let of_base = size_of::<Base>() + measures * size_of::<Part>();
-        self.count * of_base
+        self.owners.len() * (of_base + size_of::<u32>())
             + self.by_partition.capacity() * size_of::<usize>()
             + self.times.capacity() * size_of::<i64>()
             + self.due.len() * size_of::<(i64, u32)>() * 3 / 2
@@ -212,9 +231,9 @@ impl Partitions {
         let bases = self.bases_and_measured().0;
         let slots: Vec<u32> = match all {
             true => {
-                let places = bases.by_partition.iter().zip(0..);
-                let live = places.filter(|(base, _)| base.is_some());
-                live.map(|(_, partition)| partition).collect()
+                let slots = bases.owners.iter().zip(0..);
+                let live = slots.filter(|(owner, _)| **owner != NONE);
+                live.map(|(_, slot)| slot).collect()
             }
             false => bases.changed.take(usize::MAX),
         };
@@ -222,12 +241,14 @@ impl Partitions {
         if slots.is_empty() {
             return Ok(None);
         }
-        let mut columns = self.keys_of(&slots)?;
+        let owners = slots.iter().map(|&slot| bases.owners[slot as usize]);
+        let partitions: Vec<u32> = owners.collect();
+        let mut columns = self.keys_of(&partitions)?;
         let mut bytes = BinaryBuilder::new();
         let (mut rows, mut classes) = (Vec::new(), Vec::new());
         let bases = self.bases_and_measured().0;
-        for &slot in &slots {
-            let base = bases.of(slot).expect("what has changed is there");
+        for &partition in &partitions {
+            let base = bases.of(partition).expect("what has changed is there");
             rows.push(base.sum.rows);
             classes.push(base.sum.classes);
             let mut text = Vec::new();
@@ -265,7 +286,8 @@ impl Partitions {
             .iter()
             .zip(&types)
             .all(|(column, data_type)| column.data_type() == data_type);
-        if !is_fit {
+        let keys = columns[..width].iter().map(|column| column.data_type());
+        if !is_fit || !keys.eq(self.key_types().iter()) {
             return Err(corrupted());
         }
         let partitions = self.of_keys(&columns[..width])?;
@@ -273,19 +295,20 @@ impl Partitions {
         let (rows, classes) = (number(0), number(1));
         let parts: &ArrayRef = &columns[width + 2];
         let parts = parts.as_binary::<i32>();
-        for (row, &partition) in partitions.iter().enumerate() {
+        for (row, (&partition, &slot)) in partitions.iter().zip(&change.slots).enumerate() {
             let mut bytes = parts.value(row);
             let (bases, measured) = self.bases_and_measured();
-            let base = bases.of_mut(partition, measured);
-            base.sum = Sum {
-                rows: rows.value(row),
-                classes: classes.value(row),
+            let read = (0..measured.len()).map(|at| measured.read(at, &mut bytes));
+            let base = Base {
+                slot,
+                sum: Sum {
+                    rows: rows.value(row),
+                    classes: classes.value(row),
+                },
+                parts: read.collect::<Option<Vec<Part>>>().ok_or_else(corrupted)?,
             };
-            for (at, part) in base.parts.iter_mut().enumerate() {
-                *part = measured.read(at, &mut bytes).ok_or_else(corrupted)?;
-            }
+            bases.put(partition, base);
         }
-        self.bases_and_measured().0.changed = SlotSet::default();
         Ok(())
     }
 }

@@ -12,6 +12,7 @@ use crate::error::{Error, Result};
 use crate::operator::aggregate::CloseEmit;
 use crate::operator::ordered_rows::Encoded;
 use crate::operator::over::affected::{Both, Changed, Region};
+use crate::operator::over::difference::Emission;
 use crate::operator::over::evaluation::{Needs, Source};
 use crate::operator::over::final_rows::Freeing;
 use crate::operator::over::frames::Order;
@@ -129,6 +130,7 @@ impl Over {
         due.touched.dedup();
         let changed = self.look(&arrived)?;
         self.batches.clear();
+        let mut emission = Emission::default();
         for changed in changed.chunk_by(|a, b| a.partition == b.partition) {
             let partition = changed[0].partition;
             let old = self.partitions.tree(partition).clone();
@@ -141,10 +143,10 @@ impl Over {
             }
             let both = self.both(partition, &old, self.partitions.tree(partition));
             for region in both.regions(changed)? {
-                both.put_out(&region, out)?;
+                both.put_out(&region, &mut emission, out)?;
             }
         }
-        Ok(())
+        emission.put_out(&self.spec, &self.partitions, out)
     }
 
     /// The rows that change, in the order of partitions and rows, as they were before. Those that
@@ -236,15 +238,17 @@ impl Over {
         let windows = windows.expect("partitions that close have times");
         let closed = windows.close_until(bound);
         due.closed = windows.free_until(bound);
-        let nothing = Tree::default();
+        let (nothing, mut emission) = (Tree::default(), Emission::default());
         for partition in closed {
             let tree = self.partitions.tree(partition);
             let region = Region {
                 old: 0..0,
                 new: 0..tree.total().rows,
             };
-            self.both(partition, &nothing, tree).put_out(&region, out)?;
+            self.both(partition, &nothing, tree)
+                .put_out(&region, &mut emission, out)?;
         }
+        emission.put_out(&self.spec, &self.partitions, out)?;
         for &partition in &due.closed {
             due.released.extend(self.partitions.clear(partition));
         }
@@ -347,6 +351,7 @@ impl Operator for Over {
     }
 
     fn resume(&mut self) {
+        self.partitions.rebuild();
         if self.spec.kept.is_some() {
             self.partitions.wake_all();
         }

@@ -5,11 +5,9 @@
 
 use std::sync::Arc;
 
-use arrow::array::{
-    Array, ArrayRef, AsArray, BinaryArray, Int64Array, RecordBatch, RecordBatchOptions,
-};
+use arrow::array::{Array, ArrayRef, BinaryArray, Int64Array, RecordBatch, RecordBatchOptions};
 use arrow::compute::interleave;
-use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef, TimeUnit};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use arrow::row::{RowConverter, Rows, SortField};
 
 use crate::delta::{KeyBatch, KeyTable, arrow_error};
@@ -126,6 +124,16 @@ impl Partitions {
     pub fn wake_all(&mut self) {
         for partition in self.keys.live_slots() {
             self.bases.wait(partition, i64::MIN);
+        }
+    }
+
+    /// The types of the partitions' keys.
+    pub fn key_types(&self) -> Vec<DataType> {
+        let types = self.partition.iter();
+        let types = types.map(|&column| self.input.field(column).data_type().clone());
+        match self.partition.is_empty() {
+            true => vec![DataType::Boolean],
+            false => types.collect(),
         }
     }
 
@@ -418,22 +426,13 @@ impl Partitions {
         saved.collect()
     }
 
-    /// Puts a block back.
+    /// Puts a block back; see [`Partitions::rebuild`].
     ///
     /// # Errors
     /// XX001, when it is not one of these rows.
     pub fn restore(&mut self, change: &TableChange) -> Result<()> {
         let replaced = self.rows().replaced(change);
-        let mut emptied = Vec::new();
-        for &slot in &replaced {
-            let partition = self.owners[slot as usize];
-            self.set(partition, slot, self.rows().weight(slot), 0);
-            emptied.push(partition);
-        }
-        self.release(&replaced)?;
-        emptied.sort_unstable();
-        emptied.dedup();
-        self.forget_empty(&emptied);
+        self.measured.rows.release(&replaced);
         let width = self.input.fields().len();
         let columns = change.rows.columns();
         let is_fit = columns.len() == width + 1
@@ -455,7 +454,7 @@ impl Partitions {
         let encoded = self.encode(&rows)?;
         let weights = change.rows.column(width).clone();
         let mut stored = self.stored(Arc::new(encoded.bytes), &rows)?;
-        stored.push(weights.clone());
+        stored.push(weights);
         let mut fields: Vec<_> = self.rows().schema().fields().iter().cloned().collect();
         fields.push(Arc::new(Field::new("weight", DataType::Int64, false)));
         self.measured.rows.restore(&TableChange {
@@ -464,11 +463,33 @@ impl Partitions {
         })?;
         self.measured.note(&change.slots, &rows)?;
         self.note_lengths(&change.slots, encoded.class_lengths.into_iter());
-        let weights = weights.as_primitive::<Int64Type>().values();
-        for ((&slot, &partition), &weight) in change.slots.iter().zip(&partitions).zip(weights) {
-            self.set(partition, slot, 0, weight);
+        for (&slot, &partition) in change.slots.iter().zip(&partitions) {
+            self.owners[slot as usize] = partition;
         }
         Ok(())
+    }
+
+    /// All blocks are put back: makes the trees. A row may have moved from one slot to another
+    /// between blocks, so that it is not known before where it is.
+    pub fn rebuild(&mut self) {
+        let rows = self.rows();
+        let slots = 0..u32::try_from(rows.slots()).expect("a store has fewer than 2^32 rows");
+        let live = slots.filter(|&slot| rows.weight(slot) != 0);
+        let keyed = live.map(|slot| {
+            let prefix = self.layout.prefix(rows.bytes_of(0, slot));
+            (self.owners[slot as usize], prefix, slot)
+        });
+        let mut keyed: Vec<(u32, u64, u32)> = keyed.collect();
+        keyed.sort_unstable_by(|a, b| {
+            let by = (a.0, a.1).cmp(&(b.0, b.1));
+            by.then_with(|| rows.bytes_of(0, a.2).cmp(rows.bytes_of(0, b.2)))
+        });
+        for (partition, _, slot) in keyed {
+            let weight = self.rows().weight(slot);
+            self.set(partition, slot, 0, weight);
+        }
+        let partitions = self.keys.live_slots();
+        self.forget_empty(&partitions);
     }
 }
 

@@ -3,6 +3,7 @@
 use super::*;
 use crate::operator::aggregate::{Close, CloseEmit};
 use crate::operator::over::BoundedOrder;
+use crate::operator::{Scope, TableChange};
 
 const SECOND: i64 = 1_000_000;
 const PLAIN: &str = "k:bigint t:integer x:integer";
@@ -365,4 +366,37 @@ fn a_row_costs_its_way_through_the_order() {
     // It stands before the other one of its time, which is moved, and one more is by its frame.
     assert_eq!(run.step(["+ 1 30000 0"]).unwrap().len(), 5);
     assert_eq!(run.step(["- 1 30000 0"]).unwrap().len(), 5);
+}
+
+#[test]
+fn a_row_that_has_moved_between_slots_is_put_back_once() {
+    let mut run = Run::new(spec(PLAIN, 1, vec![running_sum()]));
+    run.step(["+ 1 1 10", "+ 1 2 20"]).unwrap();
+    let mut checkpoint = run.over.changes(Scope::All).unwrap();
+    run.step(["- 1 1 10", "- 1 2 20"]).unwrap();
+    run.step(["+ 1 1 10"]).unwrap();
+    for change in run.over.changes(Scope::Changed).unwrap() {
+        assert_eq!((change.slots.len(), change.freed.len()), (1, 1));
+        // As where the two slots stand in different blocks.
+        let freed = TableChange {
+            slots: Vec::new(),
+            rows: change.rows.slice(0, 0),
+            ..change.clone()
+        };
+        checkpoint.push(TableChange {
+            freed: Vec::new(),
+            ..change
+        });
+        checkpoint.push(freed);
+    }
+    let mut run = Run::new(run.spec.clone());
+    for change in &checkpoint {
+        run.over.restore(change.clone()).unwrap();
+    }
+    run.over.resume();
+    assert_eq!(run.shown(&["+ 1 3 5"]), "+ 1 3 5 15");
+    assert_eq!(
+        run.shown(&["- 1 1 10"]),
+        "+ 1 3 5 5, - 1 1 10 10, - 1 3 5 15"
+    );
 }
