@@ -1,7 +1,7 @@
 //! The groups: their keys, their rows in order, and when they are final.
 
-use arrow::array::{ArrayRef, AsArray, BinaryArray, RecordBatch, RecordBatchOptions};
-use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef, TimeUnit};
+use arrow::array::{ArrayRef, BinaryArray, RecordBatch, RecordBatchOptions};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use std::sync::Arc;
 
 use crate::base::limits::CHUNK_ROWS_MAX;
@@ -288,22 +288,13 @@ impl Groups {
         saved.collect()
     }
 
-    /// Puts a block back.
+    /// Puts a block back; see [`Groups::rebuild`].
     ///
     /// # Errors
     /// XX001, when it is not one of these rows.
     pub fn restore(&mut self, input: &SchemaRef, change: &TableChange) -> Result<()> {
         let replaced = self.rows.replaced(change);
-        let mut emptied = Vec::new();
-        for &slot in &replaced {
-            let group = self.owners[slot as usize];
-            self.set(group, slot, self.rows.weight(slot), 0);
-            emptied.push(group);
-        }
-        self.release(&replaced)?;
-        emptied.sort_unstable();
-        emptied.dedup();
-        self.forget_empty(&emptied);
+        self.rows.release(&replaced);
         let width = input.fields().len();
         let columns = change.rows.columns();
         let is_fit = columns.len() == width + 1
@@ -334,11 +325,33 @@ impl Groups {
             ..change.clone()
         })?;
         self.note_lengths(&change.slots, &encoded.class_lengths);
-        let weights = weights.as_primitive::<Int64Type>().values();
-        for ((&slot, &group), &weight) in change.slots.iter().zip(&groups).zip(weights) {
-            self.set(group, slot, 0, weight);
+        for (&slot, &group) in change.slots.iter().zip(&groups) {
+            self.owners[slot as usize] = group;
         }
         Ok(())
+    }
+
+    /// All blocks are put back: makes the trees. A row may have moved from one slot to another
+    /// between blocks, so that it is not known before where it is.
+    pub fn rebuild(&mut self) {
+        let slots = 0..u32::try_from(self.rows.slots()).expect("a store has fewer than 2^32 rows");
+        let live = slots.filter(|&slot| self.rows.weight(slot) != 0);
+        let mut keyed: Vec<(u32, u64, u32)> = live
+            .map(|slot| {
+                let prefix = self.layout.prefix(self.rows.bytes_of(0, slot));
+                (self.owners[slot as usize], prefix, slot)
+            })
+            .collect();
+        keyed.sort_unstable_by(|a, b| {
+            let by = (a.0, a.1).cmp(&(b.0, b.1));
+            let bytes = |slot| self.rows.bytes_of(0, slot);
+            by.then_with(|| bytes(a.2).cmp(bytes(b.2)))
+        });
+        for (group, _, slot) in keyed {
+            self.set(group, slot, 0, self.rows.weight(slot));
+        }
+        let groups = self.keys.live_slots();
+        self.forget_empty(&groups);
     }
 }
 

@@ -352,4 +352,8 @@ impl Operator for Top {
             ))),
         }
     }
+
+    fn resume(&mut self) {
+        self.groups.rebuild();
+    }
 }

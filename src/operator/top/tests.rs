@@ -441,6 +441,45 @@ fn agrees(seed: u64, steps: usize, rows_per_step: usize, values: i64) {
 }
 
 #[test]
+fn a_row_that_has_moved_between_slots_is_put_back_once() {
+    // One of the two comes back in the slot that the other one had.
+    for (stays, other) in [("1 1", "1 2"), ("1 2", "1 1")] {
+        let limits = [up_to(1), RankRange::ALL, RankRange::ALL];
+        let mut run = Run::new(spec(PLAIN, 1, limits, &[RankFunction::RowNumber]));
+        let (comes, goes) = (
+            [stays, other].map(|row| format!("+ {row}")),
+            format!("- {stays}"),
+        );
+        run.step(comes.iter().map(String::as_str)).unwrap();
+        let mut checkpoint = run.top.changes(Scope::All).unwrap();
+        run.step([goes.as_str(), &format!("- {other}")]).unwrap();
+        run.step([comes[0].as_str()]).unwrap();
+        for change in run.top.changes(Scope::Changed).unwrap() {
+            assert_eq!((change.slots.len(), change.freed.len()), (1, 1));
+            // As where the two slots stand in different blocks.
+            let freed = TableChange {
+                slots: Vec::new(),
+                rows: change.rows.slice(0, 0),
+                ..change.clone()
+            };
+            checkpoint.push(TableChange {
+                freed: Vec::new(),
+                ..change
+            });
+            checkpoint.push(freed);
+        }
+        let mut run = Run::new(run.spec.clone());
+        for change in &checkpoint {
+            run.top.restore(change.clone()).unwrap();
+        }
+        run.top.resume();
+        assert_eq!(run.shown(&[&goes]), format!("- {stays} 1"));
+        assert_eq!(run.top.state_rows(), 0);
+        assert_eq!(run.shown(&[&comes[1]]), format!("+ {other} 1"));
+    }
+}
+
+#[test]
 fn rankings_are_what_sorting_says() {
     for seed in 0..300 {
         agrees(seed, 20, 8, 5);
