@@ -241,6 +241,17 @@ impl DeltaBatch {
         }
     }
 
+    /// The same without rows of weight 0, which a store that only grows would keep.
+    pub fn without_zeros(self) -> Result<DeltaBatch> {
+        match &self.weights {
+            Weights::Each(weights) if weights.contains(&0) => {
+                let is_there = weights.iter().map(|&weight| Some(weight != 0)).collect();
+                self.filter(&is_there)
+            }
+            Weights::Ones | Weights::Each(_) => Ok(self),
+        }
+    }
+
     /// Bytes that the batch's columns hold in memory.
     pub fn bytes(&self) -> usize {
         self.rows.get_array_memory_size()

@@ -36,9 +36,9 @@ use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef};
 
 use crate::base::EventTime;
 use crate::base::limits::CHUNK_ROWS_MAX;
-use crate::delta::{DeltaBatch, Weights, arrow_error};
+use crate::delta::{DeltaBatch, arrow_error};
 use crate::error::{Error, Result, SqlState};
-use crate::operator::frozen::{Frozen, Piece};
+use crate::operator::frozen::Frozen;
 use crate::operator::rows::{Removal, RowStore, weights_of};
 use crate::operator::{Bounds, Operator, Output, Scope, Step, TableChange};
 
@@ -206,21 +206,10 @@ impl Every {
     }
 }
 
-/// Without rows of weight 0, which a store that only grows would keep.
-fn weighty(batch: DeltaBatch) -> Result<DeltaBatch> {
-    match batch.weights() {
-        Weights::Each(weights) if weights.contains(&0) => {
-            let is_there = weights.iter().map(|&weight| Some(weight != 0)).collect();
-            batch.filter(&is_there)
-        }
-        Weights::Ones | Weights::Each(_) => Ok(batch),
-    }
-}
-
 impl Operator for Every {
     fn push(&mut self, port: usize, batch: DeltaBatch, _out: &mut Output) -> Result<()> {
         assert_eq!(port, 0, "EMIT EVERY has one input");
-        let batch = weighty(batch)?;
+        let batch = batch.without_zeros()?;
         if !batch.is_empty() {
             self.incoming.push(batch);
         }
@@ -266,21 +255,13 @@ impl Operator for Every {
     }
 
     fn freeze(&mut self, scope: Scope) -> Result<()> {
-        self.frozen = Frozen::default();
-        let changes = self.rows.changes(scope, ROWS_TABLE)?;
-        changes
-            .into_iter()
-            .for_each(|change| self.frozen.keep(change));
+        self.frozen = Frozen::saved(self.rows.changes(scope, ROWS_TABLE)?);
         self.frozen.keep(self.save()?);
         Ok(())
     }
 
-    fn thaw(&mut self, rows: usize) -> Result<Option<TableChange>> {
-        match self.frozen.next(rows) {
-            None => Ok(None),
-            Some(Piece::Saved(change)) => Ok(Some(change)),
-            Some(Piece::Slots(_)) => Err(Error::internal("changes that wait are saved at once")),
-        }
+    fn thaw(&mut self, _rows: usize) -> Result<Option<TableChange>> {
+        self.frozen.next_saved()
     }
 
     fn unfreeze(&mut self) {

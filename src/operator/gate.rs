@@ -19,7 +19,7 @@
 //! that of the input or of the oldest row that waits. Other columns have none, because rows of any
 //! age may wait.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::BTreeSet;
 
 use arrow::array::{Array, BooleanArray, Int64Array, RecordBatch};
 use arrow::compute::{is_not_null, is_null};
@@ -30,6 +30,7 @@ use crate::base::limits::CHUNK_ROWS_MAX;
 use crate::delta::{DeltaBatch, arrow_error};
 use crate::error::{Error, Result};
 use crate::operator::evaluate::{Failure, report};
+use crate::operator::frozen::Frozen;
 use crate::operator::rows::{Removal, RowStore, micros, weights_of};
 use crate::operator::{Bounds, Operator, Output, Scope, Step, TableChange};
 
@@ -55,7 +56,7 @@ pub struct Gate {
     /// Where there are several times, the slots of all rows by each of them.
     by_time: Vec<Order>,
     /// What the checkpoint under way has not taken yet.
-    frozen: VecDeque<TableChange>,
+    frozen: Frozen,
 }
 
 impl Gate {
@@ -86,7 +87,7 @@ impl Gate {
             spec,
             rows,
             orders,
-            frozen: VecDeque::new(),
+            frozen: Frozen::default(),
         })
     }
 
@@ -230,20 +231,20 @@ impl Operator for Gate {
     fn state_bytes(&self) -> usize {
         // A B-tree's nodes are two thirds full on average.
         let entries = self.rows.rows() * (1 + self.by_time.len());
-        self.rows.bytes() + entries * size_of::<(i64, u32)>() * 3 / 2
+        self.rows.bytes() + entries * size_of::<(i64, u32)>() * 3 / 2 + self.frozen.bytes()
     }
 
     fn freeze(&mut self, scope: Scope) -> Result<()> {
-        self.frozen = self.rows.changes(scope, ROWS_TABLE)?.into();
+        self.frozen = Frozen::saved(self.rows.changes(scope, ROWS_TABLE)?);
         Ok(())
     }
 
     fn thaw(&mut self, _rows: usize) -> Result<Option<TableChange>> {
-        Ok(self.frozen.pop_front())
+        self.frozen.next_saved()
     }
 
     fn unfreeze(&mut self) {
-        self.frozen = VecDeque::new();
+        self.frozen = Frozen::default();
     }
 
     fn restore(&mut self, change: TableChange) -> Result<()> {

@@ -162,6 +162,14 @@ pub struct TableChange {
     pub freed: Vec<u32>,
 }
 
+impl TableChange {
+    /// Bytes held.
+    pub fn bytes(&self) -> usize {
+        let slots = self.slots.capacity() + self.freed.capacity();
+        self.rows.get_array_memory_size() + slots * size_of::<u32>()
+    }
+}
+
 /// What an operator has put out in a step.
 #[derive(Debug, Default)]
 pub struct Output {

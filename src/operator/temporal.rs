@@ -25,7 +25,7 @@
 //! Bounds: rows of any age come or go by the clock, so a column has a bound only where the times
 //! that rows are kept by are made of it: then none that will change is below the first of them.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::BTreeSet;
 
 use arrow::array::{BooleanArray, RecordBatch};
 use arrow::datatypes::{DataType, SchemaRef, TimeUnit};
@@ -35,6 +35,7 @@ use crate::base::limits::CHUNK_ROWS_MAX;
 use crate::delta::DeltaBatch;
 use crate::error::{Error, Result};
 use crate::function::time::ClockIs;
+use crate::operator::frozen::Frozen;
 use crate::operator::rows::{Removal, RowStore, micros, weights_of};
 use crate::operator::{Bounds, Operator, Output, Scope, Step, TableChange};
 
@@ -86,7 +87,7 @@ pub struct Temporal {
     waiting: Kept,
     shown: Kept,
     /// What the checkpoint under way has not taken yet.
-    frozen: VecDeque<TableChange>,
+    frozen: Frozen,
 }
 
 /// When a row passes; empty where `from >= until`.
@@ -227,7 +228,7 @@ impl Temporal {
             input: Vec::new(),
             waiting: Kept::new(&spec)?,
             shown: Kept::new(&spec)?,
-            frozen: VecDeque::new(),
+            frozen: Frozen::default(),
             spec,
         })
     }
@@ -388,7 +389,7 @@ impl Operator for Temporal {
     }
 
     fn state_bytes(&self) -> usize {
-        self.waiting.bytes() + self.shown.bytes()
+        self.waiting.bytes() + self.shown.bytes() + self.frozen.bytes()
     }
 
     fn deadline(&self) -> Option<i64> {
@@ -397,18 +398,18 @@ impl Operator for Temporal {
     }
 
     fn freeze(&mut self, scope: Scope) -> Result<()> {
-        self.frozen = self.waiting.rows.changes(scope, WAITING_TABLE)?.into();
+        self.frozen = Frozen::saved(self.waiting.rows.changes(scope, WAITING_TABLE)?);
         let shown = self.shown.rows.changes(scope, SHOWN_TABLE)?;
-        self.frozen.extend(shown);
+        self.frozen.keep_all(shown);
         Ok(())
     }
 
     fn thaw(&mut self, _rows: usize) -> Result<Option<TableChange>> {
-        Ok(self.frozen.pop_front())
+        self.frozen.next_saved()
     }
 
     fn unfreeze(&mut self) {
-        self.frozen = VecDeque::new();
+        self.frozen = Frozen::default();
     }
 
     fn restore(&mut self, change: TableChange) -> Result<()> {
@@ -508,6 +509,18 @@ mod tests {
         };
         let lines: Vec<String> = lines.map(timed).collect();
         parse_rows(schema, lines.iter().map(String::as_str))
+    }
+
+    #[test]
+    fn what_a_checkpoint_has_not_taken_is_accounted() {
+        let mut run = Run::new(&[condition(ClockIs::Before, 1, 0)], true, &[]);
+        let rows: Vec<String> = (0..500).map(|row| format!("+ r{row} 50 00")).collect();
+        run.step(&rows.join(","), 1).unwrap();
+        let before = run.filter.state_bytes();
+        run.filter.freeze(Scope::All).unwrap();
+        assert!(run.filter.state_bytes() >= before + 500 * 16);
+        while run.filter.thaw(10).unwrap().is_some() {}
+        assert_eq!(run.filter.state_bytes(), before);
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! The operator of the ASOF join; the module's page has its rule.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use arrow::array::{
@@ -16,6 +16,7 @@ use crate::delta::{DeltaBatch, KeyBatch, KeyTable, NO_SLOT, arrow_error, concat,
 use crate::error::{Error, Result};
 use crate::operator::asof::rows::TimedRows;
 use crate::operator::asof::spec::AsOfSpec;
+use crate::operator::frozen::Frozen;
 use crate::operator::rows::{Touched, weights_of};
 use crate::operator::{Bounds, Operator, Output, Scope, Step, TableChange};
 
@@ -47,7 +48,7 @@ pub struct AsOf {
     /// This step's left rows that can meet nothing.
     unmatchable: Vec<DeltaBatch>,
     /// What the checkpoint under way has not taken yet.
-    frozen: VecDeque<TableChange>,
+    frozen: Frozen,
 }
 
 /// What a step puts out: left rows with the right rows they meet.
@@ -103,7 +104,7 @@ impl AsOf {
             ahead: BTreeSet::new(),
             is_restored: false,
             unmatchable: Vec::new(),
-            frozen: VecDeque::new(),
+            frozen: Frozen::default(),
             spec,
         })
     }
@@ -510,20 +511,22 @@ impl Operator for AsOf {
             + self.right.bytes()
             + (self.key_rows.capacity() + self.matches.capacity()) * size_of::<u32>()
             + entries * size_of::<(i64, u32)>() * 3 / 2
+            + self.frozen.bytes()
     }
 
     fn freeze(&mut self, scope: Scope) -> Result<()> {
-        self.frozen = self.left.changes(scope, LEFT_TABLE)?.into();
-        self.frozen.extend(self.right.changes(scope, RIGHT_TABLE)?);
+        self.frozen = Frozen::saved(self.left.changes(scope, LEFT_TABLE)?);
+        self.frozen
+            .keep_all(self.right.changes(scope, RIGHT_TABLE)?);
         Ok(())
     }
 
     fn thaw(&mut self, _rows: usize) -> Result<Option<TableChange>> {
-        Ok(self.frozen.pop_front())
+        self.frozen.next_saved()
     }
 
     fn unfreeze(&mut self) {
-        self.frozen = VecDeque::new();
+        self.frozen = Frozen::default();
     }
 
     fn restore(&mut self, change: TableChange) -> Result<()> {

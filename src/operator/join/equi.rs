@@ -1,6 +1,5 @@
 //! The operator of the equi-join; the module's page has its rule.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, BooleanArray, RecordBatch};
@@ -10,6 +9,7 @@ use crate::base::EventTime;
 use crate::base::limits::{CHUNK_ROWS_MAX, JOIN_NET_BYTES_MAX};
 use crate::delta::{DeltaBatch, KeyBatch, concat, consolidate};
 use crate::error::{Error, Result};
+use crate::operator::frozen::Frozen;
 use crate::operator::join::pairs::{Joiner, PairWalk, Pairs, Port, batch};
 use crate::operator::join::side::Side;
 use crate::operator::join::spec::{JoinKind, JoinSpec, TimeRange};
@@ -32,7 +32,7 @@ pub struct Join {
     /// This step's rows whose key matches nothing, where they come out for it.
     unmatchable: Vec<(Port, DeltaBatch)>,
     /// What the checkpoint under way has not taken yet.
-    frozen: VecDeque<TableChange>,
+    frozen: Frozen,
 }
 
 impl Join {
@@ -90,7 +90,7 @@ impl Join {
             right,
             pending: Vec::new(),
             unmatchable: Vec::new(),
-            frozen: VecDeque::new(),
+            frozen: Frozen::default(),
         })
     }
 
@@ -381,21 +381,22 @@ impl Operator for Join {
     }
 
     fn state_bytes(&self) -> usize {
-        self.left.bytes() + self.right.bytes()
+        self.left.bytes() + self.right.bytes() + self.frozen.bytes()
     }
 
     fn freeze(&mut self, scope: Scope) -> Result<()> {
-        self.frozen = self.left.changes(scope, LEFT_TABLE)?.into();
-        self.frozen.extend(self.right.changes(scope, RIGHT_TABLE)?);
+        self.frozen = Frozen::saved(self.left.changes(scope, LEFT_TABLE)?);
+        self.frozen
+            .keep_all(self.right.changes(scope, RIGHT_TABLE)?);
         Ok(())
     }
 
     fn thaw(&mut self, _rows: usize) -> Result<Option<TableChange>> {
-        Ok(self.frozen.pop_front())
+        self.frozen.next_saved()
     }
 
     fn unfreeze(&mut self) {
-        self.frozen = VecDeque::new();
+        self.frozen = Frozen::default();
     }
 
     fn restore(&mut self, change: TableChange) -> Result<()> {

@@ -21,13 +21,12 @@
 //! Bounds: the left columns have those of the left input, whose rows wait for nothing; each row
 //! keeps the watermark that stood before it. The right columns have none.
 
-use std::collections::VecDeque;
-
 use arrow::buffer::ScalarBuffer;
 
 use crate::base::limits::CHUNK_ROWS_MAX;
 use crate::delta::DeltaBatch;
 use crate::error::{Error, Result};
+use crate::operator::frozen::Frozen;
 use crate::operator::join::equi::free;
 use crate::operator::join::pairs::{Joiner, PairWalk, Pairs, Port};
 use crate::operator::join::side::Side;
@@ -47,7 +46,7 @@ pub struct Lookup {
 
     right: Side,
     /// What the checkpoint under way has not taken yet.
-    frozen: VecDeque<TableChange>,
+    frozen: Frozen,
 }
 
 impl Lookup {
@@ -82,7 +81,7 @@ impl Lookup {
             spec,
             joiner,
             right,
-            frozen: VecDeque::new(),
+            frozen: Frozen::default(),
         })
     }
 
@@ -165,20 +164,20 @@ impl Operator for Lookup {
     }
 
     fn state_bytes(&self) -> usize {
-        self.right.bytes()
+        self.right.bytes() + self.frozen.bytes()
     }
 
     fn freeze(&mut self, scope: Scope) -> Result<()> {
-        self.frozen = self.right.changes(scope, RIGHT_TABLE)?.into();
+        self.frozen = Frozen::saved(self.right.changes(scope, RIGHT_TABLE)?);
         Ok(())
     }
 
     fn thaw(&mut self, _rows: usize) -> Result<Option<TableChange>> {
-        Ok(self.frozen.pop_front())
+        self.frozen.next_saved()
     }
 
     fn unfreeze(&mut self) {
-        self.frozen = VecDeque::new();
+        self.frozen = Frozen::default();
     }
 
     fn restore(&mut self, change: TableChange) -> Result<()> {
