@@ -13,7 +13,7 @@
 //!                               exchange
 //! ```
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -132,6 +132,8 @@ pub struct Dataflow {
     levels: Vec<usize>,
     /// For each node whether what it waits for is the clock.
     by_clock: Vec<bool>,
+    /// The scans whose rows stay in their order.
+    sequential: BTreeSet<usize>,
     /// The clock of the last step.
     clock_micros: i64,
     shards: Vec<Shard>,
@@ -195,6 +197,7 @@ impl Dataflow {
         Ok(Dataflow {
             order: Order::of(&plan),
             by_clock: plan.by_clock(),
+            sequential: plan.sequential_scans(),
             clock_micros: i64::MIN,
             late: plan.late.clone().map(LateRelation::new).transpose()?,
             plan,
@@ -267,14 +270,16 @@ impl Dataflow {
 
     /// Puts the inputs' rows where scans leave them, spread over the shards.
     fn feed(&mut self, input: &dyn Fn(ObjectId) -> CollectionDelta) -> Result<()> {
-        // Where the order of rows counts, one shard has them all until they are exchanged.
-        let count = match self.plan.is_sequential() {
-            true => 1,
-            false => self.shards.len(),
-        };
         for (id, node) in self.plan.nodes.iter().enumerate() {
             match &node.operation {
                 Operation::Scan(scan) => {
+                    // Where the order of rows counts, one shard has them all until they are
+                    // exchanged: each such scan another one.
+                    let count = match self.sequential.contains(&id) {
+                        true => 1,
+                        false => self.shards.len(),
+                    };
+                    let first = id * usize::from(count == 1) % self.shards.len();
                     let collection = input(scan.object);
                     let bounds = scan
                         .columns
@@ -307,7 +312,7 @@ impl Dataflow {
                         let rows = rows.map_err(crate::delta::arrow_error)?;
                         // Another dataflow's numbers say nothing here.
                         let delta = delta.with_rows(rows).with_origins(None);
-                        self.shards[number % count].outputs[id].push(delta);
+                        self.shards[first + number % count].outputs[id].push(delta);
                     }
                 }
                 Operation::Constant(rows) if !self.is_started && rows.num_rows() > 0 => {

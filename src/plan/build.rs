@@ -1,6 +1,6 @@
 //! DataFusion's optimized plan to a [`StreamPlan`]: one node after the other, or a refusal.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
@@ -77,6 +77,7 @@ pub fn plan_view(
         planner,
         options,
         nodes: Vec::new(),
+        computed: BTreeMap::new(),
     };
     let root = build.plan(&optimized)?;
     let root = build.emit(root)?;
@@ -102,6 +103,9 @@ pub(super) struct Build<'a> {
     planner: &'a Planner<'a>,
     pub(super) options: &'a ViewOptions,
     pub(super) nodes: Vec<Node>,
+    /// For nodes with columns that were computed for the operator above, behind all others, how
+    /// many others there are.
+    computed: BTreeMap<usize, usize>,
 }
 
 impl Build<'_> {
@@ -425,6 +429,7 @@ impl Build<'_> {
         exprs: &[Expr],
     ) -> Result<(usize, Vec<usize>)> {
         let mut project = all_columns(&self.nodes[input].schema);
+        let known = project.len();
         let mut places = Vec::new();
         for expr in exprs {
             let compiled = self.compile(expr, schema)?;
@@ -433,8 +438,32 @@ impl Build<'_> {
                 project.len() - 1
             }));
         }
+        let is_computed = project.len() > known;
         let output = self.projected_schema(input, &project)?;
-        Ok((self.map_compiled(input, None, project, output), places))
+        let node = self.map_compiled(input, None, project, output);
+        if is_computed {
+            self.computed.insert(node, known);
+        }
+        Ok((node, places))
+    }
+
+    /// Gives up the nodes from one on.
+    pub(super) fn truncate(&mut self, node: usize) {
+        self.nodes.truncate(node);
+        self.computed.retain(|&known, _| known < node);
+    }
+
+    /// How many of the columns that come into a node the query has: others were computed for it.
+    fn known_columns(&self, node: usize) -> usize {
+        let input = self.nodes[node].inputs[0];
+        let width = self.nodes[input].schema.fields().len();
+        let passes = |at: &usize| match self.nodes[*at].operation {
+            Operation::Exchange(_) | Operation::Judge(_) => Some(self.nodes[*at].inputs[0]),
+            _ => None,
+        };
+        let mut below = std::iter::successors(Some(input), passes);
+        let known = below.find_map(|at| self.computed.get(&at).copied());
+        known.unwrap_or(width)
     }
 
     pub(super) fn union(&mut self, inputs: Vec<usize>, schema: SchemaRef) -> usize {
@@ -528,7 +557,9 @@ impl Build<'_> {
             depends_on,
             late: match self.options.late_rows {
                 LateOption::Discard => None,
-                LateOption::SideOutput => LatePlan::of(&self.nodes),
+                LateOption::SideOutput => {
+                    LatePlan::of(&self.nodes, |node| self.known_columns(node))
+                }
             },
             retention,
             nodes: self.nodes,

@@ -43,7 +43,7 @@ pub struct LatePlan {
 pub struct LateInput {
     /// Its place in the plan.
     pub node: usize,
-    /// For each column of its input where that stands in the relation.
+    /// For each column of its input that the query has where that stands in the relation.
     pub columns: Vec<usize>,
     pub reasons: Reasons,
 }
@@ -69,8 +69,9 @@ impl Reasons {
 }
 
 impl LatePlan {
-    /// `None` where no operator judges.
-    pub(super) fn of(nodes: &[Node]) -> Option<LatePlan> {
+    /// `None` where no operator judges. `known` says how many of the columns that come into one the
+    /// query has: what was computed for the operator's own sake is behind them, and not shown.
+    pub(super) fn of(nodes: &[Node], known: impl Fn(usize) -> usize) -> Option<LatePlan> {
         let mut fields: Vec<Field> = vec![
             SqlType::Timestamptz.to_field("event_time", false),
             SqlType::Timestamptz.to_field("watermark", false),
@@ -105,7 +106,8 @@ impl LatePlan {
                     |known| own + known,
                 )
             };
-            let columns = judged.fields().iter().map(place).collect();
+            let judged = judged.fields().iter().take(known(node));
+            let columns = judged.map(place).collect();
             inputs.push(LateInput {
                 node,
                 columns,

@@ -290,7 +290,7 @@ impl Build<'_> {
     }
 
     fn by_panes(&mut self, window: usize, tail: Tail, output: &SchemaRef) -> usize {
-        self.nodes.truncate(window + 1);
+        self.truncate(window + 1);
         let source = &self.nodes[self.nodes[window].inputs[0]];
         let (key, mut bounded) = (source.key.clone(), source.bounded.clone());
         let node = &mut self.nodes[window];

@@ -92,15 +92,24 @@ impl StreamPlan {
         plan
     }
 
-    /// Whether rows must come to its operators in the order in which the step took them: a session
-    /// that judges asks what came before a row.
-    pub fn is_sequential(&self) -> bool {
+    /// The scans whose rows must come to the operators above in the order in which the step took
+    /// them: a session that judges asks what came before a row.
+    pub fn sequential_scans(&self) -> BTreeSet<usize> {
         let judges = |node: &Node| match &node.operation {
             Operation::Session(session) => session.judges,
             Operation::SessionAggregate(aggregate) => aggregate.session.judges,
             _ => false,
         };
-        self.nodes.iter().any(judges)
+        let judging = (0..self.nodes.len()).filter(|&node| judges(&self.nodes[node]));
+        let mut open: Vec<usize> = judging.collect();
+        let mut found = BTreeSet::new();
+        while let Some(node) = open.pop() {
+            if let Operation::Scan(_) = self.nodes[node].operation {
+                found.insert(node);
+            }
+            open.extend(&self.nodes[node].inputs);
+        }
+        found
     }
 
     /// Whether rows look others up.

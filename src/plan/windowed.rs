@@ -205,7 +205,7 @@ impl Build<'_> {
         let schema: SchemaRef = Arc::new(Schema::new(fields.collect::<Vec<_>>()));
         let session = session.clone();
         let below = self.nodes[at].clone();
-        self.nodes.truncate(at);
+        self.truncate(at);
         let node = self.add(Node {
             inputs: below.inputs,
             changelog: below.changelog,

@@ -443,6 +443,14 @@ fn sessions() -> Vec<Case> {
             "l",
             Cut::Session { gap, keys: &[0] },
         ),
+        // Other scans than that of the session's rows have no order to keep.
+        query(
+            "SELECT x.a, x.window_end, x.n, t.b FROM (SELECT a, window_start, window_end, \
+             count(*) AS n FROM {0} GROUP BY a, window_start, window_end) AS x \
+             JOIN t ON t.id = x.a",
+        )
+        .session("s", "a", &[0], 5)
+        .keeps(),
         query(grouped).session("s", "a", &[0], 5).lateness(10),
         query(of_l).session("l", "b", &[1], 5).lateness(10),
         query(grouped).session("s", "a", &[0], 5).closes(2),

@@ -1,6 +1,6 @@
 //! The operator: rows in, rows with the bounds of their session out.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, BooleanArray, PrimitiveArray, RecordBatch};
@@ -10,6 +10,7 @@ use crate::base::limits::WINDOW_ROWS_MAX;
 use crate::delta::{DeltaBatch, KeyBatch, KeyTable, NO_SLOT, arrow_error, concat, consolidate};
 use crate::error::{Error, Result, SqlState};
 use crate::operator::evaluate::{Failure, report};
+use crate::operator::frozen::Frozen;
 use crate::operator::judge::put_out_late;
 use crate::operator::rows::{Removal, RowStore, micros, weights_of};
 use crate::operator::session::members::Members;
@@ -33,18 +34,29 @@ pub struct Session {
     members: Members,
     /// By row: what is out of it. Empty where rows come out once.
     out: Vec<Shown>,
+    /// By session: the bounds that its rows have out. Where these are what they were, only the rows
+    /// that the step has touched are looked at.
+    shown: Vec<(i64, i64)>,
     /// The start of the oldest live session after the last step.
     oldest: Option<i64>,
     /// State has been put back, and what follows from it has not been derived yet.
     is_restored: bool,
     /// What a checkpoint under way has not taken yet.
-    frozen: VecDeque<TableChange>,
+    frozen: Frozen,
 
+    /// Rows that the step has brought, or of which it has taken a copy, with the session they were
+    /// put into; empty where rows come out once.
+    touched: Vec<(u32, u32)>,
+    /// Rows that were looked at for what they have out, ever: what follows from a change.
+    looked_at: u64,
     /// Rows that have lost their last copy in this step.
     removed: BTreeSet<u32>,
     /// What derived input has brought in this step, where it may take back.
     waiting: Vec<DeltaBatch>,
 }
+
+/// The bounds of a session that has nothing out.
+const NOTHING: (i64, i64) = (i64::MAX, i64::MIN);
 
 /// A row as it is out: with weight 0 it is not.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -112,9 +124,12 @@ impl Session {
             sessions: Sessions::new(spec.gap_micros),
             members: Members::new(spec.is_append_only),
             out: Vec::new(),
+            shown: Vec::new(),
             oldest: None,
             is_restored: false,
-            frozen: VecDeque::new(),
+            frozen: Frozen::default(),
+            touched: Vec::new(),
+            looked_at: 0,
             removed: BTreeSet::new(),
             waiting: Vec::new(),
             spec,
@@ -192,6 +207,7 @@ impl Session {
         }
         for merge in merges.drain(..) {
             self.members.merge(&self.sessions, merge);
+            self.set_shown(merge.1, NOTHING);
         }
         let mut slots = Vec::with_capacity(placed.len());
         match placed.len() == batch.len() {
@@ -204,6 +220,7 @@ impl Session {
         for (&row, &(session, time)) in slots.iter().zip(&placed) {
             let session = self.sessions.resolve(session);
             self.members.add(&self.sessions, session, time, row);
+            self.touch(session, row);
         }
         Ok(())
     }
@@ -226,6 +243,7 @@ impl Session {
         let session = session.ok_or_else(|| Error::internal("a row without a session"))?;
         if self.rows.weight(row) > 0 {
             // Its weight is part of what is out.
+            self.touch(session, row);
             self.sessions.shrink(session, self.whole(session));
             return Ok(true);
         }
@@ -236,6 +254,60 @@ impl Session {
         self.sessions.shrink(session, rest);
         self.removed.insert(row);
         Ok(true)
+    }
+
+    fn touch(&mut self, session: u32, row: u32) {
+        if self.spec.emit == SessionEmit::OnUpdate {
+            self.touched.push((session, row));
+        }
+    }
+
+    fn set_shown(&mut self, session: u32, bounds: (i64, i64)) {
+        if self.spec.emit != SessionEmit::OnUpdate {
+            return;
+        }
+        if self.shown.len() <= session as usize {
+            self.shown.resize(session as usize + 1, NOTHING);
+        }
+        self.shown[session as usize] = bounds;
+    }
+
+    /// Notes what changes for the rows of the sessions that the step has changed.
+    fn show_dirty(&mut self, changes: &mut Changes) {
+        let mut touched = std::mem::take(&mut self.touched);
+        for (session, _) in &mut touched {
+            *session = self.sessions.resolve(*session);
+        }
+        touched.sort_unstable();
+        touched.dedup();
+        let mut rows = Vec::new();
+        for session in self.sessions.take_dirty() {
+            if !self.sessions.is_live(session) {
+                self.set_shown(session, NOTHING);
+                continue;
+            }
+            let bounds = self.sessions.bounds(session);
+            rows.clear();
+            if self.shown.get(session as usize) == Some(&bounds) {
+                let first = touched.partition_point(|&(of, _)| of < session);
+                let own = touched[first..]
+                    .iter()
+                    .take_while(|&&(of, _)| of == session);
+                rows.extend(own.map(|&(_, row)| row));
+            } else {
+                self.members.of(&self.sessions, session, &mut rows);
+                self.set_shown(session, bounds);
+            }
+            self.show(&rows, bounds, changes);
+        }
+        touched.clear();
+        self.touched = touched;
+    }
+
+    /// Rows that were looked at for what they have out, ever.
+    #[cfg(test)]
+    pub fn looked_at(&self) -> u64 {
+        self.looked_at
     }
 
     fn whole(&self, session: u32) -> Rest {
@@ -269,6 +341,7 @@ impl Session {
             }
             return;
         }
+        self.looked_at += rows.len() as u64;
         if self.out.len() < self.rows.slots() {
             self.out.resize(self.rows.slots(), Shown::default());
         }
@@ -300,6 +373,7 @@ impl Session {
             self.members.of(&self.sessions, session, &mut rows);
             self.show(&rows, self.sessions.bounds(session), &mut changes);
             self.members.forget(&self.sessions, session);
+            self.set_shown(session, NOTHING);
             gone.extend_from_slice(&rows);
         }
         self.emit(&changes, out)?;
@@ -364,14 +438,9 @@ impl Session {
             let session = session.ok_or_else(|| Error::internal("a row that is not placed"))?;
             self.members.add(&self.sessions, session, time, slots[at]);
         }
-        let mut rows = Vec::new();
-        for session in self.sessions.take_dirty() {
-            if self.spec.emit == SessionEmit::OnUpdate {
-                rows.clear();
-                self.members.of(&self.sessions, session, &mut rows);
-                let bounds = self.sessions.bounds(session);
-                self.show(&rows, bounds, &mut Changes::default());
-            }
+        match self.spec.emit {
+            SessionEmit::OnUpdate => self.show_dirty(&mut Changes::default()),
+            SessionEmit::OnClose => drop(self.sessions.take_dirty()),
         }
         self.free_keys();
         self.oldest = self.sessions.oldest();
@@ -424,14 +493,9 @@ impl Operator for Session {
         let removed = removed.filter(|&row| self.rows.weight(row) == 0);
         let removed: Vec<u32> = removed.collect();
         self.show(&removed, (0, 0), &mut changes);
-        let mut rows = Vec::new();
-        for session in self.sessions.take_dirty() {
-            if self.spec.emit == SessionEmit::OnUpdate && self.sessions.is_live(session) {
-                rows.clear();
-                self.members.of(&self.sessions, session, &mut rows);
-                let bounds = self.sessions.bounds(session);
-                self.show(&rows, bounds, &mut changes);
-            }
+        match self.spec.emit {
+            SessionEmit::OnUpdate => self.show_dirty(&mut changes),
+            SessionEmit::OnClose => drop(self.sessions.take_dirty()),
         }
         self.emit(&changes, out)?;
         self.release(&removed);
@@ -468,19 +532,22 @@ impl Operator for Session {
             + self.sessions.bytes()
             + self.members.bytes()
             + self.out.capacity() * size_of::<Shown>()
+            + self.shown.capacity() * size_of::<(i64, i64)>()
+            + self.touched.capacity() * size_of::<(u32, u32)>()
+            + self.frozen.bytes()
     }
 
     fn freeze(&mut self, scope: Scope) -> Result<()> {
-        self.frozen = self.rows.changes(scope, ROWS_TABLE)?.into();
+        self.frozen = Frozen::saved(self.rows.changes(scope, ROWS_TABLE)?);
         Ok(())
     }
 
     fn thaw(&mut self, _rows: usize) -> Result<Option<TableChange>> {
-        Ok(self.frozen.pop_front())
+        self.frozen.next_saved()
     }
 
     fn unfreeze(&mut self) {
-        self.frozen = VecDeque::new();
+        self.frozen = Frozen::default();
     }
 
     fn restore(&mut self, change: TableChange) -> Result<()> {

@@ -121,12 +121,18 @@ impl Sessions {
         self.sessions[session as usize].state == State::Live
     }
 
-    /// The session that one has become part of, or itself.
-    pub fn resolve(&self, mut session: u32) -> u32 {
-        while self.sessions[session as usize].state == State::Merged {
-            session = self.sessions[session as usize].next;
+    /// The session that one has become part of, or itself. What was passed on the way names it
+    /// from then on: sessions that merge one into the other, over and over, are walked once.
+    pub fn resolve(&mut self, session: u32) -> u32 {
+        let mut last = session;
+        while self.is_merged(last) {
+            last = self.sessions[last as usize].next;
         }
-        session
+        let mut at = session;
+        while at != last {
+            at = std::mem::replace(&mut self.sessions[at as usize].next, last);
+        }
+        last
     }
 
     pub fn key(&self, session: u32) -> u32 {
@@ -519,4 +525,36 @@ fn push(heap: &mut BinaryHeap<Reverse<(i64, u32)>>, note: (i64, u32)) {
 
 fn number(slot: usize) -> u32 {
     u32::try_from(slot).expect("there are fewer than 2^32 sessions")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Gaps are filled from the last to the first: each session is merged into the one before it.
+    #[test]
+    fn a_chain_of_merges_is_walked_once() {
+        let mut sessions = Sessions::new(10);
+        sessions.grow(1, &[]);
+        let mut merges = Merges::new();
+        let many = 1_000;
+        let mut place = |time| {
+            let placed = sessions.place(0, time, i64::MIN, &mut merges);
+            placed.expect("nothing is late")
+        };
+        let apart: Vec<u32> = (0..many).map(|at| place(at * 20)).collect();
+        let filled: Vec<u32> = (0..many - 1).rev().map(|at| place(at * 20 + 10)).collect();
+        assert_eq!(merges.len(), apart.len() - 1);
+        assert_eq!(sessions.live(), 1);
+        let first = apart[0];
+        assert_eq!(sessions.resolve(apart[apart.len() - 1]), first);
+        // The one walk was the last: all that were on the way name the first one now.
+        assert!(
+            apart[1..]
+                .iter()
+                .all(|&at| sessions.sessions[at as usize].next == first)
+        );
+        assert!(filled.iter().all(|&at| sessions.resolve(at) == first));
+        assert_eq!(sessions.bounds(first), (0, (many - 1) * 20 + 10));
+    }
 }

@@ -253,3 +253,29 @@ fn sorted(text: &str) -> String {
     rows.sort_unstable();
     rows.join(", ")
 }
+
+/// A row within the bounds of its session is one row of work, however many the session has; one
+/// that moves them changes what every row of the session says, and no row of another.
+#[test]
+fn work_follows_what_is_touched_and_not_the_key() {
+    let mut run = Run::new(|spec| spec.judges = false);
+    let many: Vec<String> = (0..500).map(|at| format!("+ {} a", at % 50)).collect();
+    run.step(&many.join(", "), 0);
+    let mut later: Vec<String> = (0..500)
+        .map(|at| format!("+ {} a", 1_000 + at % 50))
+        .collect();
+    later.push("+ 2000 a".to_string());
+    run.step(&later.join(", "), 0);
+    let before = run.session.looked_at();
+    assert_eq!(run.step("+ 7 a", 0).lines().count(), 1, "one more copy");
+    assert_eq!(run.session.looked_at() - before, 1);
+    run.step("- 7 a", 0);
+    run.step("+ 2000 a, - 2000 a, + 9 a", 0);
+    assert_eq!(run.session.looked_at() - before, 3);
+    // The third session goes on; those before it are not looked at.
+    run.step("+ 2001 a", 0);
+    assert_eq!(run.session.looked_at() - before, 5);
+    // Rows of 50 times in the first session: all of them say so when it gets longer.
+    run.step("+ 55 a", 0);
+    assert_eq!(run.session.looked_at() - before, 5 + 51);
+}
