@@ -117,6 +117,15 @@ impl CatchUpStart {
     }
 }
 
+/// Where chunks come from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Origin {
+    /// A reader of the catch-up's own.
+    Read,
+    /// What running sources have taken since, as they have taken it.
+    Taken,
+}
+
 /// What the stepper says a catch-up has to read.
 pub struct Inputs {
     pub(super) epoch: Epoch,
@@ -575,9 +584,11 @@ impl CatchUp {
             // Asked before the chunks are taken: what is finished then has left its chunks.
             let finished = reader.finished().len();
             let most = (CATCH_UP_STEP_ROWS, STEP_BYTES_MAX);
-            let chunks = drift::take(&reader, &self.sources[&id], most)?;
+            let clock_micros = self.now();
+            let chunks = drift::take(&reader, &self.sources[&id], most, clock_micros)?;
             if !chunks.is_empty() {
-                self.feed(chunks.into_iter().map(|chunk| (id, chunk)).collect())?;
+                let chunks = chunks.into_iter().map(|chunk| (id, chunk));
+                self.feed(chunks.collect(), Origin::Read)?;
                 self.keep();
                 steps += 1;
                 continue;
@@ -596,16 +607,25 @@ impl CatchUp {
         }
     }
 
-    fn feed(&mut self, chunks: Vec<(ObjectId, Chunk)>) -> Result<()> {
-        // Rows that come later come at no earlier time.
-        let clock_micros = self.start.clock.now_micros().max(self.clock_micros);
-        self.clock_micros = clock_micros;
+    /// The clock of the step to come. Rows that come later come at no earlier time.
+    fn now(&mut self) -> i64 {
+        self.clock_micros = self.start.clock.now_micros().max(self.clock_micros);
+        self.clock_micros
+    }
+
+    fn feed(&mut self, chunks: Vec<(ObjectId, Chunk)>, origin: Origin) -> Result<()> {
+        let clock_micros = self.now();
         let mut deltas: BTreeMap<ObjectId, CollectionDelta> = BTreeMap::new();
         for (id, chunk) in &chunks {
             let Some(source) = self.sources.get_mut(id) else {
                 continue;
             };
-            let without_ahead = source.without_ahead(chunk, clock_micros)?;
+            // What a running source has taken it has judged, once and for all views: by another
+            // clock another row might be too far ahead.
+            let without_ahead = match origin {
+                Origin::Read => source.without_ahead(chunk, clock_micros)?,
+                Origin::Taken => None,
+            };
             let chunk = without_ahead.as_ref().unwrap_or(chunk);
             let taken = source.take(chunk, clock_micros)?;
             let mut news = self.news.get_mut(id);
@@ -649,7 +669,7 @@ impl CatchUp {
         let pending = std::mem::take(&mut self.pending);
         match pending.is_empty() {
             true => Ok(()),
-            false => self.feed(pending),
+            false => self.feed(pending, Origin::Taken),
         }
     }
 
@@ -730,4 +750,108 @@ fn ends(input: &SourceInput) -> Result<BTreeMap<PartitionId, Offset>> {
         .zip(bounds)
         .map(|(id, bounds)| (id, bounds.end))
         .collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use arrow::array::{ArrayRef, AsArray, RecordBatch, TimestampMicrosecondArray, new_null_array};
+    use arrow::datatypes::{Int64Type, SchemaRef};
+    use datafusion::common::TableReference;
+
+    use super::*;
+    use crate::connector::factory::TimeOptions;
+    use crate::dataflow::oracle::answer::parsed;
+    use crate::dataflow::oracle::relation::{SECOND, World, planned_table};
+    use crate::plan::{Planner, ViewOptions, plan_view};
+    use crate::view::SnapshotLimits;
+
+    /// Rows of these seconds, as a reader of the source gives them.
+    fn chunk(source: &SourceState, from: u64, seconds: &[i64]) -> Chunk {
+        let schema = source.spec().schema.project(&source.decoded());
+        let schema: SchemaRef = Arc::new(schema.unwrap());
+        let columns = schema.fields().iter().map(|field| -> ArrayRef {
+            if field.name() != "ts" {
+                return new_null_array(field.data_type(), seconds.len());
+            }
+            let times = seconds.iter().map(|second| second * SECOND);
+            let times = TimestampMicrosecondArray::from_iter_values(times);
+            Arc::new(times.with_data_type(field.data_type().clone()))
+        });
+        Chunk {
+            partition: PartitionId(0),
+            from: Offset(from),
+            to: Offset(from + seconds.len() as u64),
+            rows: RecordBatch::try_new(schema.clone(), columns.collect()).unwrap(),
+            jumps: Vec::new(),
+            weights: None,
+            bad: Vec::new(),
+            bad_rows: Vec::new(),
+            skipped: 0,
+            checksum: 0,
+            bytes: 0,
+            arrived_micros: 0,
+        }
+    }
+
+    /// A row is too far ahead of the clock or not, once: the running views have what the source has
+    /// taken, and so has the view that catches up, though its own clock is behind theirs.
+    #[test]
+    fn what_a_running_source_has_taken_is_not_judged_again() {
+        let world = World::new();
+        let mut spec = world.relations[world.relation("s")].source.clone().unwrap();
+        spec.time = TimeOptions {
+            ahead_max_micros: Some(60 * SECOND),
+            ..TimeOptions::default()
+        };
+        let id = spec.id;
+        let resolve = |reference: &TableReference| planned_table(&world.catalog, reference);
+        let planner = Planner::new(&world.state, &resolve);
+        let query = parsed("SELECT count(*) AS n FROM s");
+        let plan = plan_view(&planner, &query, &[], &ViewOptions::default()).unwrap();
+        let options = RuntimeOptions {
+            workers: 1,
+            clock: Clock::manual(0),
+            checkpoint_interval_micros: i64::MAX / 4,
+            memory: Memory::accounted_only(usize::MAX),
+            snapshots: SnapshotLimits {
+                age: Duration::MAX,
+                bytes: usize::MAX,
+            },
+        };
+        let progress = Arc::new(Progress::default());
+        let named = (ObjectId(1_000), "v".to_string());
+        let start = CatchUpStart::new(named, plan, &options, progress, None);
+        let inputs = |chunks: Vec<Chunk>| Inputs {
+            epoch: Epoch(1),
+            snapshots: BTreeMap::new(),
+            sources: BTreeMap::from([(
+                id,
+                SourceInput {
+                    spec: spec.clone(),
+                    running: None,
+                    watermark: EventTime::MIN,
+                    counted: BTreeSet::new(),
+                    chunks,
+                    has_overflowed: false,
+                },
+            )]),
+            tables: BTreeMap::new(),
+            clock_micros: 0,
+        };
+        let mut catch_up = CatchUp::new(start, &inputs(Vec::new()), None).unwrap();
+        let rows = |catch_up: &CatchUp| {
+            let snapshot = catch_up.store.snapshot();
+            let delta = snapshot.deltas().next().expect("a row").unwrap();
+            delta.rows().column(0).as_primitive::<Int64Type>().value(0)
+        };
+        // Of its own reader it judges by its own clock, which is at 0.
+        let read = chunk(&catch_up.sources[&id], 0, &[30, 61, 59]);
+        catch_up.feed(vec![(id, read)], Origin::Read).unwrap();
+        assert_eq!(rows(&catch_up), 2);
+        // The running system's was at 40 s when it took the same.
+        let taken = chunk(&catch_up.sources[&id], 3, &[30, 61, 59]);
+        catch_up.queue(inputs(vec![taken]));
+        catch_up.feed_pending().unwrap();
+        assert_eq!(rows(&catch_up), 5);
+    }
 }

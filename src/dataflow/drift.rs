@@ -19,7 +19,7 @@
 //!
 //! The order in which rows were taken is in the journal, as always; this decides it once.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use crate::base::{EventTime, PartitionId};
 use crate::connector::Chunk;
@@ -33,29 +33,88 @@ use crate::error::Result;
 type Watermarks = BTreeMap<PartitionId, EventTime>;
 
 /// Takes whole chunks of a reader within the bounds of rows and bytes: in their order, or by their
-/// partitions' time.
+/// partitions' time. Rows that a step with this clock would leave out as too far ahead of it are no
+/// partition's time.
 pub(super) fn take(
     reader: &ReaderThread,
     source: &SourceState,
     most: (usize, usize),
+    clock_micros: i64,
 ) -> Result<Vec<Chunk>> {
     let Some(drift) = source.spec().time.drift_max_micros else {
         return Ok(reader.take(most.0, most.1));
     };
-    let mut watermarks = watermarks(source);
+    let mut order: Option<Order> = None;
     reader.take_chosen(most, |queued| {
-        let Some(place) = next(queued, &watermarks, drift) else {
+        let order = order.get_or_insert_with(|| Order::new(queued, watermarks(source)));
+        let Some((partition, place)) = order.next(drift, queued.is_full) else {
             return Ok(None);
         };
         let chunk = queued.chunk(place);
         // What is wrong with its times is told when it is taken.
-        let greatest = contained(|| source.watermark_of(chunk)).ok().flatten();
-        if let Some(greatest) = greatest {
-            let own = watermarks.entry(chunk.partition).or_insert(EventTime::MIN);
-            *own = (*own).max(greatest);
-        }
+        let greatest = contained(|| source.watermark_of(chunk, clock_micros));
+        order.take(partition, greatest.ok().flatten());
         Ok(Some(place))
     })
+}
+
+/// What waits and what is expected, by time: made once for many choices, each of which then costs
+/// next to nothing however much waits.
+struct Order {
+    watermarks: Watermarks,
+    /// The places of each partition's chunks, rising.
+    waiting: BTreeMap<PartitionId, VecDeque<usize>>,
+    /// Of each waiting partition its watermark and its first place.
+    first: BTreeSet<(EventTime, usize, PartitionId)>,
+    open: BTreeSet<PartitionId>,
+    /// The watermarks of those that are open or wait.
+    coming: BTreeSet<(EventTime, PartitionId)>,
+}
+
+impl Order {
+    fn new(queued: &Queued<'_>, watermarks: Watermarks) -> Order {
+        let mut waiting: BTreeMap<PartitionId, VecDeque<usize>> = BTreeMap::new();
+        for (place, partition) in queued.partitions().enumerate() {
+            waiting.entry(partition).or_default().push_back(place);
+        }
+        let open: BTreeSet<PartitionId> = queued.open().collect();
+        let first = waiting.iter();
+        let first = first.map(|(&id, places)| (of(&watermarks, id), places[0], id));
+        let coming = open.iter().chain(waiting.keys());
+        let coming = coming.map(|&id| (of(&watermarks, id), id));
+        Order {
+            first: first.collect(),
+            coming: coming.collect(),
+            watermarks,
+            waiting,
+            open,
+        }
+    }
+
+    /// The partition to take from, with the place of its first chunk.
+    fn next(&self, drift: i64, is_full: bool) -> Option<(PartitionId, usize)> {
+        let &(time, place, partition) = self.first.first()?;
+        let &(least, _) = self.coming.first()?;
+        let is_near = time.0 <= least.0.saturating_add(drift);
+        (is_full || is_near).then_some((partition, place))
+    }
+
+    /// Takes the first chunk of a partition, whose rows' greatest watermark is this.
+    fn take(&mut self, partition: PartitionId, greatest: Option<EventTime>) {
+        let before = of(&self.watermarks, partition);
+        let now = greatest.map_or(before, |greatest| before.max(greatest));
+        self.watermarks.insert(partition, now);
+        let places = self.waiting.entry(partition).or_default();
+        if let Some(place) = places.pop_front() {
+            self.first.remove(&(before, place, partition));
+        }
+        let next = places.front().copied();
+        self.first.extend(next.map(|place| (now, place, partition)));
+        self.coming.remove(&(before, partition));
+        if next.is_some() || self.open.contains(&partition) {
+            self.coming.insert((now, partition));
+        }
+    }
 }
 
 /// Whether chunks wait that a step would take.
@@ -65,9 +124,10 @@ pub(super) fn has_chunks(source: &Source) -> bool {
     };
     match source.state.spec().time.drift_max_micros {
         None => reader.is_filled(),
-        Some(drift) => {
-            reader.look(|queued| next(queued, &watermarks(&source.state), drift).is_some())
-        }
+        Some(drift) => reader.look(|queued| {
+            let order = Order::new(queued, watermarks(&source.state));
+            order.next(drift, queued.is_full).is_some()
+        }),
     }
 }
 
@@ -97,15 +157,6 @@ fn of(watermarks: &Watermarks, partition: PartitionId) -> EventTime {
         .get(&partition)
         .copied()
         .unwrap_or(EventTime::MIN)
-}
-
-/// The place of the chunk to take.
-fn next(queued: &Queued<'_>, watermarks: &Watermarks, drift: i64) -> Option<usize> {
-    let waiting = queued.partitions().enumerate();
-    let (time, place) = waiting
-        .map(|(place, partition)| (of(watermarks, partition), place))
-        .min()?;
-    (queued.is_full || time <= latest(queued, watermarks, drift)).then_some(place)
 }
 
 /// Up to where a partition may be for its rows to be taken.
@@ -203,6 +254,17 @@ mod tests {
         drift: Option<i64>,
         events: impl FnOnce(&SchemaRef) -> Vec<Polled>,
     ) -> (SourceState, ReaderThread) {
+        let time = TimeOptions {
+            drift_max_micros: drift,
+            ..TimeOptions::default()
+        };
+        reading_by(time, events)
+    }
+
+    fn reading_by(
+        time: TimeOptions,
+        events: impl FnOnce(&SchemaRef) -> Vec<Polled>,
+    ) -> (SourceState, ReaderThread) {
         let world = World::new();
         let mut spec = world.relations[world.relation("s")].source.clone().unwrap();
         let schema: SchemaRef = Arc::new(spec.schema.project(&[5]).unwrap());
@@ -214,10 +276,7 @@ mod tests {
             schema,
         });
         spec.startup = (0..3).map(|id| (PartitionId(id), Offset(0))).collect();
-        spec.time = TimeOptions {
-            drift_max_micros: drift,
-            ..TimeOptions::default()
-        };
+        spec.time = time;
         let state = SourceState::new(spec, Vec::new()).unwrap();
         let ranges = state.ranges(&[0, 1, 2].map(PartitionId));
         let memory = Memory::accounted_only(usize::MAX);
@@ -230,7 +289,7 @@ mod tests {
 
     /// The partitions of what a step takes, which the source has then.
     fn taken(state: &mut SourceState, reader: &ReaderThread, rows_max: usize) -> Vec<u32> {
-        let chunks = take(reader, state, (rows_max, usize::MAX)).unwrap();
+        let chunks = take(reader, state, (rows_max, usize::MAX), 0).unwrap();
         for chunk in &chunks {
             state.take(chunk, 0).unwrap();
         }
@@ -301,5 +360,39 @@ mod tests {
             }
         }
         assert!(rounds > 2, "{rounds}");
+    }
+
+    #[test]
+    fn a_row_that_is_too_far_ahead_of_the_clock_is_no_time_of_its_partition() {
+        let time = TimeOptions {
+            drift_max_micros: Some(15 * SECOND),
+            ahead_max_micros: Some(3_600 * SECOND),
+            ..TimeOptions::default()
+        };
+        let (mut state, reader) = reading_by(time, |schema| {
+            vec![
+                row(schema, 0, 0, 1_000_000),
+                row(schema, 0, 1, 10),
+                row(schema, 1, 0, 20),
+                row(schema, 0, 2, 30),
+                Polled::AtEnd(PartitionId(2), Offset(0)),
+            ]
+        });
+        assert_eq!(taken(&mut state, &reader, 100), [0, 0, 1, 0]);
+    }
+
+    /// So many that looking through all of them for each would take minutes.
+    #[test]
+    fn a_choice_costs_the_same_however_much_waits() {
+        let many = 30_000;
+        let (mut state, reader) = reading(Some(60 * SECOND), |schema| {
+            let chunk = |at: i64| row(schema, u32::from(at % 2 == 1), at.unsigned_abs() / 2, at);
+            let mut events: Vec<Polled> = (0..many).map(chunk).collect();
+            events.push(Polled::AtEnd(PartitionId(2), Offset(0)));
+            events
+        });
+        let taken = taken(&mut state, &reader, usize::MAX);
+        assert_eq!(taken.len() as i64, many);
+        assert!(taken.chunks(2).all(|pair| pair == [0, 1]));
     }
 }

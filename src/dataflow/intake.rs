@@ -55,7 +55,7 @@ impl Stepper {
             let mut chunks = Vec::new();
             if let Some(reader) = &source.reader {
                 let most = (self.rows_budget / active, STEP_BYTES_MAX / active);
-                chunks = drift::take(reader, &source.state, most)?;
+                chunks = drift::take(reader, &source.state, most, clock_micros)?;
                 // Asked after the chunks were taken, so that none is from behind an interruption
                 // that has not been seen: events come before all chunks of a step.
                 source.is_unconfirmed |= reader.take_interruption();

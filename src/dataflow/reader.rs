@@ -44,6 +44,11 @@ impl Queued<'_> {
         self.queue.chunks.iter().map(|chunk| chunk.partition)
     }
 
+    /// How many chunks wait.
+    pub fn len(&self) -> usize {
+        self.queue.chunks.len()
+    }
+
     pub fn chunk(&self, place: usize) -> &Chunk {
         &self.queue.chunks[place]
     }
@@ -125,14 +130,18 @@ impl ReaderThread {
 
     /// Takes whole chunks, in order, until the bounds are reached; at least one if there is one.
     pub fn take(&self, rows_max: usize, bytes_max: usize) -> Vec<Chunk> {
-        let first = |queue: &Queued<'_>| Ok(queue.partitions().next().map(|_| 0));
-        let taken = self.take_chosen((rows_max, bytes_max), first);
+        let mut places = 0..;
+        let in_order = |queued: &Queued<'_>| {
+            let place = places.next().expect("numbers do not end");
+            Ok((place < queued.len()).then_some(place))
+        };
+        let taken = self.take_chosen((rows_max, bytes_max), in_order);
         taken.expect("choosing the first cannot fail")
     }
 
     /// Takes whole chunks until the bounds of rows and bytes are reached, or `choose` has no more:
-    /// it is asked for the place of the next one in the queue. Chunks of a partition stay in order
-    /// if it takes the first of each.
+    /// it is asked for the place of the next one in the queue, from which none is taken out before
+    /// all are chosen. Chunks of a partition stay in order if it takes the first of each.
     pub fn take_chosen(
         &self,
         (rows_max, bytes_max): (usize, usize),
@@ -140,29 +149,30 @@ impl ReaderThread {
     ) -> Result<Vec<Chunk>> {
         let mut queue = self.shared.lock();
         let is_full = !queue.has_room();
-        let mut taken = Vec::new();
+        let mut chosen = Vec::new();
         let (mut rows, mut bytes) = (0, 0);
+        let mut since = queue.in_step_since_micros.unwrap_or(i64::MAX);
         loop {
-            let chosen = choose(&Queued {
+            let next = choose(&Queued {
                 queue: &queue,
                 read: &self.partitions,
-                is_full: is_full && taken.is_empty(),
+                is_full: is_full && chosen.is_empty(),
             })?;
-            let Some(place) = chosen else { break };
+            let Some(place) = next else { break };
             let chunk = &queue.chunks[place];
-            if !taken.is_empty()
+            if !chosen.is_empty()
                 && (rows + chunk.rows.num_rows() > rows_max || bytes + size(chunk) > bytes_max)
             {
                 break;
             }
-            let chunk = queue.chunks.remove(place).expect("just seen");
             rows += chunk.rows.num_rows();
-            bytes += size(&chunk);
-            let since = queue.in_step_since_micros.unwrap_or(i64::MAX);
-            queue.in_step_since_micros = Some(since.min(chunk.arrived_micros));
-            taken.push(chunk);
+            bytes += size(chunk);
+            since = since.min(chunk.arrived_micros);
+            chosen.push(place);
         }
+        let taken = queue.take_out(&chosen);
         if !taken.is_empty() {
+            queue.in_step_since_micros = Some(since);
             let left = queue.held.bytes() - bytes;
             queue.held.set(left);
             self.shared.drained.notify_all();
@@ -247,6 +257,20 @@ impl Drop for ReaderThread {
 }
 
 impl Queue {
+    /// Takes the chunks at some places out, each named once, in the order of the places' names.
+    /// Costs what stands before the last of them, and not what waits behind.
+    fn take_out(&mut self, places: &[usize]) -> Vec<Chunk> {
+        let end = places.iter().max().map_or(0, |last| last + 1);
+        let mut chunks: Vec<Option<Chunk>> = self.chunks.drain(..end).map(Some).collect();
+        let taken = places.iter().map(|&place| chunks[place].take());
+        let taken = taken.map(|chunk| chunk.expect("each place is named once"));
+        let taken = taken.collect();
+        for chunk in chunks.into_iter().rev().flatten() {
+            self.chunks.push_front(chunk);
+        }
+        taken
+    }
+
     /// Nobody knows any more where partitions end.
     fn interrupt(&mut self) {
         self.at_end.clear();

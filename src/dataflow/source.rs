@@ -400,6 +400,31 @@ impl SourceState {
     /// The chunk without the rows that are further ahead of the clock than the source's
     /// `watermark.max_ahead`: they are bad records, and move no time. `None` if it has none.
     pub fn without_ahead(&mut self, chunk: &Chunk, clock_micros: i64) -> Result<Option<Chunk>> {
+        let Some((times, rows)) = self.ahead(chunk, clock_micros)? else {
+            return Ok(None);
+        };
+        if rows.is_empty() {
+            return Ok(None);
+        }
+        let mut ahead = BTreeMap::new();
+        for row in rows {
+            let time = array_value_to_string(&times, row as usize).unwrap_or_default();
+            let reason = format!("event time {time} is too far ahead of the clock");
+            ahead.insert(row, record_of(chunk, row, reason));
+        }
+        let state = self.partition(chunk.partition);
+        state.rows_ahead += ahead.len() as u64;
+        without(chunk, ahead).map(Some)
+    }
+
+    fn partition(&mut self, partition: PartitionId) -> &mut PartitionState {
+        let unread = || PartitionState::at(Offset::default());
+        self.partitions.entry(partition).or_insert_with(unread)
+    }
+
+    /// The event times of a chunk's rows and which of them are too far ahead of the clock, rising;
+    /// `None` where none ever is.
+    fn ahead(&self, chunk: &Chunk, clock_micros: i64) -> Result<Option<(ArrayRef, Vec<u32>)>> {
         let (Some(expr), Some(ahead), Some((column, _))) = (
             &self.time_expr,
             self.spec.time.ahead_max_micros,
@@ -414,33 +439,25 @@ impl SourceState {
         let latest = clock_micros.saturating_add(ahead);
         let micros = times.values.as_primitive::<TimestampMicrosecondType>();
         let is_ahead = |(_, time): &(u32, Option<i64>)| time.is_some_and(|time| time > latest);
-        let mut ahead = BTreeMap::new();
-        for (row, _) in (0..).zip(micros).filter(is_ahead) {
-            let time = array_value_to_string(&times.values, row as usize).unwrap_or_default();
-            let reason = format!("event time {time} is too far ahead of the clock");
-            ahead.insert(row, record_of(chunk, row, reason));
-        }
-        if ahead.is_empty() {
-            return Ok(None);
-        }
-        let state = self.partition(chunk.partition);
-        state.rows_ahead += ahead.len() as u64;
-        without(chunk, ahead).map(Some)
+        let rows = (0..).zip(micros).filter(is_ahead).map(|(row, _)| row);
+        let rows = rows.collect();
+        Ok(Some((times.values, rows)))
     }
 
-    fn partition(&mut self, partition: PartitionId) -> &mut PartitionState {
-        let unread = || PartitionState::at(Offset::default());
-        self.partitions.entry(partition).or_insert_with(unread)
-    }
-
-    /// The greatest watermark of a chunk's rows.
-    pub fn watermark_of(&self, chunk: &Chunk) -> Result<Option<EventTime>> {
+    /// The greatest watermark of a chunk's rows, without those that a step with this clock would
+    /// leave out as too far ahead of it.
+    pub fn watermark_of(&self, chunk: &Chunk, clock_micros: i64) -> Result<Option<EventTime>> {
         let narrow = self.narrow(chunk)?;
         let (times, _) = self.times(narrow.as_ref().unwrap_or(chunk))?;
-        let greatest = times.as_ref().and_then(|times| {
-            arrow::compute::max(times.as_primitive::<TimestampMicrosecondType>())
-        });
-        Ok(greatest.map(EventTime))
+        let Some(times) = times else { return Ok(None) };
+        let times = times.as_primitive::<TimestampMicrosecondType>();
+        let ahead = self.ahead(chunk, clock_micros)?;
+        let ahead = ahead.map_or_else(Vec::new, |(_, rows)| rows);
+        let mut ahead = ahead.into_iter().peekable();
+        let near = (0..)
+            .zip(times)
+            .filter(|(row, _)| ahead.next_if_eq(row).is_none());
+        Ok(near.filter_map(|(_, time)| time).max().map(EventTime))
     }
 
     /// Takes in a partition that was added to the topic. It holds the watermark back, which stays

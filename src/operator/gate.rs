@@ -209,8 +209,7 @@ impl Operator for Gate {
 
     fn due_time(&self) -> Option<i64> {
         let first = |order: &BTreeSet<(i64, u32)>| order.first().map(|&(time, _)| time);
-        let first = self.orders.iter().filter_map(first).min()?;
-        Some(first.saturating_add(1))
+        self.orders.iter().filter_map(first).min()
     }
 
     fn bounds(&self, step: &Step) -> Bounds {
@@ -326,6 +325,18 @@ mod tests {
             "NULL" => line.to_string(),
             second => format!("{} 1970-01-01T00:00:{second:0>2} {}", words[0], words[2]),
         }
+    }
+
+    #[test]
+    fn what_a_checkpoint_has_not_taken_is_accounted() {
+        let mut run = Run::new();
+        let rows: Vec<String> = (0..500).map(|row| format!("+ 10 r{row}")).collect();
+        run.step(&rows.join(","), 1).unwrap();
+        let before = run.gate.state_bytes();
+        run.gate.freeze(Scope::All).unwrap();
+        assert!(run.gate.state_bytes() >= before + 500 * 16);
+        while run.gate.thaw(10).unwrap().is_some() {}
+        assert_eq!(run.gate.state_bytes(), before);
     }
 
     #[test]
