@@ -8,12 +8,13 @@
 //! Both become an [`AsOfNode`]: the left columns, then those of the right row that is nearest. The
 //! library plans joins by itself but asks for every relation, so [`nest_joins`] makes each such
 //! join a relation of its own, in parentheses. In a stream the node is the operator of the same
-//! name; for a batch answer it is a join and a rank:
+//! name; for a batch answer both sides are sorted, and no row is paired with all others of its key:
 //!
 //! ```text
-//!   number   the left rows; join by key and by the times' order
-//!   rank     the right rows of each left row, the nearest first; ties from the last on
-//!   keep     rank 1
+//!   number   the left rows, and the right ones in the order of time, ties by all columns
+//!   sort     both together by key, time, and at one time by who is to meet whom
+//!   scan     the greatest number of a right row so far is that of the nearest
+//!   join     by these numbers
 //! ```
 //!
 //! No filter passes through the node: one on a right column would change which row is the nearest.
@@ -27,17 +28,20 @@ use std::sync::Arc;
 use arrow::datatypes::{DataType, TimeUnit};
 use datafusion::common::{Column, DFSchema, DFSchemaRef, ExprSchema, JoinType, TableReference};
 use datafusion::error::{DataFusionError, Result as DataFusionResult};
+use datafusion::functions_aggregate::min_max::max_udaf;
 use datafusion::functions_window::row_number::row_number_udwf;
 use datafusion::logical_expr::expr::WindowFunction;
 use datafusion::logical_expr::planner::{
     PlannedRelation, RelationPlanner, RelationPlannerContext, RelationPlanning,
 };
 use datafusion::logical_expr::type_coercion::binary::comparison_coercion;
-use datafusion::logical_expr::utils::split_conjunction;
+use datafusion::logical_expr::utils::{conjunction, split_conjunction};
 use datafusion::logical_expr::{
     BinaryExpr, Expr, ExprFunctionExt, ExprSchemable, Extension, LogicalPlan, LogicalPlanBuilder,
-    Operator, UserDefinedLogicalNodeCore, WindowFunctionDefinition, binary_expr, lit,
+    Operator, SortExpr, UserDefinedLogicalNodeCore, WindowFrame, WindowFrameBound,
+    WindowFrameUnits, WindowFunctionDefinition, lit, when,
 };
+use datafusion::scalar::ScalarValue;
 use datafusion::sql::sqlparser::ast::{
     self, BinaryOperator, JoinConstraint, JoinOperator, Select, TableFactor, TableVersion,
     TableWithJoins, Value, VisitMut, VisitorMut,
@@ -49,7 +53,19 @@ use crate::plan::context::Planner;
 use crate::plan::numbers::floats_win;
 use crate::sql::as_of::{AsOfJoin, is_proctime};
 
-const ROW: &str = "asof_left_row";
+/// The numbers of the left and of the right rows, among their columns.
+const LEFT_ROW: &str = "asof_left_row";
+const RIGHT_ROW: &str = "asof_right_row";
+
+/// The columns of both sides together: a row's time, its place among those of one time, and its
+/// number in one column or the other.
+const TIME: &str = "asof_time";
+const PLACE: &str = "asof_place";
+const OF_LEFT: &str = "asof_of_left";
+const OF_RIGHT: &str = "asof_of_right";
+
+/// The number of the right row that is nearest to a left one.
+const NEAREST: &str = "asof_nearest";
 
 /// An ASOF join of two relations.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -99,52 +115,109 @@ impl AsOfNode {
         }
     }
 
-    /// What the node is as a batch.
+    /// What the node is as a batch: see the module page.
     pub(super) fn lower(&self) -> DataFusionResult<LogicalPlan> {
-        let number = || {
-            let function = WindowFunctionDefinition::WindowUDF(row_number_udwf());
-            Expr::from(WindowFunction::new(function, Vec::new()))
-        };
-        let computed = |function: &Expr| {
-            Expr::Column(Column::new_unqualified(function.schema_name().to_string()))
-        };
-        let columns = |plan: &LogicalPlan| -> Vec<Expr> {
-            let columns = plan.schema().columns().into_iter();
-            columns.map(Expr::Column).collect()
-        };
-        let row = || Expr::Column(Column::new_unqualified(ROW));
-        let numbered = number();
-        let name = computed(&numbered).alias(ROW);
-        let left = LogicalPlanBuilder::from(self.left.as_ref().clone())
-            .window(vec![numbered])?
-            .project(columns(&self.left).into_iter().chain([name]))?
+        let left_time = Expr::Column(self.left_time.clone());
+        let right_time = Expr::Column(self.right_time.clone());
+        // Rows of one key and time match the same row: which of them has which number is all one.
+        let in_order = self.left_keys.iter().chain([&left_time]);
+        let in_order = in_order.map(|expr| expr.clone().sort(true, false));
+        let left = numbered(self.left.as_ref().clone(), LEFT_ROW, in_order.collect())?;
+        let known = self.right_keys.iter().chain([&right_time]);
+        let known = known.map(|expr| expr.clone().is_not_null());
+        let right = LogicalPlanBuilder::from(self.right.as_ref().clone())
+            .filter(conjunction(known).expect("at least a time"))?
             .build()?;
-        let times = [&self.left_time, &self.right_time].map(|time| Expr::Column(time.clone()));
-        let [left_time, right_time] = times;
-        let near = binary_expr(left_time, self.comparison(), right_time.clone());
-        let equal = self.left_keys.iter().zip(&self.right_keys);
-        let equal = equal.map(|(left, right)| left.clone().eq(right.clone()));
+        let ties = right.schema().columns().into_iter().map(Expr::Column);
+        let ties = ties.map(|column| column.sort(true, true));
+        let in_order = [right_time.clone().sort(self.nearest.is_past(), false)];
+        let in_order = in_order.into_iter().chain(ties).collect();
+        let right = numbered(right, RIGHT_ROW, in_order)?;
+        let matches = self.matches((&left, left_time), (&right, right_time))?;
         let kind = match self.is_outer {
             true => JoinType::Left,
             false => JoinType::Inner,
         };
-        let joined = LogicalPlanBuilder::from(left)
-            .join_on(self.right.as_ref().clone(), kind, equal.chain([near]))?
-            .build()?;
-        let nearest_first = right_time.sort(!self.nearest.is_past(), false);
-        let ties = columns(&self.right).into_iter();
-        let ties = ties.map(|column| column.sort(false, false));
-        let rank = number()
-            .partition_by(vec![row()])
-            .order_by([nearest_first].into_iter().chain(ties).collect())
-            .build()?;
         let kept = self.schema.columns().into_iter().map(Expr::Column);
-        LogicalPlanBuilder::from(joined)
-            .window(vec![rank.clone()])?
-            .filter(computed(&rank).eq(lit(1_u64)))?
+        let of_left = named(LEFT_ROW).eq(named(OF_LEFT));
+        LogicalPlanBuilder::from(left)
+            .join_on(matches, JoinType::Inner, [of_left])?
+            .join_on(right, kind, [named(NEAREST).eq(named(RIGHT_ROW))])?
             .project(kept)?
             .build()
     }
+
+    /// For each left row, by its number, the number of the nearest right row; NULL where there is
+    /// none.
+    fn matches(
+        &self,
+        (left, left_time): (&LogicalPlan, Expr),
+        (right, right_time): (&LogicalPlan, Expr),
+    ) -> DataFusionResult<LogicalPlan> {
+        // At one time the right rows stand before the left ones that may meet them.
+        let (left_place, right_place) = match self.nearest {
+            Nearest::AtOrBefore | Nearest::AtOrAfter => (1_i64, 0_i64),
+            Nearest::Before | Nearest::After => (0, 1),
+        };
+        let names = (0..self.left_keys.len()).map(|number| format!("asof_key_{number}"));
+        let names: Vec<String> = names.collect();
+        let side = |plan: &LogicalPlan, keys: &[Expr], rest: [Expr; 4]| {
+            let keys = keys.iter().zip(&names);
+            let keys = keys.map(|(key, name)| key.clone().alias(name));
+            let rest = rest.into_iter().zip([TIME, PLACE, OF_LEFT, OF_RIGHT]);
+            let rest = rest.map(|(expr, name)| expr.alias(name));
+            let columns: Vec<Expr> = keys.chain(rest).collect();
+            LogicalPlanBuilder::from(plan.clone()).project(columns)
+        };
+        let none = || lit(ScalarValue::UInt64(None));
+        let left_columns = [left_time, lit(left_place), named(LEFT_ROW), none()];
+        let right_columns = [right_time, lit(right_place), none(), named(RIGHT_ROW)];
+        let right = side(right, &self.right_keys, right_columns)?.build()?;
+        let both = side(left, &self.left_keys, left_columns)?.union(right)?;
+        // Right rows are numbered in the order of time: the last one so far has the greatest.
+        let function = WindowFunctionDefinition::AggregateUDF(max_udaf());
+        let last = Expr::from(WindowFunction::new(function, vec![named(OF_RIGHT)]))
+            .partition_by(names.iter().map(|name| named(name)).collect())
+            .order_by(vec![
+                named(TIME).sort(self.nearest.is_past(), false),
+                named(PLACE).sort(true, false),
+            ])
+            .window_frame(WindowFrame::new_bounds(
+                WindowFrameUnits::Rows,
+                WindowFrameBound::Preceding(ScalarValue::UInt64(None)),
+                WindowFrameBound::CurrentRow,
+            ))
+            .build()?;
+        let so_far = named(&last.schema_name().to_string());
+        // A row without a time stands behind all others and is near none.
+        let nearest = when(named(TIME).is_not_null(), so_far).end()?;
+        both.window(vec![last])?
+            .filter(named(OF_LEFT).is_not_null())?
+            .project([named(OF_LEFT), nearest.alias(NEAREST)])?
+            .build()
+    }
+}
+
+fn named(name: &str) -> Expr {
+    Expr::Column(Column::new_unqualified(name))
+}
+
+/// The rows with their numbers in an order.
+fn numbered(
+    plan: LogicalPlan,
+    name: &str,
+    in_order: Vec<SortExpr>,
+) -> DataFusionResult<LogicalPlan> {
+    let function = WindowFunctionDefinition::WindowUDF(row_number_udwf());
+    let number = Expr::from(WindowFunction::new(function, Vec::new()));
+    let number = number.order_by(in_order).build()?;
+    let columns = plan.schema().columns().into_iter().map(Expr::Column);
+    let named = named(&number.schema_name().to_string()).alias(name);
+    let columns: Vec<Expr> = columns.chain([named]).collect();
+    LogicalPlanBuilder::from(plan)
+        .window(vec![number])?
+        .project(columns)?
+        .build()
 }
 
 fn joined_schema(

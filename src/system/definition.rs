@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::catalog::{Object, ObjectKind};
+use crate::sql::as_of::as_written;
 use crate::sql::statement::CreateRelation;
 use crate::sql::{Statement, parse_single};
 
@@ -36,12 +37,13 @@ impl Described {
                 of_relation(&relation, object.kind())
             }
             Statement::CreateView(view) => Described {
-                query: Some(view.query.to_string()),
+                query: Some(as_written(&view.query.to_string())),
                 ..Described::default()
             },
             Statement::CreateMaterializedView(view) => {
                 let emit = view.emit.map(|emit| format!(" {emit}")).unwrap_or_default();
-                let query = format!("{}{emit}", view.query);
+                let query = as_written(&view.query.to_string());
+                let query = format!("{query}{emit}");
                 Described {
                     query: Some(query),
                     ..Described::default()
