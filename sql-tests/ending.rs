@@ -169,3 +169,57 @@ fn windows_by_arrival_close_without_any_input_and_over_a_restart() {
         until(&client, "SELECT windows FROM above", 2).await;
     });
 }
+
+#[test]
+fn idle_groups_and_old_rows_leave_without_any_input_and_over_a_restart() {
+    block_on(async {
+        let mut server = Server::start_with(&["--checkpoint-interval-ms", "50"]);
+        let client = server.connect().await;
+        let objects = [
+            "CREATE SOURCE s (k BIGINT) WITH (connector = 'topic')",
+            "CREATE SOURCE r (k BIGINT) WITH (connector = 'topic')",
+            "CREATE MATERIALIZED VIEW groups WITH (state_ttl = '700 milliseconds') AS
+                SELECT k, count(*) AS n FROM s GROUP BY k",
+            "CREATE MATERIALIZED VIEW above AS SELECT count(*) AS keys, sum(n) AS n FROM groups",
+            "CREATE MATERIALIZED VIEW pairs WITH (state_ttl = '700 milliseconds') AS
+                SELECT s.k FROM s JOIN r ON r.k = s.k",
+            "INSERT INTO r VALUES (1)",
+            "INSERT INTO s VALUES (1), (1), (2)",
+        ];
+        for sql in objects {
+            client.batch_execute(sql).await.unwrap();
+        }
+        // They leave one after the other, and what was made of them in the same step.
+        until(&client, "SELECT count(*) FROM groups", 0).await;
+        until(&client, "SELECT count(*) FROM pairs", 0).await;
+        assert_eq!(count(&client, "SELECT keys FROM above").await, 0);
+        let state = "SELECT sum(state_rows)::BIGINT FROM tidemill.operators
+                     WHERE view IN ('groups', 'pairs')";
+        assert_eq!(count(&client, state).await, 0);
+        let evicted =
+            |view: &str| format!("SELECT rows_evicted FROM tidemill.views WHERE name = '{view}'");
+        assert_eq!(count(&client, &evicted("groups")).await, 2);
+        assert_eq!(count(&client, &evicted("pairs")).await, 4);
+        // Whatever comes then begins anew, and leaves after a restart as it would have without.
+        client
+            .batch_execute("INSERT INTO r VALUES (2)")
+            .await
+            .unwrap();
+        client
+            .batch_execute("INSERT INTO s VALUES (2)")
+            .await
+            .unwrap();
+        drop(client);
+        server.restart();
+        let client = server.connect().await;
+        until(&client, "SELECT count(*) FROM groups", 0).await;
+        until(&client, "SELECT count(*) FROM pairs", 0).await;
+        assert_eq!(count(&client, &evicted("groups")).await, 3);
+        assert_eq!(count(&client, &evicted("pairs")).await, 6);
+        let (_, body) = get(server.http_address(), "/metrics");
+        assert!(
+            body.contains("tidemill_view_rows_evicted_total{view=\"groups\"} 3"),
+            "{body}"
+        );
+    });
+}

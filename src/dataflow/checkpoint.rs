@@ -90,6 +90,7 @@ pub(super) struct Counted {
     retractions_late: u64,
     rows_failed: u64,
     rows_expired: u64,
+    rows_evicted: u64,
     rows_changed: u64,
 }
 
@@ -102,6 +103,7 @@ impl Counted {
             retractions_late: counts.retractions_late,
             rows_failed: counts.rows_failed,
             rows_expired: counts.rows_expired,
+            rows_evicted: counts.rows_evicted,
             rows_changed: statistics.rows_changed,
         }
     }
@@ -114,6 +116,7 @@ impl Counted {
         counts.retractions_late = self.retractions_late;
         counts.rows_failed = self.rows_failed;
         counts.rows_expired = self.rows_expired;
+        counts.rows_evicted = self.rows_evicted;
         statistics.rows_changed = self.rows_changed;
     }
 }

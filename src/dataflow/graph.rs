@@ -35,6 +35,7 @@ use crate::operator::every::Every;
 use crate::operator::gate::Gate;
 use crate::operator::join::{Join, Lookup};
 use crate::operator::judge::Judge;
+use crate::operator::lifetime::Lifetime;
 use crate::operator::map::Map;
 use crate::operator::over::Over;
 use crate::operator::session::Session;
@@ -580,6 +581,7 @@ impl Shard {
                 Operation::Over(spec) => Some(Box::new(Over::new(spec.clone())?)),
                 Operation::Gate(spec) => Some(Box::new(Gate::new(spec.clone())?)),
                 Operation::Temporal(spec) => Some(Box::new(Temporal::new(spec.clone())?)),
+                Operation::Lifetime(spec) => Some(Box::new(Lifetime::new(spec.clone())?)),
                 Operation::Scan(_)
                 | Operation::Exchange(_)
                 | Operation::Union
@@ -669,6 +671,7 @@ impl Shard {
             .as_mut()
             .expect("the node has an operator");
         let mut out = Output::default();
+        operator.begin(clock_micros, &mut out)?;
         for (port, &input) in inputs.iter().enumerate() {
             for batch in &self.outputs[input] {
                 operator.push(port, batch.clone(), &mut out)?;

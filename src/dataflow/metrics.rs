@@ -32,6 +32,7 @@ pub struct NodeMetrics {
     pub busy_nanos: Counter,
     pub rows_late: Counter,
     pub rows_failed: Counter,
+    pub rows_evicted: Counter,
     /// A gauge, as of the last step.
     pub state_rows: Counter,
     /// A gauge, as of the last step.
@@ -93,6 +94,7 @@ impl NodeMetrics {
                 metrics.busy_nanos.get(),
                 metrics.rows_late.get(),
                 metrics.rows_failed.get(),
+                metrics.rows_evicted.get(),
                 metrics.state_rows.get(),
                 metrics.state_bytes.get(),
             ]
@@ -103,6 +105,7 @@ impl NodeMetrics {
             busy,
             late,
             failed,
+            evicted,
             state_rows,
             state_bytes,
         ] = all(other);
@@ -111,6 +114,7 @@ impl NodeMetrics {
         self.busy_nanos.add(busy);
         self.rows_late.add(late);
         self.rows_failed.add(failed);
+        self.rows_evicted.add(evicted);
         self.state_rows.add(state_rows);
         self.state_bytes.add(state_bytes);
     }
@@ -125,6 +129,7 @@ impl NodeMetrics {
     pub(super) fn counted(&self, counts: &Counts) {
         self.rows_late.add(counts.rows_late);
         self.rows_failed.add(counts.rows_failed);
+        self.rows_evicted.add(counts.rows_evicted);
     }
 }
 

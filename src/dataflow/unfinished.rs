@@ -64,6 +64,8 @@ pub(super) struct Reached {
     retractions_late: u64,
     rows_failed: u64,
     rows_expired: u64,
+    #[serde(default)]
+    rows_evicted: u64,
     pub sources: BTreeMap<ObjectId, SourceMeta>,
     pub relations: BTreeMap<ObjectId, Epoch>,
     /// The watermarks of tables.
@@ -96,6 +98,7 @@ impl Reached {
             retractions_late: counts.retractions_late,
             rows_failed: counts.rows_failed,
             rows_expired: counts.rows_expired,
+            rows_evicted: counts.rows_evicted,
             sources: BTreeMap::new(),
             relations: BTreeMap::new(),
             tables: BTreeMap::new(),
@@ -110,6 +113,7 @@ impl Reached {
             retractions_late: self.retractions_late,
             rows_failed: self.rows_failed,
             rows_expired: self.rows_expired,
+            rows_evicted: self.rows_evicted,
         }
     }
 }

@@ -312,6 +312,7 @@ fn view_options(create: &CreateMaterializedView) -> Result<ViewOptions> {
         }
     }
     planned.retention = retention(&mut options)?;
+    planned.state_ttl_micros = state_ttl(&mut options)?;
     match options.take("on_error").as_deref() {
         None | Some("fail_row") => {}
         Some("null") => planned.on_error = OnError::Null,
@@ -334,16 +335,10 @@ fn view_options(create: &CreateMaterializedView) -> Result<ViewOptions> {
 }
 
 /// Options of a materialized view that have a meaning and are not there yet.
-const PLANNED_OPTIONS: [(&str, &str); 2] = [
-    (
-        "history",
-        "the last changes are kept up to a size, over restarts too",
-    ),
-    (
-        "state_ttl",
-        "a window, or a filter on event time, bounds the state",
-    ),
-];
+const PLANNED_OPTIONS: [(&str, &str); 1] = [(
+    "history",
+    "the last changes are kept up to a size, over restarts too",
+)];
 
 /// Lateness keeps windows open; where there is none it would be taken and do nothing. So would a
 /// relation of late rows where no row is judged.
@@ -408,6 +403,21 @@ fn retention(options: &mut Options) -> Result<Option<RetentionOption>> {
         }
     };
     Ok(Some(RetentionOption { micros, mode }))
+}
+
+/// How long state is there that no time bounds.
+fn state_ttl(options: &mut Options) -> Result<Option<i64>> {
+    let Some(length) = options.take("state_ttl") else {
+        return Ok(None);
+    };
+    match micros("state_ttl", &length)? {
+        0 => {
+            let message = "state_ttl must be longer than nothing";
+            let error = Error::new(SqlState::INVALID_PARAMETER_VALUE, message);
+            Err(options.at("state_ttl", error.hint("for example '1 day'")))
+        }
+        micros => Ok(Some(micros)),
+    }
 }
 
 fn micros(name: &str, text: &str) -> Result<i64> {

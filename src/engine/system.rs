@@ -218,6 +218,7 @@ impl Running {
             retractions_late: counts.retractions_late,
             rows_bad: counts.rows_failed,
             rows_expired: counts.rows_expired,
+            rows_evicted: counts.rows_evicted,
             gaps: (!relation.gaps.is_empty()).then(|| relation.gaps.join("; ")),
         }
     }
@@ -333,6 +334,7 @@ impl Running {
                         busy_ms: millis(node.busy_nanos.get()),
                         rows_late: node.rows_late.get(),
                         rows_bad: node.rows_failed.get(),
+                        rows_evicted: node.rows_evicted.get(),
                     });
                 }
             }

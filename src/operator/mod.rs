@@ -22,8 +22,10 @@ pub mod evaluate;
 pub mod every;
 pub mod frozen;
 pub mod gate;
+pub mod idle;
 pub mod join;
 pub mod judge;
+pub mod lifetime;
 pub mod map;
 pub mod ordered_rows;
 pub mod over;
@@ -42,6 +44,12 @@ use crate::error::Result;
 
 /// One shard of a node of a dataflow.
 pub trait Operator: Send {
+    /// A step begins, before its first batch: what is over by its clock goes first, so that it
+    /// makes no difference whether a step was taken in between.
+    fn begin(&mut self, _clock_micros: i64, _out: &mut Output) -> Result<()> {
+        Ok(())
+    }
+
     /// Takes a batch of the change of input `port`.
     fn push(&mut self, port: usize, batch: DeltaBatch, out: &mut Output) -> Result<()>;
 
@@ -200,6 +208,8 @@ pub struct Counts {
     pub rows_failed: u64,
     /// Rows that a view's retention has taken out, or kept out.
     pub rows_expired: u64,
+    /// Rows and groups of state that a view's `state_ttl` has let go.
+    pub rows_evicted: u64,
 }
 
 impl Counts {
@@ -209,6 +219,7 @@ impl Counts {
         self.retractions_late += other.retractions_late;
         self.rows_failed += other.rows_failed;
         self.rows_expired += other.rows_expired;
+        self.rows_evicted += other.rows_evicted;
     }
 }
 

@@ -217,6 +217,12 @@ impl RowStore {
         self.weights[slot as usize] = weight;
     }
 
+    /// Has the next checkpoint save a slot again: what its owner knows of it has changed.
+    pub fn mark(&mut self, slot: u32) {
+        let (word, bit) = place(slot);
+        self.dirty[word] |= bit;
+    }
+
     /// The bytes of a slot in a column of bytes.
     #[inline]
     pub fn bytes_of(&self, column: usize, slot: u32) -> &[u8] {

@@ -43,6 +43,8 @@ pub struct ViewOptions {
     pub allowed_lateness_micros: i64,
     pub late_rows: LateOption,
     pub retention: Option<RetentionOption>,
+    /// How long state is there that no time bounds, microseconds.
+    pub state_ttl_micros: Option<i64>,
     pub on_error: OnError,
 }
 
@@ -53,6 +55,7 @@ impl Default for ViewOptions {
             allowed_lateness_micros: 0,
             late_rows: LateOption::Discard,
             retention: None,
+            state_ttl_micros: None,
             on_error: OnError::FailRow,
         }
     }
@@ -377,12 +380,14 @@ impl Build<'_> {
         });
         let is_distinct_only = calls.is_empty() && !group.is_empty();
         let is_append_only = source.changelog == Changelog::AppendOnly;
+        let idle_micros = self.idle_micros(exchanged, close.is_none() && !group.is_empty());
         let spec = AggregateSpec {
             input: source.schema.clone(),
             group: group.clone(),
             calls,
             output: output.clone(),
             close,
+            idle_micros,
             panes: None,
             is_append_only,
             is_global: group.is_empty(),
@@ -391,7 +396,7 @@ impl Build<'_> {
             operation: Operation::Aggregate(spec),
             inputs: vec![exchanged],
             schema: output,
-            changelog: match is_distinct_only && is_append_only {
+            changelog: match is_distinct_only && is_append_only && idle_micros.is_none() {
                 true => Changelog::AppendOnly,
                 false => Changelog::Retracting,
             },
@@ -538,6 +543,7 @@ impl Build<'_> {
             };
             self.add(pass);
         }
+        self.check_state_ttl()?;
         let last = self.nodes.last().expect("a plan has a node");
         let retention = self.retention(self.nodes.len() - 1, &schema)?;
         let is_retracted = retention.is_some_and(|r| r.mode == RetentionMode::Retract);

@@ -116,6 +116,8 @@ fn clocked(nodes: &[Node]) -> Vec<Vec<usize>> {
                 }
                 kept
             }
+            // Rows of any age are taken back.
+            Operation::Lifetime(_) => Vec::new(),
             Operation::Judge(_)
             | Operation::Exchange(_)
             | Operation::Gate(_)

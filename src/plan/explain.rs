@@ -29,7 +29,7 @@ impl fmt::Display for StreamPlan {
 impl StreamPlan {
     /// The line of one node, without its number.
     pub fn describe(&self, id: usize) -> String {
-        Line(&self.nodes[id]).to_string()
+        Line(&self.nodes[id], &self.nodes).to_string()
     }
 
     /// What the view's changes are like.
@@ -62,7 +62,8 @@ impl StreamPlan {
     }
 }
 
-struct Line<'a>(&'a Node);
+/// A node, among all nodes of its plan.
+struct Line<'a>(&'a Node, &'a [Node]);
 
 impl fmt::Display for Line<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -118,8 +119,14 @@ impl fmt::Display for Line<'_> {
                 write!(f, "Exchange by ({})", names(&node.schema, columns))?;
             }
             Operation::Aggregate(spec) => write_aggregate(f, spec)?,
-            Operation::Join(spec) => write_join(f, spec)?,
-            Operation::AsOf(spec) => write_as_of(f, spec)?,
+            Operation::Join(spec) => {
+                let leaves = [0, 1].map(|port| leaves(self.1, node.inputs[port]));
+                write_join(f, spec, leaves)?;
+            }
+            Operation::AsOf(spec) => {
+                let leaves = [0, 1].map(|port| leaves(self.1, node.inputs[port]));
+                write_as_of(f, spec, leaves)?;
+            }
             Operation::Lookup(spec) => write_lookup(f, spec)?,
             Operation::Top(spec, portion) => write_top(f, spec, *portion)?,
             Operation::Over(spec) => write_over(f, spec)?,
@@ -134,6 +141,13 @@ impl fmt::Display for Line<'_> {
                 Span::Micros(every.interval_micros)
             )?,
             Operation::Temporal(spec) => write_temporal(f, spec)?,
+            Operation::Lifetime(spec) => {
+                let length = Span::Micros(spec.length_micros);
+                write!(
+                    f,
+                    "Lifetime {length}; state: rows that came in the last {length}"
+                )?;
+            }
             Operation::Union => write!(f, "Union")?,
             Operation::Constant(rows) => write!(f, "Constant {} rows", rows.num_rows())?,
         }
@@ -226,6 +240,10 @@ fn write_aggregate(f: &mut fmt::Formatter<'_>, spec: &AggregateSpec) -> fmt::Res
     if let Some(key) = &spec.panes {
         write!(f, ", a step's rows {} first", in_panes(&key.panes))?;
     }
+    if let Some(micros) = spec.idle_micros {
+        let length = Span::Micros(micros);
+        return write!(f, "; state: groups with rows in the last {length}");
+    }
     match &spec.close {
         None if spec.is_global => write!(f, "; state: one group"),
         None => write!(f, "; state: every group, unbounded"),
@@ -268,7 +286,16 @@ fn write_temporal(f: &mut fmt::Formatter<'_>, spec: &TemporalSpec) -> fmt::Resul
     }
 }
 
-fn write_join(f: &mut fmt::Formatter<'_>, spec: &JoinSpec) -> fmt::Result {
+/// Whether the rows of an input leave after a time, wherever they are exchanged to.
+fn leaves(nodes: &[Node], input: usize) -> bool {
+    match &nodes[input].operation {
+        Operation::Lifetime(_) => true,
+        Operation::Exchange(_) => leaves(nodes, nodes[input].inputs[0]),
+        _ => false,
+    }
+}
+
+fn write_join(f: &mut fmt::Formatter<'_>, spec: &JoinSpec, leaves: [bool; 2]) -> fmt::Result {
     let kind = match spec.kind {
         JoinKind::Inner => "Inner",
         JoinKind::Left => "Left",
@@ -292,6 +319,15 @@ fn write_join(f: &mut fmt::Formatter<'_>, spec: &JoinSpec) -> fmt::Result {
     let range = |at: Option<usize>| at.map(|at| &spec.times[at]);
     let (left, right) = (range(spec.expire.left), range(spec.expire.right));
     match (left, right) {
+        (None, None) if leaves == [true, true] => {
+            return write!(f, "; state: rows of both sides until they leave");
+        }
+        (None, None) if leaves[0] => {
+            return write!(f, "; state: left rows until they leave, all right rows");
+        }
+        (None, None) if leaves[1] => {
+            return write!(f, "; state: all left rows, right rows until they leave");
+        }
         (None, None) => return write!(f, "; state: all rows of both sides, unbounded"),
         (Some(left), Some(right)) if is_equality(left) && is_equality(right) => {
             return write!(f, "; state: rows of both sides whose window is open");
@@ -331,7 +367,7 @@ fn write_lookup(f: &mut fmt::Formatter<'_>, spec: &JoinSpec) -> fmt::Result {
     write!(f, "; each left row once; state: right rows")
 }
 
-fn write_as_of(f: &mut fmt::Formatter<'_>, spec: &AsOfSpec) -> fmt::Result {
+fn write_as_of(f: &mut fmt::Formatter<'_>, spec: &AsOfSpec, leaves: [bool; 2]) -> fmt::Result {
     let kind = if spec.is_outer { "Left" } else { "Inner" };
     write!(
         f,
@@ -345,11 +381,13 @@ fn write_as_of(f: &mut fmt::Formatter<'_>, spec: &AsOfSpec) -> fmt::Result {
     let left = match (spec.frees_left, spec.nearest.is_past()) {
         (true, true) => "left rows until they are final",
         (true, false) => "left rows until they are final, unbounded where they meet none",
+        (false, _) if leaves[0] => "left rows until they leave",
         (false, _) => "all left rows, unbounded",
     };
     let right = match (spec.frees_right, spec.nearest.is_past()) {
         (true, true) => "the last right row of each key",
         (true, false) => "right rows ahead of time",
+        (false, _) if leaves[1] => "right rows until they leave",
         (false, _) => "all right rows, unbounded",
     };
     write!(f, "; state: {left}, {right}")
@@ -380,6 +418,13 @@ fn write_top(f: &mut fmt::Formatter<'_>, spec: &TopSpec, portion: Portion) -> fm
         true => "the rows within the limit",
         false => "all rows",
     };
+    if let Some(micros) = spec.idle_micros {
+        let length = Span::Micros(micros);
+        return write!(
+            f,
+            "; state: {rows}, of groups with rows in the last {length}"
+        );
+    }
     let Some(close) = &spec.close else {
         return match spec.keeps_only_best() && spec.partition.is_empty() {
             true => write!(f, "; state: {rows}"),

@@ -183,7 +183,17 @@ impl Build<'_> {
             residual,
             mut times,
         } = joining;
-        let expire = self.expire(left, right, &times);
+        let mut expire = self.expire(left, right, &times);
+        let is_unbounded = expire.left.is_none() || expire.right.is_none();
+        let (left, right) = match is_unbounded {
+            true => (self.with_lifetime(left), self.with_lifetime(right)),
+            false => (left, right),
+        };
+        // What is taken back after its time must still find what it was joined with.
+        let leaves = |side: usize| matches!(self.nodes[side].operation, Operation::Lifetime(_));
+        if is_unbounded && (leaves(left) || leaves(right)) {
+            expire = Expire::default();
+        }
         // What frees the rows of one side must not fall behind: the other's rows are judged.
         let right = match expire.left {
             Some(at) => self.judged(right, times[at].right),
@@ -304,6 +314,16 @@ impl Build<'_> {
             || self.nodes[right].bounded.contains(&right_time);
         let frees_left = is_final && self.is_timed(right, right_time);
         let frees_right = frees_left && self.is_timed(left, left_time);
+        let is_kept = !frees_left || !frees_right;
+        let has_lifetime = self.has_lifetime(left) || self.has_lifetime(right);
+        let (left, right, frees_left, frees_right) = match is_kept && has_lifetime {
+            // As in any other join.
+            true => {
+                let right = self.with_lifetime(right);
+                (self.with_lifetime(left), right, false, false)
+            }
+            false => (left, right, frees_left, frees_right),
+        };
         let right = match frees_left {
             true => self.judged(right, right_time),
             false => right,

@@ -13,8 +13,9 @@
 //!
 //! Reading order: [`context`] (text's names to DataFusion's plan), `window` (window table
 //! functions), [`stream`] (the plan), `build` (how it is made: `temporal`, `windowed`, `panes`,
-//! `aggregate`, `join`, `top`, `over`, `emit` and `retention` are its parts), `explain` (how it is
-//! shown); apart from queries, [`source`] and `columns` plan CREATE SOURCE and CREATE TABLE.
+//! `aggregate`, `join`, `top`, `over`, `emit`, `retention` and `state_ttl` are its parts), `explain`
+//! (how it is shown); apart from queries, [`source`] and `columns` plan CREATE SOURCE and CREATE
+//! TABLE.
 
 mod aggregate;
 mod as_of;
@@ -48,6 +49,7 @@ mod place;
 mod retention;
 mod session;
 pub mod source;
+mod state_ttl;
 pub mod stream;
 mod subquery;
 mod temporal;

@@ -365,6 +365,7 @@ impl Build<'_> {
                     emit: CloseEmit::OnUpdate,
                     lateness_micros: 0,
                 });
+                let idle_micros = self.idle_micros(at, close.is_none());
                 Node {
                     inputs: vec![at],
                     changelog: match tail.calls.is_empty() && is_append_only {
@@ -380,6 +381,7 @@ impl Build<'_> {
                         calls: tail.calls,
                         output: schema.clone(),
                         close,
+                        idle_micros,
                         panes: Some(PaneKey {
                             panes: tail.panes,
                             start: keys,

@@ -22,6 +22,7 @@ use crate::operator::every::EverySpec;
 use crate::operator::gate::GateSpec;
 use crate::operator::join::JoinSpec;
 use crate::operator::judge::JudgeSpec;
+use crate::operator::lifetime::LifetimeSpec;
 use crate::operator::map::MapSpec;
 use crate::operator::over::OverSpec;
 use crate::operator::session::SessionSpec;
@@ -181,6 +182,8 @@ pub enum Operation {
     Gate(GateSpec),
     Every(EverySpec),
     Temporal(TemporalSpec),
+    /// Rows that come, each for so long.
+    Lifetime(LifetimeSpec),
     /// UNION ALL of inputs with equal types.
     Union,
     /// Rows that are there from the beginning: VALUES, a SELECT without FROM, or none at all.

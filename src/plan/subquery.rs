@@ -62,6 +62,8 @@ impl Build<'_> {
             .hint("write NOT EXISTS (SELECT … WHERE …), which has no special case for NULL"));
         };
         let (left_key, right_key) = (*left_key, *right_key);
+        // All three parts are to know of the same rows.
+        let right = self.with_lifetime(right);
         let flags = self.null_flags(right, right_key);
         let joining = |kind, residual| Joining {
             kind,

@@ -713,7 +713,7 @@ impl Build<'_> {
                 let mut conditions = spec.conditions.iter();
                 conditions.any(|condition| !condition.relation.is_lasting())
             }
-            _ => false,
+            operation => operation.has_ttl(),
         };
         self.nodes.iter().any(leaves)
     }
@@ -721,8 +721,14 @@ impl Build<'_> {
     /// What has left before its window closed would never be shown, and what closes after all of
     /// its rows have left is nothing.
     pub(super) fn refuse_leaving(&self) -> Result<()> {
+        let has_ttl = self.nodes.iter().any(|node| node.operation.has_ttl());
         match self.has_leaving() {
             false => Ok(()),
+            true if has_ttl => Err(Error::unsupported(
+                "EMIT ON WINDOW CLOSE of rows that leave by state_ttl is not supported",
+            )
+            .detail("a result that is final cannot lose its rows")
+            .hint("leave EMIT or state_ttl out")),
             true => Err(Error::unsupported(
                 "EMIT ON WINDOW CLOSE of rows that leave by now() is not supported",
             )

@@ -521,6 +521,7 @@ impl Build<'_> {
             shown: Vec::new(),
             output: self.nodes[input].schema.clone(),
             close: None,
+            idle_micros: None,
             bounded_order: None,
             is_append_only: false,
         };
@@ -604,9 +605,12 @@ impl Build<'_> {
                 lateness_micros: 0,
             }
         });
+        let idle_micros = self.idle_micros(input, close.is_none() && !spec.partition.is_empty());
         // What waits for its group's close holds its order back, too, and nobody knows how far.
         let waits = close.is_some() && self.closes();
-        let bounded_order = rising(&spec.order).filter(|column| !waits && is_bounded(column));
+        // A group of any age may leave.
+        let has_order = !waits && idle_micros.is_none();
+        let bounded_order = rising(&spec.order).filter(|column| has_order && is_bounded(column));
         bounded.extend(bounded_order.filter(|column| !spec.partition.contains(column)));
         bounded.sort_unstable();
         let one = spec.limit(RankFunction::RowNumber);
@@ -632,6 +636,7 @@ impl Build<'_> {
             operation: Operation::Top(
                 TopSpec {
                     close,
+                    idle_micros,
                     bounded_order,
                     is_append_only: source.changelog == Changelog::AppendOnly,
                     ..spec

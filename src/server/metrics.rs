@@ -182,6 +182,12 @@ fn views(rows: &EngineRows) -> Vec<Metric> {
             Rising,
             &|view| Some(float(view.rows_bad)),
         ),
+        of(
+            "tidemill_view_rows_evicted_total",
+            "Groups, and rows of joins, that the view's state_ttl has let go.",
+            Rising,
+            &|view| Some(float(view.rows_evicted)),
+        ),
     ]
 }
 

@@ -206,6 +206,8 @@ pub struct ViewRow {
     pub rows_bad: u64,
     /// Rows that its retention has taken out, or kept out.
     pub rows_expired: u64,
+    /// Groups, and rows of joins, that its `state_ttl` has let go.
+    pub rows_evicted: u64,
     /// What was missing at its start, per partition.
     pub gaps: Option<String>,
 }
@@ -269,6 +271,8 @@ pub struct OperatorRow {
     pub busy_ms: f64,
     pub rows_late: u64,
     pub rows_bad: u64,
+    /// Groups, and rows of joins, that `state_ttl` has let go.
+    pub rows_evicted: u64,
 }
 
 /// A record or row that was left out: `tidemill.errors`.

@@ -91,6 +91,7 @@ fn views(snapshot: &SystemSnapshot, rows: &mut RowSet) {
             ("retractions_late", row.retractions_late.into()),
             ("rows_bad", row.rows_bad.into()),
             ("rows_expired", row.rows_expired.into()),
+            ("rows_evicted", row.rows_evicted.into()),
             ("gaps", row.gaps.clone().into()),
         ]);
     }
@@ -152,6 +153,7 @@ fn operators(snapshot: &SystemSnapshot, rows: &mut RowSet) {
             ("busy_ms", row.busy_ms.into()),
             ("rows_late", row.rows_late.into()),
             ("rows_bad", row.rows_bad.into()),
+            ("rows_evicted", row.rows_evicted.into()),
         ]);
     }
 }

@@ -312,7 +312,7 @@ impl<'a> Engine<'a> {
             let is_temporal = |node: &Node| match &node.operation {
                 Operation::Temporal(_) => true,
                 Operation::Scan(scan) => !scan.clocked.is_empty(),
-                _ => false,
+                operation => operation.has_ttl(),
             };
             plan.nodes.iter().any(is_temporal)
         };

@@ -33,6 +33,7 @@ mod subquery_list;
 mod temporal_list;
 mod top_list;
 mod trial;
+mod ttl_list;
 
 use crate::dataflow::oracle::relation::World;
 use crate::dataflow::oracle::trial::{

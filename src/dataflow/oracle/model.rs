@@ -49,6 +49,12 @@ pub enum Cut {
     Moment,
     /// Rows at most a gap apart that have the same values in some columns.
     Session { gap: i64, keys: &'static [usize] },
+    /// No windows: rows that leave by the clock, each so long after it came, or those of a key all
+    /// together, so long after the last one came.
+    Life {
+        ttl: i64,
+        keys: Option<&'static [usize]>,
+    },
 }
 
 /// The rows of one session.
@@ -189,6 +195,7 @@ impl WindowUse {
                     .collect()
             }
             Cut::Session { .. } => panic!("the windows of a session follow from its rows"),
+            Cut::Life { .. } => panic!("rows that leave have no windows"),
             Cut::Moment => vec![(time, time + 1)],
             Cut::BerlinDay => vec![berlin_day(time)],
             Cut::Month => {
@@ -210,12 +217,16 @@ impl WindowUse {
             Cut::Hop { slide, size, .. } => size / slide + 1,
             Cut::Cumulate { step, size } => size / step,
             Cut::Moment | Cut::BerlinDay | Cut::Month | Cut::Session { .. } => 1,
+            Cut::Life { .. } => 0,
         }
     }
 
     pub fn assign(&self, items: &[Item], world: &World, used: &Used) -> Windowed {
         let number = world.relation(self.relation);
         let relation = &world.relations[number];
+        if let Cut::Life { ttl, keys } = self.cut {
+            return self.alive((items, number, ttl, keys), world, used);
+        }
         let column = match self.by_clock {
             true => relation.clocked.expect("a source has a clock"),
             false => relation.time.expect("a source has a time").column,
@@ -267,6 +278,60 @@ impl WindowUse {
 }
 
 impl WindowUse {
+    /// The rows that are there when the clock shows what it shows last. A row, or the rows of a
+    /// key, leave when the clock is there, before any row that comes at that clock.
+    fn alive(
+        &self,
+        (items, number, ttl, keys): (&[Item], usize, i64, Option<&[usize]>),
+        world: &World,
+        used: &Used,
+    ) -> Windowed {
+        let mut out = Windowed::default();
+        let mut clock = NEVER;
+        // What is there for as long as its last row, by its key.
+        let mut lives: Vec<(Vec<String>, i64, Vec<Row>)> = Vec::new();
+        for item in items {
+            match item {
+                Item::Clock(shown) => {
+                    clock = *shown;
+                    let before = lives.len();
+                    lives.retain(|(_, last, _)| last.saturating_add(ttl) > clock);
+                    out.counts.rows_evicted += (before - lives.len()) as u64;
+                }
+                Item::Row(change) if change.relation == number => {
+                    let is_kept = |row: &Row| self.filter.is_none_or(|filter| filter(row));
+                    if !is_seen(change, world, used) || !is_kept(&change.row) {
+                        continue;
+                    }
+                    assert_eq!(change.weight, 1, "only what only comes leaves by itself");
+                    let key = keys.map(|keys| keys.iter().map(|&key| text(&change.row[key])));
+                    let key: Option<Vec<String>> = key.map(Iterator::collect);
+                    let known = lives
+                        .iter_mut()
+                        .find(|(known, ..)| Some(known) == key.as_ref());
+                    match known {
+                        Some((_, last, rows)) => {
+                            *last = clock;
+                            rows.push(change.row.clone());
+                        }
+                        None => {
+                            let rows = vec![change.row.clone()];
+                            lives.push((key.unwrap_or_default(), clock, rows));
+                        }
+                    }
+                }
+                Item::Row(_) | Item::Idle { .. } => {}
+            }
+        }
+        let time = relation_time(world, number);
+        for row in lives.into_iter().flat_map(|(.., rows)| rows) {
+            let mut values = row.to_vec();
+            values.extend([0, 0].map(|each| timestamp(&time, Some(each))));
+            out.rows.push(values.into());
+        }
+        out
+    }
+
     fn assign_sessions(
         &self,
         judged: Vec<Judged>,
@@ -340,6 +405,15 @@ impl WindowUse {
         }
         out
     }
+}
+
+/// The type of a relation's times.
+fn relation_time(world: &World, number: usize) -> DataType {
+    let schema = &world.relations[number].schema;
+    let time = schema
+        .field_with_name("ts")
+        .expect("every relation has a time");
+    time.data_type().clone()
 }
 
 /// Takes a row out of its session, which may fall apart; false if it is in none that can change.

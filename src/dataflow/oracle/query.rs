@@ -79,6 +79,8 @@ pub struct Case {
     pub failing: Option<Failing>,
     /// The rows are kept for ever: sources without windows.
     pub keeps: bool,
+    /// `state_ttl` of every view, microseconds.
+    pub ttl: Option<i64>,
 }
 
 /// A view of this text. `{0}`, `{1}` … are its windows, in the batch the model's rows `w0`, `w1` ….
@@ -95,6 +97,7 @@ pub fn query(sql: &str) -> Case {
         lateness: 0,
         failing: None,
         keeps: false,
+        ttl: None,
     }
 }
 
@@ -151,6 +154,19 @@ impl Case {
         let sql = format!("SESSION({relation}{by}, ts, INTERVAL '{gap} seconds')");
         let gap = gap * SECOND;
         self.cut(&sql, relation, Cut::Session { gap, keys })
+    }
+
+    /// `state_ttl`, seconds.
+    pub fn ttl(mut self, seconds: i64) -> Case {
+        self.ttl = Some(seconds * SECOND);
+        self
+    }
+
+    /// The rows themselves, each for as long as the `state_ttl`, or with keys as long as one of
+    /// their key comes so often.
+    pub fn lives(self, relation: &'static str, keys: Option<&'static [usize]>) -> Case {
+        let ttl = self.ttl.expect("how long rows live is said before");
+        self.cut(relation, relation, Cut::Life { ttl, keys })
     }
 
     /// The rows themselves, less those behind the watermark.
@@ -319,7 +335,7 @@ impl Case {
 
     /// Whether a view asks for the clock.
     pub fn has_clock(&self) -> bool {
-        if self.closes_by_clock() {
+        if self.closes_by_clock() || self.ttl.is_some() {
             return true;
         }
         let text = (0..self.views.len()).map(|view| self.stream_sql(view));
@@ -329,13 +345,16 @@ impl Case {
 
     pub fn name(&self) -> String {
         let views = self.views.iter().enumerate();
+        let ttl = self
+            .ttl
+            .map_or_else(String::new, |ttl| format!(" [state_ttl {ttl}]"));
         let text = |(number, view): (usize, &View)| {
             let kept = match view.retention {
                 None => String::new(),
                 Some(kept) => format!(" [{:?} after {} s]", kept.mode, kept.seconds),
             };
             let sql = self.stream_sql(number);
-            format!("v{number}: {sql} [{:?}]{kept}", view.emits)
+            format!("v{number}: {sql} [{:?}]{kept}{ttl}", view.emits)
         };
         views.map(text).collect::<Vec<_>>().join("; ")
     }

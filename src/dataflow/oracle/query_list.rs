@@ -14,6 +14,7 @@ use crate::dataflow::oracle::relation::SECOND;
 use crate::dataflow::oracle::subquery_list::subqueries;
 use crate::dataflow::oracle::temporal_list::temporal;
 use crate::dataflow::oracle::top_list::rankings;
+use crate::dataflow::oracle::ttl_list::lifetimes;
 
 pub fn cases() -> Vec<Case> {
     let mut cases = linear();
@@ -35,6 +36,7 @@ pub fn cases() -> Vec<Case> {
     cases.extend(views_over_views());
     cases.extend(temporal());
     cases.extend(rankings());
+    cases.extend(lifetimes());
     cases.extend(window_functions());
     cases
 }
@@ -787,7 +789,7 @@ fn interval_joins() -> Vec<Case> {
 }
 
 /// What an ASOF join is: the first of all right rows that a left row could meet.
-fn ranked(join: &str, on: &str, order: &str, right: &str) -> String {
+pub fn ranked(join: &str, on: &str, order: &str, right: &str) -> String {
     format!(
         "SELECT a, ts, v FROM (SELECT x.a, x.ts, y.v, row_number() OVER (PARTITION BY x.number \
          ORDER BY {order}, y.a DESC NULLS LAST, y.b DESC NULLS LAST, y.v DESC NULLS LAST) AS place \

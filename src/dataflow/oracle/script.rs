@@ -84,20 +84,30 @@ impl<'a> Script<'a> {
     }
 
     /// The same with a clock that goes on beside the rows' times, before and behind them.
-    pub fn with_clock(mut self) -> Script<'a> {
-        let mut random = Rng::with_seed(self.random.u64(..));
-        let items = std::mem::take(&mut self.items);
-        let mut shown = i64::MIN;
+    pub fn with_clock(self) -> Script<'a> {
         let is_clocked = |item: &Item| match item {
             Item::Row(change) => self.world.relations[change.relation].clocked.is_some(),
             Item::Idle { .. } | Item::Clock(_) => false,
         };
-        if items.iter().any(is_clocked) {
-            // Every row has a processing time, the first one, too.
-            let first = items.iter().find_map(|item| self.time(item)).unwrap_or(0);
-            shown = first - 40 * SECOND;
-            self.items.push(Item::Clock(shown));
+        // Every row has a processing time, the first one, too.
+        match self.items.iter().any(is_clocked) {
+            true => self.with_clock_from_the_first(),
+            false => self.with_clock_after(i64::MIN),
         }
+    }
+
+    /// The same with a clock before the first row.
+    pub fn with_clock_from_the_first(mut self) -> Script<'a> {
+        let first = self.items.iter().find_map(|item| self.time(item));
+        let shown = first.unwrap_or(0) - 40 * SECOND;
+        self.items.insert(0, Item::Clock(shown));
+        self.with_clock_after(shown)
+    }
+
+    /// The clock goes on from what it shows.
+    fn with_clock_after(mut self, mut shown: i64) -> Script<'a> {
+        let mut random = Rng::with_seed(self.random.u64(..));
+        let items = std::mem::take(&mut self.items);
         for mut item in items {
             let is_joined = matches!(&item, Item::Row(change) if change.is_joined);
             if (shown == i64::MIN || random.u8(..6) == 0)

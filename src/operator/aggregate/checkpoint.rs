@@ -6,6 +6,8 @@
 //! | 1 | only 0 | since when windows are freed |
 //! | 2 + n | entries | what the n-th store keeps by entries of its own: group, values, weight |
 //!
+//! Where idle groups leave, the clock of a group's last touch stands behind its flags.
+//!
 //! Blocks are put back raw, in any number; what follows from them (chains, orders, sums of distinct
 //! values, windows) is derived once, before the first use.
 
@@ -38,6 +40,7 @@ const SAVED_FLAGS: u32 = Group::EMITTED | Group::FAILED;
 /// The columns of the groups' table.
 pub(super) fn saved_schema(
     key_types: &[DataType],
+    is_timed: bool,
     selections: &[Selection],
     stores: &[SelectedStore],
     calls: &[Call],
@@ -45,6 +48,7 @@ pub(super) fn saved_schema(
 ) -> SchemaRef {
     let mut types = key_types.to_vec();
     types.extend([DataType::Int64, DataType::UInt32]);
+    types.extend(is_timed.then_some(DataType::Int64));
     types.extend(selections.iter().map(|_| DataType::Int64));
     types.extend(
         stores
@@ -135,6 +139,10 @@ impl Aggregate {
         columns.push(Arc::new(Int64Array::from_iter_values(rows)));
         let flags = slots.iter().map(|slot| group(slot).flags(SAVED_FLAGS));
         columns.push(Arc::new(UInt32Array::from_iter_values(flags)));
+        if let Some(idle) = &self.idle {
+            let touched = slots.iter().map(|&slot| idle.touched(slot));
+            columns.push(Arc::new(Int64Array::from_iter_values(touched)));
+        }
         for selection in &self.selections {
             let absent = slots.iter().map(|&slot| selection.absent(slot));
             columns.push(Arc::new(Int64Array::from_iter_values(absent)));
@@ -216,6 +224,14 @@ impl Aggregate {
         for (row, &slot) in slots.iter().enumerate() {
             self.groups[slot as usize] = Group::new(rows[row], flags[row] | Group::LIVE);
         }
+        if let Some(idle) = &mut self.idle {
+            let touched = next(1);
+            let touched = touched[0].as_primitive::<Int64Type>().values();
+            let slots = slots.iter().zip(touched);
+            slots.for_each(|(&slot, &touched)| idle.restore(slot, Some(touched)));
+            let freed = change.freed.iter();
+            freed.for_each(|&slot| idle.restore(slot, None));
+        }
         for selection in &mut self.selections {
             let absent = next(1);
             let absent = absent[0].as_primitive::<Int64Type>().values();
@@ -254,6 +270,9 @@ impl Aggregate {
         let groups = self.groups.len();
         for selected in &mut self.stores {
             selected.store.rebuild(groups)?;
+        }
+        if let Some(idle) = &mut self.idle {
+            idle.rebuild();
         }
         let (Some(windows), Some(keys)) = (&mut self.windows, &self.keys) else {
             return Ok(());

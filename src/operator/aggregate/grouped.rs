@@ -15,6 +15,7 @@ use crate::operator::aggregate::layout::{Call, Layout, SelectedStore, add_rows};
 use crate::operator::aggregate::past::Past;
 use crate::operator::aggregate::spec::{AggregateSpec, CloseEmit};
 use crate::operator::frozen::Frozen;
+use crate::operator::idle::IdleOrder;
 use crate::operator::judge::put_out_late;
 use crate::operator::{Bounds, Operator, Output, Scope, Step, TableChange};
 
@@ -37,6 +38,8 @@ pub struct Aggregate {
     pub(super) stores: Vec<SelectedStore>,
     pub(super) past: Past,
     pub(super) windows: Option<Windows>,
+    /// Groups that leave when no row has come for long.
+    pub(super) idle: Option<IdleOrder>,
     /// State has been put back, and what follows from it has not been derived yet.
     pub(super) is_restored: bool,
 
@@ -88,6 +91,11 @@ impl Group {
         self.0 = self.0.wrapping_add(weight << Group::FLAG_BITS);
     }
 
+    /// It has no rows any more.
+    pub fn empty(&mut self) {
+        self.0 &= (1 << Group::FLAG_BITS) - 1;
+    }
+
     /// Those of these flags that are set.
     #[inline]
     pub fn flags(self, among: u32) -> u32 {
@@ -116,6 +124,10 @@ impl Aggregate {
     /// those of the calls.
     pub fn new(spec: AggregateSpec, shard: usize) -> Result<Aggregate> {
         assert_eq!(spec.is_global, spec.group.is_empty(), "one group, or a key");
+        if spec.idle_micros.is_some() {
+            // What is taken back of a group that has left would be missing in the next one.
+            assert!(spec.is_append_only && spec.close.is_none() && !spec.is_global);
+        }
         let input = &spec.input;
         let type_of = |column: &usize| input.field(*column).data_type().clone();
         let key_types: Vec<DataType> = spec.group.iter().map(type_of).collect();
@@ -144,6 +156,7 @@ impl Aggregate {
         } = layout;
         let saved = saved_schema(
             &types[..key_types.len()],
+            spec.idle_micros.is_some(),
             &selections,
             &stores,
             &calls,
@@ -165,6 +178,7 @@ impl Aggregate {
             .transpose()?;
         Ok(Aggregate {
             holds_global: spec.is_global && shard == 0,
+            idle: spec.idle_micros.map(IdleOrder::new),
             spec,
             past: Past::new(&calls, &types[key_types.len()..])?,
             calls,
@@ -367,6 +381,47 @@ impl Aggregate {
         Ok(())
     }
 
+    /// Takes everything out of the groups that have been idle for too long. Their rows are taken
+    /// back at the end of the step, unless new ones have come by then.
+    fn evict(&mut self, clock_micros: i64, out: &mut Output) -> Result<()> {
+        let due = self.idle.as_ref().map(|idle| idle.due(clock_micros));
+        let due = due.unwrap_or_default();
+        if due.is_empty() {
+            return Ok(());
+        }
+        self.keep(&due)?;
+        self.look_back(&due)?;
+        for selected in &mut self.stores {
+            selected.store.clear(&due)?;
+        }
+        for &slot in &due {
+            self.selections
+                .iter_mut()
+                .for_each(|selection| selection.set_absent(slot, 0));
+            let group = &mut self.groups[slot as usize];
+            group.empty();
+            group.set(Group::FAILED, false);
+            group.set(Group::DIRTY, true);
+        }
+        if let Some(idle) = &mut self.idle {
+            due.iter().for_each(|&slot| idle.remove(slot));
+        }
+        out.counts.rows_evicted += due.len() as u64;
+        self.dirty.extend(due);
+        Ok(())
+    }
+
+    /// The groups have been touched by the step.
+    fn touched(&mut self, slots: &[u32], clock_micros: i64) {
+        if let Some(idle) = &mut self.idle {
+            let groups = &self.groups;
+            let live = slots
+                .iter()
+                .filter(|slot| groups[**slot as usize].rows() > 0);
+            live.for_each(|&slot| idle.touch(slot, clock_micros));
+        }
+    }
+
     /// Gives the slots of groups back; their rows stay downstream.
     pub(super) fn free(&mut self, slots: &[u32]) -> Result<()> {
         if slots.is_empty() {
@@ -392,6 +447,11 @@ impl Aggregate {
 }
 
 impl Operator for Aggregate {
+    fn begin(&mut self, clock_micros: i64, out: &mut Output) -> Result<()> {
+        self.rebuild()?;
+        self.evict(clock_micros, out)
+    }
+
     fn push(&mut self, port: usize, batch: DeltaBatch, out: &mut Output) -> Result<()> {
         assert_eq!(port, 0, "an aggregate has one input");
         self.rebuild()?;
@@ -440,6 +500,7 @@ impl Operator for Aggregate {
         // everything from here to the view's rows, which are in much the same order.
         dirty.sort_unstable();
         let dead = self.close_step(&dirty)?;
+        self.touched(&dirty, step.clock_micros);
         let bound = self.end_bound(step);
         match self.closing(&dirty, bound) {
             Some(candidates) => {
@@ -462,6 +523,15 @@ impl Operator for Aggregate {
         Ok(())
     }
 
+    fn deadline(&self) -> Option<i64> {
+        let idle = self.idle.as_ref()?;
+        match self.is_restored {
+            // The next step says.
+            true => Some(i64::MIN),
+            false => idle.deadline(),
+        }
+    }
+
     fn due_time(&self) -> Option<i64> {
         if self.is_restored && self.windows.is_some() {
             return Some(i64::MIN);
@@ -471,6 +541,10 @@ impl Operator for Aggregate {
     }
 
     fn bounds(&self, step: &Step) -> Bounds {
+        if self.idle.is_some() {
+            // Groups of any age leave.
+            return Bounds::unknown(self.spec.output.fields().len());
+        }
         let input = &step.bounds[0].0;
         let waiting = self
             .windows
@@ -499,6 +573,7 @@ impl Operator for Aggregate {
             + stores.sum::<usize>()
             + self.past.kept.bytes()
             + self.windows.as_ref().map_or(0, Windows::bytes)
+            + self.idle.as_ref().map_or(0, IdleOrder::bytes)
             + (self.dirty.capacity() + self.gathered.capacity() + self.slots.capacity()) * 4
             + self.changed.bytes()
             + self.frozen.bytes()

@@ -120,6 +120,7 @@ impl SessionAggregate {
             calls: spec.calls.clone(),
             output: spec.output.clone(),
             close: None,
+            idle_micros: None,
             panes: None,
             is_append_only: true,
             is_global: false,

@@ -20,6 +20,9 @@ pub struct AggregateSpec {
     /// The group columns, then a column per call.
     pub output: SchemaRef,
     pub close: Option<Close>,
+    /// How long a group without new rows is there, of an input that only grows: then it goes, and
+    /// its row is taken back.
+    pub idle_micros: Option<i64>,
     /// Rows may come with a pane in place of a window.
     pub panes: Option<PaneKey>,
     /// The input never retracts.

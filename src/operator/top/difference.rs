@@ -82,13 +82,32 @@ impl Emission {
 
     /// Everything of a group that is within the limits comes.
     pub fn whole(&mut self, groups: &Groups, ranking: &Ranking, group: u32) {
+        self.all(groups, ranking, group, |emission, slot, kept| {
+            emission.change(ranking, slot, &Kept::NOTHING, kept);
+        });
+    }
+
+    /// Everything of a group that is within the limits goes.
+    pub fn gone(&mut self, groups: &Groups, ranking: &Ranking, group: u32) {
+        self.all(groups, ranking, group, |emission, slot, kept| {
+            emission.change(ranking, slot, kept, &Kept::NOTHING);
+        });
+    }
+
+    fn all(
+        &mut self,
+        groups: &Groups,
+        ranking: &Ranking,
+        group: u32,
+        change: impl Fn(&mut Emission, u32, &Kept),
+    ) {
         let tree = groups.tree(group);
         let rows = groups.rows();
         let span = ranking.span(tree, tree.total(rows), Place::default(), rows);
         let mut places = Places::new(ranking, tree, rows);
         tree.walk(span, rows, &mut |placed| {
             let kept = ranking.kept(places.of(&placed), placed.entry.weight(rows));
-            self.change(ranking, placed.entry.slot(), &Kept::NOTHING, &kept);
+            change(self, placed.entry.slot(), &kept);
         });
     }
 }

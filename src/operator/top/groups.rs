@@ -1,13 +1,16 @@
 //! The groups: their keys, their rows in order, and when they are final.
 
-use arrow::array::{ArrayRef, BinaryArray, RecordBatch, RecordBatchOptions};
-use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
+use arrow::array::{
+    Array, ArrayRef, AsArray, BinaryArray, Int64Array, RecordBatch, RecordBatchOptions,
+};
+use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef, TimeUnit};
 use std::sync::Arc;
 
 use crate::base::limits::CHUNK_ROWS_MAX;
 use crate::delta::{KeyTable, arrow_error};
 use crate::error::{Error, Result, SqlState};
 use crate::operator::aggregate::closing::Windows;
+use crate::operator::idle::IdleOrder;
 use crate::operator::ordered_rows::{Encoded, Layout};
 use crate::operator::rows::{Removal, RowStore};
 use crate::operator::top::spec::TopSpec;
@@ -24,6 +27,8 @@ pub(super) struct Groups {
     /// By group.
     trees: Vec<Tree>,
     windows: Option<Windows>,
+    /// Groups that leave when no row has come for long.
+    idle: Option<IdleOrder>,
     rows: RowStore,
     /// By slot of a row, stale for those that are free: its group, and how many of its bytes are
     /// of the order columns where that matters.
@@ -51,6 +56,7 @@ impl Groups {
             has_classes: spec.has_classes(),
             trees: Vec::new(),
             windows,
+            idle: spec.idle_micros.map(IdleOrder::new),
             rows: RowStore::new(bytes_schema(), Removal::ByOwner)?,
             owners: Vec::new(),
             class_lengths: Vec::new(),
@@ -67,6 +73,23 @@ impl Groups {
 
     pub fn windows(&mut self) -> Option<&mut Windows> {
         self.windows.as_mut()
+    }
+
+    pub fn idle(&mut self) -> Option<&mut IdleOrder> {
+        self.idle.as_mut()
+    }
+
+    /// When the first group leaves for having been idle.
+    pub fn deadline(&self) -> Option<i64> {
+        self.idle.as_ref()?.deadline()
+    }
+
+    /// Has the next checkpoint say when a group, which rows came for, was touched: its rows say
+    /// it, each when it is saved, and the last one is right.
+    pub fn mark(&mut self, group: u32) {
+        if let Some(last) = self.trees[group as usize].last() {
+            self.rows.mark(last.slot());
+        }
     }
 
     /// When the first group is final.
@@ -224,9 +247,12 @@ impl Groups {
         slots
     }
 
-    /// Forgets groups that are final and empty.
+    /// Forgets groups that are empty and will not be there any more.
     pub fn forget(&mut self, groups: &[u32]) {
         groups.iter().for_each(|&group| self.keys.remove(group));
+        if let Some(idle) = &mut self.idle {
+            groups.iter().for_each(|&group| idle.remove(group));
+        }
     }
 
     /// Forgets those of the groups, each named once, that have no rows.
@@ -236,6 +262,9 @@ impl Groups {
                 self.keys.remove(group);
                 if let Some(windows) = &mut self.windows {
                     windows.remove(group);
+                }
+                if let Some(idle) = &mut self.idle {
+                    idle.remove(group);
                 }
             }
         }
@@ -266,11 +295,13 @@ impl Groups {
             + self.trees.capacity() * size_of::<Tree>()
             + Tree::bytes_of(self.rows.rows())
             + self.windows.as_ref().map_or(0, Windows::bytes)
+            + self.idle.as_ref().map_or(0, IdleOrder::bytes)
             + self.rows.bytes()
             + (self.owners.capacity() + self.class_lengths.capacity()) * size_of::<u32>()
     }
 
-    /// The rows that changed since the last call, with their weights behind their columns.
+    /// The rows that changed since the last call, with their weights behind their columns, and
+    /// where idle groups leave with the clock of the group's last touch.
     pub fn changes(&mut self, scope: Scope, table: u32) -> Result<Vec<TableChange>> {
         let changes = self.rows.changes(scope, table)?;
         let saved = changes.into_iter().map(|change| {
@@ -280,6 +311,12 @@ impl Groups {
             fields.push(Arc::new(Field::new("weight", DataType::Int64, false)));
             let mut columns = rows.columns().to_vec();
             columns.push(weights);
+            if let Some(idle) = &self.idle {
+                let owners = change.slots.iter().map(|&slot| self.owners[slot as usize]);
+                let touched = owners.map(|group| idle.touched(group));
+                columns.push(Arc::new(Int64Array::from_iter_values(touched)));
+                fields.push(Arc::new(Field::new("touched", DataType::Int64, false)));
+            }
             Ok(TableChange {
                 rows: batch(Arc::new(Schema::new(fields)), columns, change.slots.len())?,
                 ..change
@@ -297,8 +334,10 @@ impl Groups {
         self.rows.release(&replaced);
         let width = input.fields().len();
         let columns = change.rows.columns();
-        let is_fit = columns.len() == width + 1
-            && columns[width].data_type() == &DataType::Int64
+        let numbers = 1 + usize::from(self.idle.is_some());
+        let is_number = |column: &ArrayRef| *column.data_type() == DataType::Int64;
+        let is_fit = columns.len() == width + numbers
+            && columns[width..].iter().all(is_number)
             && columns
                 .iter()
                 .zip(input.fields())
@@ -327,6 +366,11 @@ impl Groups {
         self.note_lengths(&change.slots, &encoded.class_lengths);
         for (&slot, &group) in change.slots.iter().zip(&groups) {
             self.owners[slot as usize] = group;
+        }
+        if let Some(idle) = &mut self.idle {
+            let touched = columns[width + 1].as_primitive::<Int64Type>().values();
+            let groups = groups.iter().zip(touched);
+            groups.for_each(|(&group, &touched)| idle.restore(group, Some(touched)));
         }
         Ok(())
     }

@@ -1,6 +1,5 @@
 //! The operator of rankings; the module's page has its rule.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, Int64Array, RecordBatch, RecordBatchOptions, UInt64Array};
@@ -11,6 +10,7 @@ use crate::base::limits::CHUNK_ROWS_MAX;
 use crate::delta::{DeltaBatch, arrow_error};
 use crate::error::{Error, Result};
 use crate::operator::aggregate::CloseEmit;
+use crate::operator::frozen::Frozen;
 use crate::operator::ordered_rows::Encoded;
 use crate::operator::rows::weights_of;
 use crate::operator::top::difference::{Changed, Emission, look, put_out};
@@ -32,8 +32,13 @@ pub struct Top {
     /// This step's rows, as they came, and which of them in which group.
     batches: Vec<Encoded>,
     arrived: Vec<Arrived>,
+    /// The step's clock, and the groups that rows came for, where groups leave when none does.
+    clock_micros: i64,
+    touched: Vec<u32>,
+    /// State has been put back, and the order of idle groups has not been made of it yet.
+    is_restored: bool,
     /// What the checkpoint under way has not taken yet.
-    frozen: VecDeque<TableChange>,
+    frozen: Frozen,
 }
 
 /// A row of the step.
@@ -58,7 +63,10 @@ impl Top {
             groups: Groups::new(&spec)?,
             batches: Vec::new(),
             arrived: Vec::new(),
-            frozen: VecDeque::new(),
+            clock_micros: i64::MIN,
+            touched: Vec::new(),
+            is_restored: false,
+            frozen: Frozen::default(),
             spec,
         })
     }
@@ -223,6 +231,51 @@ impl Top {
         }
     }
 
+    /// Groups that no row has come for go, with what they have out.
+    fn evict(&mut self, clock_micros: i64, out: &mut Output) -> Result<()> {
+        let is_restored = std::mem::take(&mut self.is_restored);
+        let Some(idle) = self.groups.idle() else {
+            return Ok(());
+        };
+        if is_restored {
+            idle.rebuild();
+        }
+        let due = idle.due(clock_micros);
+        if due.is_empty() {
+            return Ok(());
+        }
+        let (mut emission, mut released) = (Emission::default(), Vec::new());
+        for &group in &due {
+            emission.gone(&self.groups, &self.ranking, group);
+            released.extend(self.groups.clear(group));
+        }
+        self.put_out(&emission, out)?;
+        self.groups.forget(&due);
+        out.counts.rows_evicted += due.len() as u64;
+        self.groups.release(&released)
+    }
+
+    /// The step has brought rows for the groups, whether or not they are among the first.
+    fn touch(&mut self, groups: &[u32]) {
+        let clock_micros = self.clock_micros;
+        if let Some(idle) = self.groups.idle() {
+            groups
+                .iter()
+                .for_each(|&group| idle.touch(group, clock_micros));
+            self.touched.extend(groups);
+        }
+    }
+
+    /// Says in the next checkpoint which groups the step has touched.
+    fn mark_touched(&mut self) {
+        let mut touched = std::mem::take(&mut self.touched);
+        touched.sort_unstable();
+        touched.dedup();
+        touched.iter().for_each(|&group| self.groups.mark(group));
+        touched.clear();
+        self.touched = touched;
+    }
+
     fn put_out(&self, emission: &Emission, out: &mut Output) -> Result<()> {
         let stride = self.spec.shown.len();
         let width = self.spec.input.fields().len();
@@ -263,12 +316,18 @@ struct Due {
 }
 
 impl Operator for Top {
+    fn begin(&mut self, clock_micros: i64, out: &mut Output) -> Result<()> {
+        self.clock_micros = clock_micros;
+        self.evict(clock_micros, out)
+    }
+
     fn push(&mut self, port: usize, batch: DeltaBatch, _out: &mut Output) -> Result<()> {
         assert_eq!(port, 0, "a ranking has one input");
         if batch.is_empty() {
             return Ok(());
         }
         let groups = self.groups.of_rows(batch.rows())?;
+        self.touch(&groups);
         let encoded = self.groups.encode(batch.rows())?;
         let number = |number: usize| u32::try_from(number).expect("a step has less than 2^32 rows");
         let at = number(self.batches.len());
@@ -295,12 +354,17 @@ impl Operator for Top {
         self.put_out(&due.emission, out)?;
         self.groups.forget(&due.closed);
         self.groups.forget_empty(&due.touched);
+        self.mark_touched();
         self.groups.release(&due.released)
     }
 
     fn bounds(&self, step: &Step) -> Bounds {
         let input = &step.bounds[0].0;
         let mut bounds = Bounds::unknown(self.spec.output.fields().len());
+        if self.spec.idle_micros.is_some() {
+            // Groups of any age leave.
+            return bounds;
+        }
         for (at, &column) in self.spec.partition.iter().enumerate() {
             let waiting = match self.emits_on_close {
                 true => self.groups.least_waiting(at),
@@ -319,8 +383,16 @@ impl Operator for Top {
         bounds
     }
 
+    fn deadline(&self) -> Option<i64> {
+        match self.is_restored {
+            // The next step says.
+            true if self.spec.idle_micros.is_some() => Some(i64::MIN),
+            _ => self.groups.deadline(),
+        }
+    }
+
     fn due_time(&self) -> Option<i64> {
-        Some(self.groups.first_end()?.saturating_add(1))
+        self.groups.first_end()
     }
 
     fn state_rows(&self) -> usize {
@@ -328,25 +400,31 @@ impl Operator for Top {
     }
 
     fn state_bytes(&self) -> usize {
-        self.groups.bytes() + self.arrived.capacity() * size_of::<Arrived>()
+        self.groups.bytes()
+            + self.arrived.capacity() * size_of::<Arrived>()
+            + self.touched.capacity() * size_of::<u32>()
+            + self.frozen.bytes()
     }
 
     fn freeze(&mut self, scope: Scope) -> Result<()> {
-        self.frozen = self.groups.changes(scope, ROWS_TABLE)?.into();
+        self.frozen = Frozen::saved(self.groups.changes(scope, ROWS_TABLE)?);
         Ok(())
     }
 
     fn thaw(&mut self, _rows: usize) -> Result<Option<TableChange>> {
-        Ok(self.frozen.pop_front())
+        self.frozen.next_saved()
     }
 
     fn unfreeze(&mut self) {
-        self.frozen = VecDeque::new();
+        self.frozen = Frozen::default();
     }
 
     fn restore(&mut self, change: TableChange) -> Result<()> {
         match change.table {
-            ROWS_TABLE => self.groups.restore(&self.spec.input, &change),
+            ROWS_TABLE => {
+                self.is_restored = true;
+                self.groups.restore(&self.spec.input, &change)
+            }
             other => Err(Error::internal(format!(
                 "a ranking has no state table {other}"
             ))),

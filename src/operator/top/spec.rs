@@ -23,6 +23,9 @@ pub struct TopSpec {
     pub output: SchemaRef,
     /// By which column of the partition (its position there) a group is final; lateness is none.
     pub close: Option<Close>,
+    /// How long a group without new rows is there, of an input that only grows: then it goes, and
+    /// its rows are taken back.
+    pub idle_micros: Option<i64>,
     /// The first order column, where it has a bound, rises, and NULLs are last: what a row changes
     /// then stands at its own value or behind.
     pub bounded_order: Option<usize>,
@@ -147,6 +150,10 @@ impl TopSpec {
         }
         if self.limits.iter().any(|limit| limit.least < 1) {
             return wrong("a limit is below one");
+        }
+        let is_grouped = self.is_append_only && self.close.is_none() && !self.partition.is_empty();
+        if self.idle_micros.is_some() && !is_grouped {
+            return wrong("what leaves when it is idle can be taken back, or is all there is");
         }
         match &self.close {
             Some(close) if close.column >= self.partition.len() || close.lateness_micros != 0 => {

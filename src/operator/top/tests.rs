@@ -47,6 +47,7 @@ fn spec(header: &str, partition: usize, limits: [RankRange; 3], shown: &[RankFun
         shown: shown.to_vec(),
         output: Arc::new(Schema::new(fields)),
         close: None,
+        idle_micros: None,
         bounded_order: None,
         is_append_only: false,
     }
@@ -56,6 +57,7 @@ struct Run {
     top: Top,
     spec: TopSpec,
     bounds: Vec<Option<EventTime>>,
+    clock_micros: i64,
     out: Output,
 }
 
@@ -65,6 +67,7 @@ impl Run {
             top: Top::new(spec.clone()).unwrap(),
             bounds: vec![None; spec.input.fields().len()],
             spec,
+            clock_micros: 0,
             out: Output::default(),
         }
     }
@@ -72,13 +75,14 @@ impl Run {
     fn clock(&self) -> Step {
         Step {
             epoch: Epoch(1),
-            clock_micros: 0,
+            clock_micros: self.clock_micros,
             bounds: vec![Bounds(self.bounds.clone())],
         }
     }
 
     fn step<'a>(&mut self, lines: impl IntoIterator<Item = &'a str>) -> Result<DeltaBatch> {
         self.out = Output::default();
+        self.top.begin(self.clock_micros, &mut self.out)?;
         let lines: Vec<&str> = lines.into_iter().collect();
         // Two batches, so that rows meet across them.
         for part in lines.chunks(lines.len().div_ceil(2).max(1)) {
@@ -514,4 +518,94 @@ fn a_row_costs_its_way_through_the_order() {
     }
     assert!(run.top.height() <= 2, "{} nodes deep", run.top.height());
     assert_eq!(run.shown(&["+ 50 b", "- 99 a"]), "+ 89 a, - 99 a");
+}
+
+/// The first rows of groups that are there for ten microseconds after their last row.
+fn idle(limit: i64) -> TopSpec {
+    TopSpec {
+        idle_micros: Some(10),
+        is_append_only: true,
+        ..spec(
+            PLAIN,
+            1,
+            [up_to(limit), RankRange::ALL, RankRange::ALL],
+            &[],
+        )
+    }
+}
+
+#[test]
+fn a_group_leaves_so_long_after_its_last_row_among_the_first_or_not() {
+    let mut run = Run::new(idle(1));
+    run.clock_micros = 100;
+    assert_eq!(run.shown(&["+ 1 50", "+ 2 5"]), "+ 1 50, + 2 5");
+    // Behind the first: nothing is kept of it but that it came.
+    run.clock_micros = 105;
+    assert_eq!(run.shown(&["+ 1 40"]), "");
+    assert_eq!(run.top.deadline(), Some(110));
+    run.clock_micros = 110;
+    assert_eq!(run.shown(&[]), "- 2 5");
+    assert_eq!(run.out.counts.rows_evicted, 1);
+    run.clock_micros = 120;
+    assert_eq!(run.shown(&["+ 2 5"]), "+ 2 5, - 1 50");
+    run.clock_micros = 130;
+    assert_eq!(run.shown(&[]), "- 2 5");
+    assert_eq!((run.top.state_rows(), run.top.deadline()), (0, None));
+}
+
+/// Over restarts, which know of a group's last row although nothing else is kept of it.
+#[test]
+fn what_is_out_are_the_first_rows_of_the_groups_that_are_there() {
+    for seed in 0..60 {
+        let mut random = Rng::with_seed(seed);
+        let limit = random.i64(1..4);
+        let mut run = Run::new(idle(limit));
+        let mut blocks: Vec<TableChange> = Vec::new();
+        let mut groups: std::collections::BTreeMap<i64, (i64, Vec<i64>)> = Default::default();
+        let mut output = Vec::new();
+        for _ in 0..60 {
+            run.clock_micros += random.i64(0..5);
+            let clock = run.clock_micros;
+            groups.retain(|_, (last, _)| *last + 10 > clock);
+            let mut lines = Vec::new();
+            for _ in 0..random.usize(..4) {
+                let (key, value) = (random.i64(0..5), random.i64(0..20));
+                let group = groups.entry(key).or_insert((clock, Vec::new()));
+                group.0 = clock;
+                group.1.push(value);
+                lines.push(format!("+ {key} {value}"));
+            }
+            run.out = Output::default();
+            run.top.begin(clock, &mut run.out).unwrap();
+            let rows = parse_rows(&run.spec.input, lines.iter().map(String::as_str));
+            run.top.push(0, rows, &mut run.out).unwrap();
+            let step = run.clock();
+            run.top.finish(&step, &mut run.out).unwrap();
+            output.append(&mut run.out.deltas);
+            let mut expected = Vec::new();
+            for (key, (_, values)) in &groups {
+                let mut values = values.clone();
+                values.sort_unstable_by(|a, b| b.cmp(a));
+                let first = values.iter().take(usize::try_from(limit).unwrap());
+                expected.extend(first.map(|value| format!("+ {key} {value}")));
+            }
+            let expected = parse_rows(&run.spec.input, expected.iter().map(String::as_str));
+            let found = consolidate(&concat(&run.spec.output, &output).unwrap()).unwrap();
+            let expected = consolidate(&expected).unwrap();
+            let (found, expected) = (print_sorted(&found), print_sorted(&expected));
+            assert_eq!(found, expected, "seed {seed}, clock {clock}");
+            if random.u8(..4) == 0 {
+                let is_first = blocks.is_empty();
+                let scope = if is_first { Scope::All } else { Scope::Changed };
+                blocks.extend(run.top.changes(scope).unwrap());
+                run.top = Top::new(run.spec.clone()).unwrap();
+                for block in &blocks {
+                    run.top.restore(block.clone()).unwrap();
+                }
+            }
+        }
+        run.clock_micros += 10;
+        run.step([]).unwrap();
+        assert_eq!(run.top.state_rows(), 0, "seed {seed}");
+    }
 }

@@ -150,6 +150,7 @@ impl PaneAggregate {
             calls: spec.calls.clone(),
             output: spec.output.clone(),
             close: None,
+            idle_micros: None,
             panes: None,
             is_append_only: spec.is_append_only,
             is_global: false,

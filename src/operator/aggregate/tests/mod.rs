@@ -1,6 +1,7 @@
 //! The aggregate in delta notation, against batch answers, and through restarts.
 
 mod gathered;
+mod idle;
 mod oracle;
 mod scripts;
 mod windows;
@@ -46,6 +47,7 @@ fn spec(input: &SchemaRef, group: &[usize], calls: Vec<AggregateCall>) -> Aggreg
         calls,
         output: Arc::new(Schema::new(fields)),
         close: None,
+        idle_micros: None,
         panes: None,
         is_append_only: false,
         is_global: group.is_empty(),
@@ -65,6 +67,7 @@ struct Runner {
     aggregate: Aggregate,
     blocks: Vec<TableChange>,
     epoch: Epoch,
+    clock_micros: i64,
 }
 
 impl Runner {
@@ -75,6 +78,7 @@ impl Runner {
             aggregate,
             blocks: Vec::new(),
             epoch: Epoch::ZERO,
+            clock_micros: 0,
         }
     }
 
@@ -86,7 +90,7 @@ impl Runner {
             .collect();
         Step {
             epoch: self.epoch,
-            clock_micros: 0,
+            clock_micros: self.clock_micros,
             bounds: vec![Bounds(bounds)],
         }
     }
@@ -94,6 +98,8 @@ impl Runner {
     /// Runs a step over some batches, with bounds for the input's columns.
     fn step_bounded(&mut self, batches: &[DeltaBatch], bounds: Vec<Option<i64>>) -> Output {
         let mut out = Output::default();
+        let begun = self.aggregate.begin(self.clock_micros, &mut out);
+        begun.unwrap();
         for batch in batches {
             self.aggregate.push(0, batch.clone(), &mut out).unwrap();
         }
