@@ -17,6 +17,9 @@
 //!   join     by these numbers
 //! ```
 //!
+//! Where a side may have other rows when it is computed again (a LIMIT, what is random), every left
+//! row is paired with all right rows of its key instead, and the nearest is kept.
+//!
 //! No filter passes through the node: one on a right column would change which row is the nearest.
 
 use std::cmp::Ordering;
@@ -26,6 +29,7 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use arrow::datatypes::{DataType, TimeUnit};
+use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::common::{Column, DFSchema, DFSchemaRef, ExprSchema, JoinType, TableReference};
 use datafusion::error::{DataFusionError, Result as DataFusionResult};
 use datafusion::functions_aggregate::min_max::max_udaf;
@@ -39,7 +43,7 @@ use datafusion::logical_expr::utils::{conjunction, split_conjunction};
 use datafusion::logical_expr::{
     BinaryExpr, Expr, ExprFunctionExt, ExprSchemable, Extension, LogicalPlan, LogicalPlanBuilder,
     Operator, SortExpr, UserDefinedLogicalNodeCore, WindowFrame, WindowFrameBound,
-    WindowFrameUnits, WindowFunctionDefinition, lit, when,
+    WindowFrameUnits, WindowFunctionDefinition, binary_expr, lit, when,
 };
 use datafusion::scalar::ScalarValue;
 use datafusion::sql::sqlparser::ast::{
@@ -117,6 +121,52 @@ impl AsOfNode {
 
     /// What the node is as a batch: see the module page.
     pub(super) fn lower(&self) -> DataFusionResult<LogicalPlan> {
+        match is_repeatable(&self.left)? && is_repeatable(&self.right)? {
+            true => self.sorted(),
+            false => self.paired(),
+        }
+    }
+
+    /// Each left row with all right rows that it may meet, and of these the nearest.
+    fn paired(&self) -> DataFusionResult<LogicalPlan> {
+        let left_time = Expr::Column(self.left_time.clone());
+        let right_time = Expr::Column(self.right_time.clone());
+        let left = numbered(self.left.as_ref().clone(), LEFT_ROW, Vec::new())?;
+        let near = binary_expr(left_time, self.comparison(), right_time.clone());
+        let equal = self.left_keys.iter().zip(&self.right_keys);
+        let equal = equal.map(|(left, right)| left.clone().eq(right.clone()));
+        let joined = LogicalPlanBuilder::from(left)
+            .join_on(
+                self.right.as_ref().clone(),
+                self.join_type(),
+                equal.chain([near]),
+            )?
+            .build()?;
+        let nearest_first = right_time.sort(!self.nearest.is_past(), false);
+        let ties = self.right.schema().columns().into_iter().map(Expr::Column);
+        let ties = ties.map(|column| column.sort(false, false));
+        let function = WindowFunctionDefinition::WindowUDF(row_number_udwf());
+        let rank = Expr::from(WindowFunction::new(function, Vec::new()))
+            .partition_by(vec![named(LEFT_ROW)])
+            .order_by([nearest_first].into_iter().chain(ties).collect())
+            .build()?;
+        let kept = self.schema.columns().into_iter().map(Expr::Column);
+        LogicalPlanBuilder::from(joined)
+            .window(vec![rank.clone()])?
+            .filter(named(&rank.schema_name().to_string()).eq(lit(1_u64)))?
+            .project(kept)?
+            .build()
+    }
+
+    fn join_type(&self) -> JoinType {
+        match self.is_outer {
+            true => JoinType::Left,
+            false => JoinType::Inner,
+        }
+    }
+
+    /// Both sides sorted; each is computed twice.
+    fn sorted(&self) -> DataFusionResult<LogicalPlan> {
         let left_time = Expr::Column(self.left_time.clone());
         let right_time = Expr::Column(self.right_time.clone());
         // Rows of one key and time match the same row: which of them has which number is all one.
@@ -134,15 +184,15 @@ impl AsOfNode {
         let in_order = in_order.into_iter().chain(ties).collect();
         let right = numbered(right, RIGHT_ROW, in_order)?;
         let matches = self.matches((&left, left_time), (&right, right_time))?;
-        let kind = match self.is_outer {
-            true => JoinType::Left,
-            false => JoinType::Inner,
-        };
         let kept = self.schema.columns().into_iter().map(Expr::Column);
         let of_left = named(LEFT_ROW).eq(named(OF_LEFT));
         LogicalPlanBuilder::from(left)
             .join_on(matches, JoinType::Inner, [of_left])?
-            .join_on(right, kind, [named(NEAREST).eq(named(RIGHT_ROW))])?
+            .join_on(
+                right,
+                self.join_type(),
+                [named(NEAREST).eq(named(RIGHT_ROW))],
+            )?
             .project(kept)?
             .build()
     }
@@ -202,7 +252,40 @@ fn named(name: &str) -> Expr {
     Expr::Column(Column::new_unqualified(name))
 }
 
-/// The rows with their numbers in an order.
+/// Whether a plan certainly gives the same rows when it is computed again: relations at one epoch,
+/// and what follows from their rows alone. A LIMIT, say, may have others.
+fn is_repeatable(plan: &LogicalPlan) -> DataFusionResult<bool> {
+    let mut is_repeatable = true;
+    plan.apply(|node| {
+        is_repeatable &= match node {
+            LogicalPlan::TableScan(scan) => scan.fetch.is_none(),
+            LogicalPlan::Projection(_)
+            | LogicalPlan::Filter(_)
+            | LogicalPlan::SubqueryAlias(_)
+            | LogicalPlan::Join(_)
+            | LogicalPlan::Union(_)
+            | LogicalPlan::Values(_)
+            | LogicalPlan::EmptyRelation(_) => true,
+            _ => false,
+        };
+        for expr in node.expressions() {
+            let is_odd = |expr: &Expr| {
+                Ok(matches!(
+                    expr,
+                    Expr::ScalarSubquery(_) | Expr::InSubquery(_) | Expr::Exists(_)
+                ))
+            };
+            is_repeatable &= !expr.is_volatile() && !expr.exists(is_odd)?;
+        }
+        Ok(match is_repeatable {
+            true => TreeNodeRecursion::Continue,
+            false => TreeNodeRecursion::Stop,
+        })
+    })?;
+    Ok(is_repeatable)
+}
+
+/// The rows with their numbers, in an order where there is one.
 fn numbered(
     plan: LogicalPlan,
     name: &str,
@@ -210,7 +293,10 @@ fn numbered(
 ) -> DataFusionResult<LogicalPlan> {
     let function = WindowFunctionDefinition::WindowUDF(row_number_udwf());
     let number = Expr::from(WindowFunction::new(function, Vec::new()));
-    let number = number.order_by(in_order).build()?;
+    let number = match in_order.is_empty() {
+        true => number,
+        false => number.order_by(in_order).build()?,
+    };
     let columns = plan.schema().columns().into_iter().map(Expr::Column);
     let named = named(&number.schema_name().to_string()).alias(name);
     let columns: Vec<Expr> = columns.chain([named]).collect();
