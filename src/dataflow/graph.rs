@@ -13,6 +13,7 @@
 //!                               exchange
 //! ```
 
+use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Instant;
@@ -449,10 +450,12 @@ impl Dataflow {
             let operator = operator.as_ref()?;
             let due = operator.due_time().filter(|_| *by_clock);
             // What is still there after the step of its time is asked for at leisure: a window of
-            // which only the start is known.
-            let due = due.map(|due| match due > self.clock_micros {
-                true => due,
-                false => self.clock_micros.saturating_add(pause),
+            // which only the start is known. A bare time that is this very clock is over with the
+            // next microsecond.
+            let due = due.map(|due| match due.cmp(&self.clock_micros) {
+                Ordering::Greater => due,
+                Ordering::Equal => due.saturating_add(1),
+                Ordering::Less => self.clock_micros.saturating_add(pause),
             });
             operator.deadline().into_iter().chain(due).min()
         };

@@ -24,7 +24,15 @@ impl Build<'_> {
     pub(super) fn idle_micros(&self, input: usize, is_unbounded: bool) -> Option<i64> {
         let only_grows = self.nodes[input].changelog == Changelog::AppendOnly;
         let ttl = self.options.state_ttl_micros;
-        ttl.filter(|_| is_unbounded && only_grows)
+        ttl.filter(|_| is_unbounded && only_grows && self.is_read(input))
+    }
+
+    /// Whether rows of the node are read from somewhere. Those of VALUES are part of the query:
+    /// they neither grow nor leave.
+    fn is_read(&self, node: usize) -> bool {
+        let node = &self.nodes[node];
+        let mut inputs = node.inputs.iter();
+        matches!(node.operation, Operation::Scan(_)) || inputs.any(|&input| self.is_read(input))
     }
 
     /// Whether the rows of the node would leave after their time, were they kept for ever.
