@@ -1,6 +1,6 @@
 //! The dialect: Postgres, with table versions where a statement uses them and a bounded parser.
 //!
-//! It differs from the library's Postgres dialect in four points, each for a reason:
+//! It differs from the library's Postgres dialect in five points, each for a reason:
 //!
 //! - `FOR SYSTEM_TIME AS OF` is read after a table name, but only in statements that contain the
 //!   word `SYSTEM_TIME`: the library's switch also makes `AT`, `BEFORE` and `CHANGES` special
@@ -9,6 +9,8 @@
 //!   parsing every argument twice, which doubles the work with every level of nested calls.
 //! - `x NOT NULL` is no operator (it is none in Postgres), so `DEFAULT 1 NOT NULL` is a default
 //!   and a constraint.
+//! - `a IS [NOT] DISTINCT FROM b AND c` ends before AND: the library takes all that follows for the
+//!   right side.
 //! - Beginning an expression costs one of a fixed number of attempts. Backtracking is exponential
 //!   for some malformed texts; they run out of attempts instead of time.
 
@@ -73,6 +75,24 @@ impl Dialect for StatementDialect {
             return Some(Ok(self.prec_unknown()));
         }
         POSTGRES.get_next_precedence(parser)
+    }
+
+    fn parse_infix(
+        &self,
+        parser: &mut Parser,
+        left: &Expr,
+        precedence: u8,
+    ) -> Option<Result<Expr, ParserError>> {
+        const NOT_DISTINCT: [Keyword; 4] =
+            [Keyword::IS, Keyword::NOT, Keyword::DISTINCT, Keyword::FROM];
+        const DISTINCT: [Keyword; 3] = [Keyword::IS, Keyword::DISTINCT, Keyword::FROM];
+        let of = match () {
+            () if parser.parse_keywords(&NOT_DISTINCT) => Expr::IsNotDistinctFrom,
+            () if parser.parse_keywords(&DISTINCT) => Expr::IsDistinctFrom,
+            () => return None,
+        };
+        let right = parser.parse_subexpr(precedence);
+        Some(right.map(|right| of(Box::new(left.clone()), Box::new(right))))
     }
 
     fn parse_prefix(&self, _: &mut Parser) -> Option<Result<Expr, ParserError>> {
