@@ -39,6 +39,7 @@ use crate::operator::judge::Judge;
 use crate::operator::lifetime::Lifetime;
 use crate::operator::map::Map;
 use crate::operator::over::Over;
+use crate::operator::repeat::Repeat;
 use crate::operator::session::Session;
 use crate::operator::temporal::Temporal;
 use crate::operator::top::Top;
@@ -582,6 +583,7 @@ impl Shard {
                 Operation::AsOf(spec) => Some(Box::new(AsOf::new(spec.clone())?)),
                 Operation::Top(spec, _) => Some(Box::new(Top::new(spec.clone())?)),
                 Operation::Over(spec) => Some(Box::new(Over::new(spec.clone())?)),
+                Operation::Repeat(spec) => Some(Box::new(Repeat::new(spec.clone())?)),
                 Operation::Gate(spec) => Some(Box::new(Gate::new(spec.clone())?)),
                 Operation::Temporal(spec) => Some(Box::new(Temporal::new(spec.clone())?)),
                 Operation::Lifetime(spec) => Some(Box::new(Lifetime::new(spec.clone())?)),

@@ -30,6 +30,7 @@ pub mod map;
 pub mod ordered_rows;
 pub mod over;
 pub mod recent;
+pub mod repeat;
 pub mod rows;
 pub mod session;
 pub mod temporal;

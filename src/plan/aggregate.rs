@@ -108,19 +108,26 @@ fn stock(
 ) -> Result<StockAggregate> {
     let mut fields = Vec::new();
     let mut arguments = Vec::new();
+    // An order by the argument is one by the same column: DISTINCT asks for that.
+    let mut placed: Vec<(Expr, Arc<dyn PhysicalExpr>)> = Vec::new();
     let mut place = |expr: &Expr| -> Result<Arc<dyn PhysicalExpr>> {
+        if let Some((_, known)) = placed.iter().find(|(other, _)| other == expr) {
+            return Ok(known.clone());
+        }
         let (_, field) = expr.to_field(schema).map_err(from_datafusion)?;
         let name = format!("argument{}", fields.len());
         let index = fields.len();
         fields.push(Field::new(&name, field.data_type().clone(), true));
         arguments.push(column(expr)?);
-        Ok(Arc::new(PhysicalColumn::new(&name, index)))
+        let column: Arc<dyn PhysicalExpr> = Arc::new(PhysicalColumn::new(&name, index));
+        placed.push((expr.clone(), column.clone()));
+        Ok(column)
     };
     let mut physical: Vec<Arc<dyn PhysicalExpr>> = Vec::new();
-    for argument in &call.params.args {
+    for (number, argument) in call.params.args.iter().enumerate() {
         physical.push(match argument {
             // A constant such as a percentile or a separator is the function's own.
-            Expr::Literal(value, _) => Arc::new(
+            Expr::Literal(value, _) if number > 0 => Arc::new(
                 datafusion::physical_expr::expressions::Literal::new(value.clone()),
             ),
             other => place(other)?,

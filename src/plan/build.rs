@@ -161,6 +161,7 @@ impl Build<'_> {
                 Ok(self.union(inputs, arrow_schema(&union.schema)))
             }
             LogicalPlan::Extension(extension) => self.extension(extension),
+            LogicalPlan::Values(values) => self.values(values),
             LogicalPlan::EmptyRelation(empty) => {
                 let rows = usize::from(empty.produce_one_row);
                 Ok(self.constant(arrow_schema(&empty.schema), rows))
@@ -660,9 +661,6 @@ fn refusal(plan: &LogicalPlan) -> Error {
         }
         LogicalPlan::Unnest(_) => Error::unsupported("unnest() is not supported in views")
             .hint("use it in the SELECT that reads the view"),
-        LogicalPlan::Values(_) => {
-            Error::unsupported("VALUES is not supported in views").hint("put the rows into a table")
-        }
         LogicalPlan::RecursiveQuery(_) => {
             Error::unsupported("WITH RECURSIVE is not supported in views")
                 .hint("use it in the SELECT that reads the view")

@@ -118,7 +118,9 @@ fn clocked(nodes: &[Node]) -> Vec<Vec<usize>> {
             }
             // Rows of any age are taken back.
             Operation::Lifetime(_) => Vec::new(),
-            Operation::Judge(_)
+            // The number that it drops is no time.
+            Operation::Repeat(_)
+            | Operation::Judge(_)
             | Operation::Exchange(_)
             | Operation::Gate(_)
             | Operation::Every(_)

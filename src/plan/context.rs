@@ -41,11 +41,15 @@ use crate::plan::intervals::IntervalsByLength;
 use crate::plan::lenient::lenient;
 use crate::plan::literal::sql_type;
 use crate::plan::lookup::LookupPlanner;
+use crate::plan::membership::with_nulls;
 use crate::plan::numbers::{FloatsWin, floats_win};
 use crate::plan::operators::PostgresOperators;
+use crate::plan::orders::ordered_once;
 use crate::plan::parameters::{infer_expression, infer_types};
 use crate::plan::place::at_name;
+use crate::plan::repeat::counted;
 use crate::plan::ties::{FETCH_WITH_TIES, fetch_with_ties, ranked_ties};
+use crate::plan::united::called_alike;
 use crate::plan::width::{refuse_wide, refuse_wide_plan};
 use crate::plan::window::WindowPlanner;
 use crate::sql::clauses::refuse_left;
@@ -83,6 +87,9 @@ pub fn session_state() -> SessionState {
     let options = config.options_mut();
     options.sql_parser.parse_float_as_decimal = true;
     options.sql_parser.map_string_types_to_utf8view = false;
+    // Its own optimizer says of some columns that they cannot be NULL where its inputs say they
+    // can.
+    options.execution.skip_physical_aggregate_schema_check = true;
     options.execution.time_zone = Some("UTC".to_string());
     // A scalar subquery that runs once cannot be kept up to date; as a join it can.
     options
@@ -219,7 +226,11 @@ impl<'a> Planner<'a> {
         planner
             .sql_statement_to_plan_with_context(statement, &mut context)
             .and_then(ranked_ties)
+            .and_then(counted)
+            .and_then(called_alike)
+            .and_then(ordered_once)
             .and_then(infer_types)
+            .and_then(with_nulls)
             .map_err(from_datafusion)
     }
 

@@ -105,7 +105,9 @@ impl Build<'_> {
     fn can_close(&self, at: usize) -> bool {
         let node = &self.nodes[at];
         match &node.operation {
-            Operation::Map(_) | Operation::Exchange(_) => self.can_close(node.inputs[0]),
+            Operation::Map(_) | Operation::Exchange(_) | Operation::Repeat(_) => {
+                self.can_close(node.inputs[0])
+            }
             // Those of several sources close when the slowest of them is so far.
             Operation::Union => {
                 self.have_one_origin(&node.inputs)
@@ -145,9 +147,10 @@ impl Build<'_> {
     /// ever taken back.
     fn close(&mut self, at: usize) {
         let inputs = match &mut self.nodes[at].operation {
-            Operation::Map(_) | Operation::Exchange(_) | Operation::Union => {
-                self.nodes[at].inputs.clone()
-            }
+            Operation::Map(_)
+            | Operation::Exchange(_)
+            | Operation::Repeat(_)
+            | Operation::Union => self.nodes[at].inputs.clone(),
             Operation::Aggregate(spec) => {
                 let close = spec.close.as_mut().expect("it can close");
                 close.emit = CloseEmit::OnClose;

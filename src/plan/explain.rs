@@ -130,6 +130,10 @@ impl fmt::Display for Line<'_> {
             Operation::Lookup(spec) => write_lookup(f, spec)?,
             Operation::Top(spec, portion) => write_top(f, spec, *portion)?,
             Operation::Over(spec) => write_over(f, spec)?,
+            Operation::Repeat(repeat) => {
+                let width = repeat.output.fields().len();
+                write!(f, "Repeat {} times", repeat.input.field(width).name())?;
+            }
             Operation::Gate(gate) => write!(
                 f,
                 "Gate until {} is final; state: waiting rows",

@@ -34,6 +34,10 @@ pub fn from_datafusion(error: DataFusionError) -> Error {
             )
             .hint("compare them by = in its WHERE, or write a join")
         }
+        DataFusionError::NotImplemented(message) if message.contains("<subquery>") => {
+            Error::unsupported("a subquery in this place is not supported")
+                .hint("write it as a join, or compute it in a subquery in FROM")
+        }
         DataFusionError::NotImplemented(message) => Error::unsupported(first_line(&message)),
         DataFusionError::ResourcesExhausted(message) => {
             Error::new(SqlState::OUT_OF_MEMORY, first_line(&message))

@@ -15,8 +15,8 @@ use std::ops::ControlFlow;
 
 use datafusion::sql::sqlparser::ast::{
     BinaryOperator, CastKind, DataType, Expr, Fetch, Function, FunctionArg, FunctionArgExpr,
-    FunctionArgumentList, FunctionArguments, Ident, LimitClause, ObjectName, Query, Select,
-    SelectItem, Value, VisitMut, VisitorMut,
+    FunctionArgumentClause, FunctionArgumentList, FunctionArguments, GroupByExpr, Ident,
+    LimitClause, ObjectName, Query, Select, SelectItem, Value, VisitMut, VisitorMut,
 };
 
 use crate::error::{Error, Result};
@@ -58,6 +58,7 @@ impl VisitorMut for Forms {
                 let _: ControlFlow<()> = expr.visit(&mut Sets::default());
             }
         }
+        tell_keys_apart(select);
         ControlFlow::Continue(())
     }
 
@@ -71,6 +72,9 @@ impl VisitorMut for Forms {
             let time = std::mem::replace(timestamp, nothing());
             let zone = std::mem::replace(time_zone, nothing());
             *expr = Expr::Function(call("timezone", vec![*zone, *time]));
+        }
+        if let Expr::Function(function) = expr {
+            unordered_by_constants(function);
         }
         if let Some(plain) = distinct_from_constant(expr) {
             *expr = plain;
@@ -88,6 +92,108 @@ impl VisitorMut for Forms {
         }
         ControlFlow::Continue(())
     }
+}
+
+/// `GROUP BY t::date, t::time`: the library leaves casts out of names, and takes both for one. All
+/// but the first become `coalesce(t::time)`, which is the same.
+fn tell_keys_apart(select: &mut Select) {
+    let GroupByExpr::Expressions(keys, _) = &select.group_by else {
+        return;
+    };
+    let mut known: Vec<(String, String)> = Vec::new();
+    let mut wrapped = Wrapped(Vec::new());
+    for key in keys {
+        let key = key_of(key, &select.projection);
+        let text = key.to_string();
+        if known.iter().any(|(other, _)| *other == text) {
+            continue;
+        }
+        let mut plain = key.clone();
+        let _: ControlFlow<()> = plain.visit(&mut Uncast);
+        let plain = plain.to_string();
+        let alike = known.iter().filter(|(_, other)| *other == plain).count();
+        if alike > 0 {
+            wrapped.0.push((text.clone(), alike));
+        }
+        known.push((text, plain));
+    }
+    if wrapped.0.is_empty() {
+        return;
+    }
+    let _: ControlFlow<()> = select.projection.visit(&mut wrapped);
+    let _: ControlFlow<()> = select.group_by.visit(&mut wrapped);
+    let _: ControlFlow<()> = select.having.visit(&mut wrapped);
+}
+
+/// What a key of GROUP BY stands for: an item of the list by its place or name, or itself.
+fn key_of<'a>(key: &'a Expr, items: &'a [SelectItem]) -> &'a Expr {
+    let expr_of = |item: &'a SelectItem| match item {
+        SelectItem::UnnamedExpr(expr) | SelectItem::ExprWithAlias { expr, .. } => Some(expr),
+        _ => None,
+    };
+    let found = match key {
+        Expr::Value(value) => match &value.value {
+            Value::Number(place, _) => {
+                let place = place.to_string().parse::<usize>().ok();
+                let item = place.and_then(|place| items.get(place.checked_sub(1)?));
+                item.and_then(expr_of)
+            }
+            _ => None,
+        },
+        Expr::Identifier(name) => items.iter().find_map(|item| match item {
+            SelectItem::ExprWithAlias { expr, alias } if alias == name => Some(expr),
+            _ => None,
+        }),
+        _ => None,
+    };
+    found.unwrap_or(key)
+}
+
+/// Takes casts away.
+struct Uncast;
+
+impl VisitorMut for Uncast {
+    type Break = ();
+
+    fn post_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<()> {
+        if let Expr::Cast { expr: inner, .. } | Expr::Nested(inner) = expr {
+            let inner = std::mem::replace(inner, Box::new(Expr::Value(Value::Null.into())));
+            *expr = *inner;
+        }
+        ControlFlow::Continue(())
+    }
+}
+
+/// The texts of expressions, and how often each is wrapped.
+struct Wrapped(Vec<(String, usize)>);
+
+impl VisitorMut for Wrapped {
+    type Break = ();
+
+    fn post_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<()> {
+        let text = expr.to_string();
+        let times = self.0.iter().find(|(other, _)| *other == text);
+        for _ in 0..times.map_or(0, |(_, times)| *times) {
+            let inner = std::mem::replace(expr, Expr::Value(Value::Null.into()));
+            *expr = Expr::Function(call("coalesce", vec![inner]));
+        }
+        ControlFlow::Continue(())
+    }
+}
+
+/// `array_agg(a ORDER BY 1)`: a constant orders nothing; the library takes it for the place of a
+/// column.
+fn unordered_by_constants(function: &mut Function) {
+    let FunctionArguments::List(list) = &mut function.args else {
+        return;
+    };
+    list.clauses.retain_mut(|clause| match clause {
+        FunctionArgumentClause::OrderBy(order) => {
+            order.retain(|key| !matches!(key.expr, Expr::Value(_)));
+            !order.is_empty()
+        }
+        _ => true,
+    });
 }
 
 /// `a IS DISTINCT FROM 'x'`: a constant is not NULL, and beside `=` it gets a's type.

@@ -13,9 +13,9 @@
 //!
 //! Reading order: [`context`] (text's names to DataFusion's plan), `window` (window table
 //! functions), [`stream`] (the plan), `build` (how it is made: `temporal`, `windowed`, `panes`,
-//! `aggregate`, `join`, `top`, `over`, `emit`, `retention` and `state_ttl` are its parts), `explain`
-//! (how it is shown); apart from queries, [`source`] and `columns` plan CREATE SOURCE and CREATE
-//! TABLE.
+//! `aggregate`, `join`, `repeat`, `top`, `over`, `emit`, `retention` and `state_ttl` are its parts),
+//! `explain` (how it is shown); apart from queries, [`source`] and `columns` plan CREATE SOURCE and
+//! CREATE TABLE.
 
 mod aggregate;
 mod as_of;
@@ -38,14 +38,17 @@ mod late;
 mod lenient;
 mod literal;
 mod lookup;
+mod membership;
 mod names;
 mod numbers;
 mod operators;
+mod orders;
 mod over;
 mod panes;
 mod parameters;
 mod path;
 mod place;
+mod repeat;
 mod retention;
 mod session;
 pub mod source;
@@ -56,6 +59,8 @@ mod temporal;
 mod ties;
 mod time_range;
 mod top;
+mod united;
+mod values;
 mod width;
 mod window;
 mod windowed;

@@ -19,11 +19,14 @@ use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field, FieldRef, IntervalUnit};
 use datafusion::common::DFSchema;
+use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::error::{DataFusionError, Result};
 use datafusion::logical_expr::expr::{
     Cast, Placeholder, ScalarFunction, WindowFunction, WindowFunctionParams,
 };
-use datafusion::logical_expr::planner::{ExprPlanner, PlannerResult, RawBinaryExpr, RawWindowExpr};
+use datafusion::logical_expr::planner::{
+    ExprPlanner, PlannerResult, RawAggregateExpr, RawBinaryExpr, RawWindowExpr,
+};
 use datafusion::logical_expr::{Expr, ExprSchemable, cast};
 use datafusion::scalar::ScalarValue;
 use datafusion::sql::sqlparser::ast::BinaryOperator;
@@ -47,6 +50,19 @@ const RANKS: [(&str, DataType); 4] = [
 #[derive(Debug)]
 pub struct PostgresOperators;
 
+/// An argument whose casts are in its name: the library leaves them out, and takes
+/// `max(x::int)` and `max(x::text)` for one.
+fn with_types_named(argument: Expr) -> Result<Expr> {
+    let named = argument.transform_up(|expr| match &expr {
+        Expr::Cast(cast) => {
+            let name = format!("{}::{}", cast.expr.schema_name(), cast.field.data_type());
+            Ok(Transformed::yes(expr.alias(name)))
+        }
+        _ => Ok(Transformed::no(expr)),
+    });
+    Ok(named?.data)
+}
+
 impl ExprPlanner for PostgresOperators {
     fn plan_binary_op(
         &self,
@@ -64,6 +80,18 @@ impl ExprPlanner for PostgresOperators {
     fn plan_extract(&self, arguments: Vec<Expr>) -> Result<PlannerResult<Vec<Expr>>> {
         let call = ScalarFunction::new_udf(extract(), arguments);
         Ok(PlannerResult::Planned(Expr::ScalarFunction(call)))
+    }
+
+    fn plan_aggregate(&self, mut raw: RawAggregateExpr) -> Result<PlannerResult<RawAggregateExpr>> {
+        // The others, such as separators, are mostly constants and must stay so.
+        if let Some(first) = raw.args.first_mut() {
+            *first = with_types_named(first.clone())?;
+        }
+        raw.filter = raw
+            .filter
+            .map(|filter| with_types_named(*filter).map(Box::new))
+            .transpose()?;
+        Ok(PlannerResult::Original(raw))
     }
 
     fn plan_window(&self, raw: RawWindowExpr) -> Result<PlannerResult<RawWindowExpr>> {

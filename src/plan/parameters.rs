@@ -21,6 +21,7 @@ use datafusion::logical_expr::expr::{Between, Case, Cast, InList, ScalarFunction
 use datafusion::logical_expr::expr_rewriter::NamePreserver;
 use datafusion::logical_expr::utils::merge_schema;
 use datafusion::logical_expr::{Expr, ExprSchemable, Limit, LogicalPlan};
+use datafusion::scalar::ScalarValue;
 
 use crate::plan::lenient::strict;
 use crate::plan::numbers::UNIFYING;
@@ -64,6 +65,20 @@ fn in_limit(limit: Limit) -> Result<Limit> {
     })
 }
 
+/// Their type depends on how many places are asked for, if that is a constant integer: it must be
+/// one from the beginning, and not become one after types were made to fit.
+const ROUNDING: [&str; 2] = ["round", "trunc"];
+
+fn as_integer(places: &ScalarValue) -> ScalarValue {
+    match places {
+        ScalarValue::Int64(Some(value)) => match i32::try_from(*value) {
+            Ok(value) => ScalarValue::Int32(Some(value)),
+            Err(_) => places.clone(),
+        },
+        other => other.clone(),
+    }
+}
+
 fn in_expression(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
     match expr {
         Expr::Cast(Cast { expr, field }) => {
@@ -100,9 +115,15 @@ fn in_expression(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
             let strict = strict(&call.func);
             let is_lenient = strict.is_some();
             call.func = strict.unwrap_or(call.func);
+            let is_rounded = ROUNDING.contains(&call.func.name());
+            if is_rounded && let Some(Expr::Literal(places, _)) = call.args.get_mut(1) {
+                *places = as_integer(places);
+            }
             match call.args.iter().any(is_untyped) {
                 true => in_call(call, schema),
-                false if is_lenient => Ok(Transformed::yes(Expr::ScalarFunction(call))),
+                false if is_lenient || is_rounded => {
+                    Ok(Transformed::yes(Expr::ScalarFunction(call)))
+                }
                 false => Ok(Transformed::no(Expr::ScalarFunction(call))),
             }
         }

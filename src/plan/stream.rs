@@ -25,6 +25,7 @@ use crate::operator::judge::JudgeSpec;
 use crate::operator::lifetime::LifetimeSpec;
 use crate::operator::map::MapSpec;
 use crate::operator::over::OverSpec;
+use crate::operator::repeat::RepeatSpec;
 use crate::operator::session::SessionSpec;
 use crate::operator::temporal::TemporalSpec;
 use crate::operator::top::TopSpec;
@@ -179,6 +180,7 @@ pub enum Operation {
     Lookup(JoinSpec),
     Top(TopSpec, Portion),
     Over(OverSpec),
+    Repeat(RepeatSpec),
     Gate(GateSpec),
     Every(EverySpec),
     Temporal(TemporalSpec),

@@ -15,8 +15,8 @@
 //! Refused, because the joins would mean something else:
 //! - a scalar subquery that may have several rows: as one it is an error when it runs, as a join it
 //!   would repeat the rows around it;
-//! - IN inside an expression, other than an AND or OR of a filter, where it could be NULL: the join
-//!   only knows true and false. So does NOT IN of an expression that makes NULL of other values;
+//! - IN that could be NULL where that is not as good as false, as far as `membership` has left it:
+//!   the join only knows true and false;
 //! - ranks inside a subquery that depends on the outer row, and OFFSET inside such an EXISTS: the
 //!   condition would be moved above the rank, and OFFSET be forgotten.
 

@@ -31,6 +31,7 @@ use crate::function::window::{Calendar, Span, WindowKind, Windows, window_ends, 
 use crate::plan::as_of::AsOfNode;
 use crate::plan::failure::from_datafusion;
 use crate::plan::lookup::CurrentNode;
+use crate::plan::repeat::RepeatNode;
 use crate::plan::session::SessionNode;
 use crate::sql::window::{WindowCall, WindowKind as WrittenKind};
 use crate::sql::{Interval, interval};
@@ -469,6 +470,9 @@ pub fn lower_windows(plan: LogicalPlan) -> Result<LogicalPlan> {
         if let Some(current) = node.downcast_ref::<CurrentNode>() {
             // What is there at the moment is what a batch reads.
             return Ok(Transformed::yes(current.input.as_ref().clone()));
+        }
+        if let Some(repeat) = node.downcast_ref::<RepeatNode>() {
+            return Ok(Transformed::yes(repeat.lower()?));
         }
         match node.downcast_ref::<SessionNode>() {
             Some(session) => Ok(Transformed::yes(session.lower()?)),

@@ -16,6 +16,7 @@ use crate::plan::build::{Build, arrow_schema, column_expr, plain_column};
 use crate::plan::failure::from_datafusion;
 use crate::plan::lookup::{CurrentNode, misplaced_lookup};
 use crate::plan::panes::Expansion;
+use crate::plan::repeat::RepeatNode;
 use crate::plan::session::SessionNode;
 use crate::plan::stream::{Node, Operation};
 use crate::plan::window::WindowNode;
@@ -32,6 +33,9 @@ impl Build<'_> {
         }
         if let Some(as_of) = node.downcast_ref::<AsOfNode>() {
             return self.as_of(as_of);
+        }
+        if let Some(repeat) = node.downcast_ref::<RepeatNode>() {
+            return self.repeat(repeat);
         }
         if node.downcast_ref::<CurrentNode>().is_some() {
             return Err(misplaced_lookup());

@@ -210,14 +210,6 @@ fn check_set_operations(body: &SetExpr) -> Checked {
                     &format!("{op} BY NAME"),
                     "name the columns in the same order on both sides",
                 )?;
-                // The library only asks whether a row is on the other side, not how often.
-                let is_counted = *set_quantifier == SetQuantifier::All && *op != SetOperator::Union;
-                no(
-                    is_counted,
-                    || right.span(),
-                    &format!("{op} ALL"),
-                    "leave ALL out; or number equal rows on both sides with row_number()",
-                )?;
                 open.push(right);
                 open.push(left);
             }

@@ -36,6 +36,13 @@ pub(super) fn subqueries() -> Vec<Case> {
         ))
         .tumble("s", 10)
         .tumble("r", 10),
+        query("SELECT window_end, b FROM {0} EXCEPT ALL SELECT window_end, b FROM {1}")
+            .tumble("s", 10)
+            .tumble("r", 10),
+        query("SELECT window_end, b FROM {0} INTERSECT ALL SELECT window_end, b FROM {1}")
+            .tumble("s", 10)
+            .tumble("r", 10)
+            .closes(0),
     ]);
     cases
 }
@@ -57,7 +64,7 @@ const JOINS: [&str; 11] = [
     "SELECT count(*), sum(t.a) FROM t NATURAL JOIN (SELECT b, c FROM u) AS v",
 ];
 
-const SUBQUERIES: [&str; 22] = [
+const SUBQUERIES: [&str; 25] = [
     "SELECT id, a FROM t WHERE a IN (SELECT k FROM u)",
     "SELECT id, a FROM t WHERE a IN (SELECT k FROM u WHERE i > 0) AND e",
     "SELECT id FROM t WHERE a NOT IN (SELECT k FROM u)",
@@ -78,6 +85,9 @@ const SUBQUERIES: [&str; 22] = [
     "SELECT id FROM t WHERE a > (SELECT min(k) FROM u WHERE u.b = t.b)",
     "SELECT a, b FROM t INTERSECT SELECT k, b FROM u",
     "SELECT b FROM t EXCEPT SELECT b FROM u",
+    "SELECT a, b FROM t EXCEPT ALL SELECT k, b FROM u",
+    "SELECT k, i FROM u INTERSECT ALL SELECT a, i FROM t, (SELECT i FROM u) AS x",
+    "(SELECT b FROM u EXCEPT ALL SELECT b FROM t) INTERSECT ALL SELECT b FROM u",
     "SELECT count(*) AS n, b FROM t WHERE a IN (SELECT k FROM u) GROUP BY b",
     "SELECT id FROM t WHERE a IN (SELECT k FROM u GROUP BY k HAVING count(*) > 1)",
 ];
