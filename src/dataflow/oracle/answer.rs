@@ -18,7 +18,7 @@ use datafusion::scalar::ScalarValue;
 use crate::dataflow::oracle::query::Case;
 use crate::dataflow::oracle::relation::{World, batch, timestamp};
 use crate::error::Result;
-use crate::plan::{Planner, lower_windows, named_query};
+use crate::plan::{Planner, from_datafusion, lower_windows, named_query};
 use crate::sql::ast::Query;
 use crate::sql::parse_single;
 use crate::sql::statement::Statement;
@@ -37,6 +37,21 @@ pub struct Answers {
 impl Answers {
     /// Plans every view of the case. `schemas` are those of the views as the engine has them.
     pub fn new(world: &World, case: &Case, schemas: &[SchemaRef]) -> Answers {
+        let mut answers = Answers::over(world);
+        answers.add("clock", &clock_schema());
+        for (number, window) in case.windows.iter().enumerate() {
+            let relation = &world.relations[world.relation(window.relation)];
+            answers.add(&format!("w{number}"), &windowed_schema(&relation.schema));
+        }
+        for (number, schema) in schemas.iter().enumerate() {
+            answers.ask(&case.batch_sql(number)).unwrap();
+            answers.add(&format!("v{number}"), schema);
+        }
+        answers
+    }
+
+    /// Over the relations, with no query yet.
+    pub fn over(world: &World) -> Answers {
         let config = world.state.config().clone().with_target_partitions(1);
         let state = SessionStateBuilder::new_from_existing(world.state.clone());
         let state = state.with_config(config).build();
@@ -52,17 +67,14 @@ impl Answers {
         for relation in &world.relations {
             answers.add(relation.name, &relation.schema);
         }
-        answers.add("clock", &clock_schema());
-        for (number, window) in case.windows.iter().enumerate() {
-            let relation = &world.relations[world.relation(window.relation)];
-            answers.add(&format!("w{number}"), &windowed_schema(&relation.schema));
-        }
-        for (number, schema) in schemas.iter().enumerate() {
-            let plan = answers.plan(&case.batch_sql(number));
-            answers.plans.push(plan);
-            answers.add(&format!("v{number}"), schema);
-        }
         answers
+    }
+
+    /// Plans a further query. Returns its number.
+    pub fn ask(&mut self, sql: &str) -> Result<usize> {
+        let plan = self.plan(sql)?;
+        self.plans.push(plan);
+        Ok(self.plans.len() - 1)
     }
 
     fn add(&mut self, name: &str, schema: &SchemaRef) {
@@ -70,14 +82,14 @@ impl Answers {
         self.tables.insert(name.to_string(), Arc::new(table));
     }
 
-    fn plan(&self, sql: &str) -> LogicalPlan {
+    fn plan(&self, sql: &str) -> Result<LogicalPlan> {
         let resolve = |reference: &TableReference| -> Result<Option<Arc<dyn TableSource>>> {
             let table = self.tables.get(reference.table()).cloned();
             Ok(table.map(|table| provider_as_source(table)))
         };
         let planner = Planner::new(&self.state, &resolve);
-        let (plan, _) = named_query(&planner, &parsed(sql), &[]).unwrap();
-        planner.optimize(&lower_windows(plan).unwrap()).unwrap()
+        let (plan, _) = named_query(&planner, &parsed(sql), &[])?;
+        planner.optimize(&lower_windows(plan)?)
     }
 
     /// Says what the clock shows.
@@ -104,14 +116,19 @@ impl Answers {
 
     /// The view's rows over what the tables are filled with.
     pub fn run(&self, view: usize) -> Vec<RecordBatch> {
+        self.try_run(view).unwrap()
+    }
+
+    /// The same, where it may fail.
+    pub fn try_run(&self, view: usize) -> Result<Vec<RecordBatch>> {
         let planner = self.state.query_planner();
-        self.runtime.block_on(async {
+        let answered = self.runtime.block_on(async {
             let plan = planner
                 .create_physical_plan(&self.plans[view], &self.state)
-                .await
-                .unwrap();
-            collect(plan, self.state.task_ctx()).await.unwrap()
-        })
+                .await?;
+            collect(plan, self.state.task_ctx()).await
+        });
+        answered.map_err(from_datafusion)
     }
 }
 

@@ -70,6 +70,8 @@ pub struct Tally {
     pub counts: Counts,
     pub late: Vec<Late>,
     pub errors: u64,
+    /// Of the last of them.
+    pub reason: String,
 }
 
 /// When views show what has changed: at the first clock that is at a multiple of the interval which
@@ -583,6 +585,9 @@ impl Running {
         }
         let tally = &mut self.tally;
         tally.counts.add(&output.counts);
+        if let Some(error) = output.errors.last() {
+            tally.reason.clone_from(&error.reason);
+        }
         tally.errors += output
             .errors
             .iter()

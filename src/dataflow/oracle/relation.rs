@@ -135,6 +135,22 @@ impl World {
         world
     }
 
+    /// Tables alone: their names, texts and keys.
+    pub fn of_tables(
+        state: SessionState,
+        tables: &[(&'static str, String, Option<usize>)],
+    ) -> World {
+        let mut world = World {
+            state,
+            relations: Vec::new(),
+            catalog: Catalog::default(),
+        };
+        for (name, text, key) in tables {
+            world.add(name, text, *key, None);
+        }
+        world
+    }
+
     pub fn relation(&self, name: &str) -> usize {
         let found = self
             .relations
