@@ -23,10 +23,16 @@
 //! | `watching` | what the server tells of itself: EXPLAIN ANALYZE, metrics, health |
 //! | `broker` | a real Kafka broker: the session of the README |
 //! | `source` | a real Kafka broker: bad values, topics that change |
+//! | `postgres` | PostgreSQL itself: generated queries, as views and as SELECTs, have its answers |
 //! | `tpch` | the 22 queries of TPC-H as views, under loads with rows that go and come again |
 //!
 //! `TIDEMILL_TEST_REWRITE=1` writes the answers of the server into the scripts; the difference is
 //! then to be read.
+
+// The library's own tests draw from the same grammar, and from all of it.
+#[allow(dead_code, unused_imports)]
+#[path = "../src/dataflow/oracle/grammar/mod.rs"]
+mod grammar;
 
 mod bench;
 mod broker;
@@ -39,6 +45,7 @@ mod ending;
 mod input;
 mod lifetime;
 mod pipeline;
+mod postgres;
 mod printed;
 mod program;
 mod script;
