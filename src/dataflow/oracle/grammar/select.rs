@@ -325,14 +325,13 @@ impl Grammar<'_> {
                 let text = match of {
                     Type::Double => {
                         let x = &argument.text;
-                        let direction = if function == "min" { "" } else { " DESC" };
-                        let first = format!("array_agg({x} ORDER BY {x}{direction})");
+                        let direction = if function == "min" { "" } else { ", 'DESC'" };
                         let also = match &condition {
                             Some(condition) => format!(" AND ({condition})"),
                             None => String::new(),
                         };
-                        let filtered = format!("{first} FILTER (WHERE {x} IS NOT NULL{also})");
-                        let batch = format!("({filtered})[1]");
+                        let all = format!("array_agg({x}) FILTER (WHERE {x} IS NOT NULL{also})");
+                        let batch = format!("(array_sort({all}{direction}))[1]");
                         either(&filter(&call), &batch)
                     }
                     _ => filter(&call),
