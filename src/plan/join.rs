@@ -184,7 +184,10 @@ impl Build<'_> {
             mut times,
         } = joining;
         let mut expire = self.expire(left, right, &times);
-        let is_unbounded = expire.left.is_none() || expire.right.is_none();
+        // Of a side whose rows can be taken back only the watermark bounds what is kept.
+        let is_needed = |expiry: Option<usize>, side| expiry.is_some() && !self.has_lifetime(side);
+        let needs_watermark = is_needed(expire.left, left) || is_needed(expire.right, right);
+        let is_unbounded = (expire.left.is_none() || expire.right.is_none()) && !needs_watermark;
         let (left, right) = match is_unbounded {
             true => (self.with_lifetime(left), self.with_lifetime(right)),
             false => (left, right),
@@ -314,7 +317,9 @@ impl Build<'_> {
             || self.nodes[right].bounded.contains(&right_time);
         let frees_left = is_final && self.is_timed(right, right_time);
         let frees_right = frees_left && self.is_timed(left, left_time);
-        let is_kept = !frees_left || !frees_right;
+        // Of a side whose rows can be taken back only the watermark bounds what is kept.
+        let needs_watermark = frees_left && !self.has_lifetime(left);
+        let is_kept = (!frees_left || !frees_right) && !needs_watermark;
         let has_lifetime = self.has_lifetime(left) || self.has_lifetime(right);
         let (left, right, frees_left, frees_right) = match is_kept && has_lifetime {
             // As in any other join.

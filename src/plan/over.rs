@@ -136,6 +136,12 @@ impl Build<'_> {
         });
         let calls: Vec<OverCall> = calls.collect();
         let input = self.judged_final(input, &partition, &orders, &calls);
+        let is_bounded = |column: &usize| self.nodes[input].bounded.contains(column);
+        let is_final = rising(&orders).is_some_and(|column| is_bounded(&column));
+        let input = match is_final || partition.iter().any(is_bounded) {
+            true => input,
+            false => self.with_lifetime(input),
+        };
         let input = self.exchange(input, partition.clone());
         let first = self.nodes[input].schema.fields().len();
         let fields = self.nodes[input].schema.fields().iter().cloned();

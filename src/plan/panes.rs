@@ -368,7 +368,10 @@ impl Build<'_> {
                 let idle_micros = self.idle_micros(at, close.is_none());
                 Node {
                     inputs: vec![at],
-                    changelog: match tail.calls.is_empty() && is_append_only {
+                    changelog: match tail.calls.is_empty()
+                        && is_append_only
+                        && idle_micros.is_none()
+                    {
                         true => Changelog::AppendOnly,
                         false => Changelog::Retracting,
                     },

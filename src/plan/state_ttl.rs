@@ -71,12 +71,12 @@ impl Build<'_> {
             "state_ttl of a view without state that only grows is not supported",
         )
         .detail(
-            "every group and row of it leaves by a watermark, or when what it comes from \
-                     is taken back",
+            "every group and row of it leaves by a watermark, or when what it comes from is taken \
+             back, or is kept for a lookup or beside a side that only a watermark bounds",
         )
         .hint(
-            "leave it out; the rows of a view leave by retention, and those of a view \
-                     below by its own state_ttl",
+            "leave it out; the rows of a view leave by retention, and those of a view below by its \
+             own state_ttl",
         ))
     }
 }
