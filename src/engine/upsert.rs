@@ -9,8 +9,8 @@
 //! ```
 //!
 //! Pairs are a relation of the statement alone: the table's columns as they are, and beside them
-//! those of the row that was to be inserted. DO UPDATE is planned as an UPDATE of it. Rows are found
-//! by their keys, under the table's writer lock.
+//! those of the row that was to be inserted. DO UPDATE is planned as an UPDATE of it. Rows are
+//! found by their keys, under the table's writer lock.
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -19,7 +19,6 @@ use arrow::array::{ArrayRef, BooleanArray, RecordBatch, UInt32Array};
 use arrow::compute::take_record_batch;
 use arrow::datatypes::{DataType, Schema, SchemaRef};
 use datafusion::logical_expr::LogicalPlan;
-use datafusion::sql::sqlparser::ast::visit_expressions_mut;
 
 use crate::catalog::{Object, ObjectKind};
 use crate::delta::{DeltaBatch, KeyBatch, KeyTable, NO_SLOT, arrow_error, concat, consolidate};
@@ -187,7 +186,7 @@ fn excluded_name(column: &str) -> String {
 
 /// Names the columns of the row that was to be inserted as the pairs do.
 fn name_excluded(expr: &mut ast::Expr, pairs: &Schema) -> Result<()> {
-    let named = visit_expressions_mut(expr, |expr| {
+    let named = ast::visit_expressions_mut(expr, |expr| {
         let ast::Expr::CompoundIdentifier(parts) = expr else {
             return ControlFlow::Continue(());
         };

@@ -5,14 +5,19 @@
 //! it means:
 //!
 //! ```text
-//!   CASE WHEN EXISTS (SELECT … WHERE y = x) THEN true
-//!        WHEN EXISTS (SELECT … WHERE y IS NULL) OR x IS NULL AND EXISTS (SELECT …) THEN NULL
+//!   CASE WHEN EXISTS (SELECT FROM (SELECT y …) AS q WHERE q.y = x) THEN true
+//!        WHEN EXISTS (… WHERE q.y IS NULL) OR x IS NULL AND EXISTS (…) THEN NULL
 //!        ELSE false END
 //! ```
+//!
+//! Rows that do not depend on the outer row get a name that nothing else has: they may be of the
+//! relation that `x` is of, and the library knows columns by their names when it makes a join of
+//! them. Those that do cannot have one, and stay with the library where the names are the same.
 //!
 //! That is: under OR with NOT, inside CASE, IS NULL and other expressions of a WHERE, for NOT IN
 //! that depends on the outer row, and for NOT IN of an expression that makes NULL of other values.
 
+use std::cell::Cell;
 use std::sync::Arc;
 
 use datafusion::common::tree_node::{Transformed, TreeNode};
@@ -26,10 +31,11 @@ use datafusion::scalar::ScalarValue;
 
 /// The plan whose subqueries mean the same as joins.
 pub(super) fn with_nulls(plan: LogicalPlan) -> DataFusionResult<LogicalPlan> {
+    let named = Cell::new(0);
     let rewritten = plan.transform_up_with_subqueries(|plan| match plan {
         LogicalPlan::Filter(filter) => {
             let schema = filter.input.schema().clone();
-            let predicate = rewritten(filter.predicate, Place::And, &schema)?;
+            let predicate = rewritten(filter.predicate, Place::And, &schema, &named)?;
             let filter = Filter::try_new(predicate.data, filter.input)?;
             Ok(Transformed::new_transformed(
                 LogicalPlan::Filter(filter),
@@ -41,6 +47,9 @@ pub(super) fn with_nulls(plan: LogicalPlan) -> DataFusionResult<LogicalPlan> {
     Ok(rewritten?.data)
 }
 
+/// What the column of a subquery is called.
+const VALUE: &str = "value";
+
 /// Where an expression stands in a WHERE.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Place {
@@ -51,7 +60,13 @@ enum Place {
     Inside,
 }
 
-fn rewritten(expr: Expr, place: Place, schema: &DFSchema) -> DataFusionResult<Transformed<Expr>> {
+/// `named` counts the subqueries that got a name.
+fn rewritten(
+    expr: Expr,
+    place: Place,
+    schema: &DFSchema,
+    named: &Cell<usize>,
+) -> DataFusionResult<Transformed<Expr>> {
     let below = match &expr {
         Expr::BinaryExpr(both) if both.op == Operator::And => place,
         Expr::BinaryExpr(both) if both.op == Operator::Or && place != Place::Inside => Place::Or,
@@ -62,7 +77,7 @@ fn rewritten(expr: Expr, place: Place, schema: &DFSchema) -> DataFusionResult<Tr
                 negated.negated = !negated.negated;
                 return match is_plain(&negated, Place::And, schema)? {
                     true => Ok(Transformed::no(expr)),
-                    false => Ok(Transformed::yes(three_valued(negated, schema)?)),
+                    false => Ok(Transformed::yes(three_valued(negated, schema, named)?)),
                 };
             }
             _ => Place::Inside,
@@ -70,12 +85,16 @@ fn rewritten(expr: Expr, place: Place, schema: &DFSchema) -> DataFusionResult<Tr
         Expr::InSubquery(membership) => {
             return match is_plain(membership, place, schema)? {
                 true => Ok(Transformed::no(expr)),
-                false => Ok(Transformed::yes(three_valued(membership.clone(), schema)?)),
+                false => Ok(Transformed::yes(three_valued(
+                    membership.clone(),
+                    schema,
+                    named,
+                )?)),
             };
         }
         _ => Place::Inside,
     };
-    expr.map_children(|child| rewritten(child, below, schema))
+    expr.map_children(|child| rewritten(child, below, schema, named))
 }
 
 /// Whether the join that the library makes of it is right.
@@ -93,6 +112,17 @@ fn is_plain(membership: &InSubquery, place: Place, schema: &DFSchema) -> DataFus
     let has_limit = subquery.exists(|plan| Ok(matches!(plan, LogicalPlan::Limit(_))))?;
     let is_correlated = !outer_ref_columns.is_empty();
     if has_limit && is_correlated {
+        return Ok(true);
+    }
+    // Without rows it is one of NULL or 0, which the library's join of it does not have.
+    let is_global = |plan: &LogicalPlan| match plan {
+        LogicalPlan::Aggregate(aggregate) => aggregate.group_expr.is_empty(),
+        _ => false,
+    };
+    if is_correlated && subquery.exists(|plan| Ok(is_global(plan)))? {
+        return Ok(true);
+    }
+    if is_correlated && shares_relation(&membership.expr, subquery)? {
         return Ok(true);
     }
     // Beside what else it is joined by, the library cannot look for NULLs.
@@ -116,18 +146,50 @@ fn has_outer(expr: &Expr) -> DataFusionResult<bool> {
     expr.exists(|expr| Ok(matches!(expr, Expr::OuterReferenceColumn(..))))
 }
 
-fn three_valued(membership: InSubquery, schema: &DFSchema) -> DataFusionResult<Expr> {
+/// Whether a column of the expression is of a relation that the subquery calls the same.
+fn shares_relation(expr: &Expr, subquery: &LogicalPlan) -> DataFusionResult<bool> {
+    let columns = expr.column_refs();
+    let is_of = |plan: &LogicalPlan| {
+        let mut relations = plan.schema().iter().map(|(relation, _)| relation);
+        relations.any(|relation| {
+            columns
+                .iter()
+                .any(|column| column.relation.as_ref() == relation)
+        })
+    };
+    subquery.exists(|plan| Ok(is_of(plan)))
+}
+
+fn three_valued(
+    membership: InSubquery,
+    schema: &DFSchema,
+    named: &Cell<usize>,
+) -> DataFusionResult<Expr> {
     let InSubquery {
         expr,
         subquery,
         negated,
     } = membership;
-    let inner = subquery.subquery.schema();
-    let value = Expr::Column(Column::from(inner.qualified_field(0)));
+    let mut rows = subquery.subquery.as_ref().clone();
+    let mut only = Column::from(rows.schema().qualified_field(0));
+    let is_nullable = rows.schema().field(0).is_nullable();
+    if subquery.outer_ref_columns.is_empty() {
+        let name = format!("__in_{}", named.replace(named.get() + 1));
+        rows = LogicalPlanBuilder::from(rows)
+            .project([Expr::Column(only).alias(VALUE)])?
+            .alias(name.as_str())?
+            .build()?;
+        only = Column::new(Some(name), VALUE);
+    }
+    let value = Expr::Column(only);
+    let subquery = Subquery {
+        subquery: Arc::new(rows),
+        ..subquery
+    };
     let (outer, columns) = as_outer(expr.as_ref().clone(), schema)?;
     let is_equal = exists(&subquery, Some(value.clone().eq(outer)), columns)?;
     let mut is_unknown = lit(false);
-    if inner.field(0).is_nullable() {
+    if is_nullable {
         is_unknown = exists(&subquery, Some(value.is_null()), Vec::new())?;
     }
     if expr.nullable(schema)? {

@@ -13,9 +13,9 @@
 //!
 //! Reading order: [`context`] (text's names to DataFusion's plan), `window` (window table
 //! functions), [`stream`] (the plan), `build` (how it is made: `temporal`, `windowed`, `panes`,
-//! `aggregate`, `join`, `repeat`, `top`, `over`, `emit`, `retention` and `state_ttl` are its parts),
-//! `explain` (how it is shown); apart from queries, [`source`] and `columns` plan CREATE SOURCE and
-//! CREATE TABLE.
+//! `aggregate`, `join`, `repeat`, `top`, `over`, `emit`, `retention` and `state_ttl` are its
+//! parts), `explain` (how it is shown); apart from queries, [`source`] and `columns` plan CREATE
+//! SOURCE and CREATE TABLE.
 
 mod aggregate;
 mod as_of;

@@ -361,7 +361,11 @@ mod tests {
         let readers = Readers::default();
         let now = Instant::now();
         let mut readings = Vec::new();
-        change(&mut store, "+ 1 1");
+        change(&mut store, "+ 1 0");
+        let first = store.snapshot();
+        // A copy has no room to grow: all that follow are of one size.
+        change(&mut store, "- 1 0\n+ 1 1");
+        drop(first);
         let mut one = 0;
         for version in 1..=4 {
             let snapshot = store.snapshot();

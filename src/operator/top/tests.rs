@@ -602,6 +602,7 @@ fn what_is_out_are_the_first_rows_of_the_groups_that_are_there() {
                 for block in &blocks {
                     run.top.restore(block.clone()).unwrap();
                 }
+                run.top.resume();
             }
         }
         run.clock_micros += 10;
