@@ -19,7 +19,8 @@ use std::os::unix::fs::{MetadataExt, chown};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::mpsc;
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 use tokio_postgres::{Client, NoTls, SimpleQueryMessage};
@@ -46,7 +47,12 @@ const FAILURES_MAX: usize = 12;
 struct Postgres {
     child: Child,
     directory: TempDir,
+    /// What it logs, until it has ended.
+    log: mpsc::Receiver<String>,
 }
+
+/// How long it may take to end.
+const END_TIMEOUT: Duration = Duration::from_secs(10);
 
 impl Postgres {
     /// None, with a line that says so, where it is not installed.
@@ -113,9 +119,13 @@ impl Postgres {
                 }
             })
             .unwrap();
-        let postgres = Postgres { child, directory };
+        let postgres = Postgres {
+            child,
+            directory,
+            log: lines,
+        };
         let mut said = Vec::new();
-        while let Ok(line) = lines.recv_timeout(START_TIMEOUT) {
+        while let Ok(line) = postgres.log.recv_timeout(START_TIMEOUT) {
             said.push(line);
             if said
                 .iter()
@@ -138,7 +148,18 @@ impl Postgres {
 
 impl Drop for Postgres {
     fn drop(&mut self) {
-        // Its processes end by themselves when the first one has gone.
+        // It ends at once, and frees its shared memory; killed, it would leave that behind.
+        let id = self.child.id().to_string();
+        let _ = Command::new("kill").args(["-QUIT", &id]).status();
+        let ended = Instant::now() + END_TIMEOUT;
+        while Instant::now() < ended {
+            // The end of its log is its own.
+            match self.log.recv_timeout(END_TIMEOUT) {
+                Ok(_) => {}
+                Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => break,
+            }
+        }
+        // Already gone is as good as killed.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
@@ -204,15 +225,29 @@ fn generated_queries_have_the_answers_of_postgres() {
     });
     println!("{tally:#?}");
     assert!(tally.failures.is_empty(), "{}", tally.failures.join("\n\n"));
-    assert!(tally.rows > tally.compared, "hardly a row is found");
+    let percent = |part: usize, whole: usize| part * 100 / whole.max(1);
+    // Measured: 98 % are asked, 96 % are views.
+    assert!(
+        percent(tally.asked, tally.drawn) >= 75,
+        "too much is refused"
+    );
+    assert!(percent(tally.views, tally.drawn) >= 60, "too few are views");
+    assert!(
+        percent(tally.with_rows, tally.compared) >= 20,
+        "too little is found"
+    );
 }
 
 /// What came of the queries.
 #[derive(Debug, Default)]
 struct Tally {
+    drawn: usize,
+    /// That both have accepted.
+    asked: usize,
     views: usize,
+    /// Answers, and those with a row.
     compared: usize,
-    rows: usize,
+    with_rows: usize,
     /// By whom, and how often for which reason.
     refused: std::collections::BTreeMap<String, usize>,
     failures: Vec<String>,
@@ -309,6 +344,7 @@ impl Both {
 
     /// Has the view made; None for what one of both does not support at all.
     async fn ask(&mut self, sql: String, number: usize) -> Option<Asked> {
+        self.tally.drawn += 1;
         let ours = rows(&self.ours, &sql).await;
         let theirs = rows(&self.theirs, &sql).await;
         for (who, answer) in [("Tidemill", ours), ("PostgreSQL", theirs)] {
@@ -317,6 +353,7 @@ impl Both {
                 return None;
             }
         }
+        self.tally.asked += 1;
         let view = format!("v{number}");
         let create = format!("CREATE MATERIALIZED VIEW {view} AS {sql}");
         let created = self.ours.batch_execute(&create).await;
@@ -358,10 +395,11 @@ impl Both {
             let select = format!("SELECT * FROM {view}");
             answers.push(("view", rows(&self.ours, &select).await));
         }
-        self.tally.rows += expected.as_ref().map_or(0, Vec::len);
+        let has_rows = expected.as_ref().is_ok_and(|rows| !rows.is_empty());
         for (what, answer) in answers {
             self.tally.compared += 1;
-            if answer != expected {
+            self.tally.with_rows += usize::from(has_rows);
+            if answer != expected || expected.is_err() {
                 asked.has_failed = true;
                 let log = self.log.join("\n");
                 let sql = &asked.sql;

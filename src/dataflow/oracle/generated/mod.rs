@@ -45,16 +45,13 @@ const FAILURES_MAX: usize = 6;
 /// Plans of a debug build are deep.
 const STACK_BYTES: usize = 16 << 20;
 
-/// What a query may be refused for: a part of the message of each.
+/// What a view may be refused for.
 const REFUSALS: &[&str] = &[
-    // In an ON, or over the outer row by more than equality.
-    "subquery",
-    // Ranks over rows that it chooses.
-    "the outer query",
-    // Only a batch does, where a view has no order to keep.
-    "different orders",
-    // The ties of a DISTINCT ON.
-    "WITH TIES",
+    "a subquery in this place is not supported",
+    "a subquery that uses the outer query's columns like this is not supported",
+    "IN over a subquery is not supported in a view where it may be NULL, inside an expression",
+    "this NOT IN over a subquery is not supported in views",
+    "ranks over rows that the outer query chooses are not supported in views",
 ];
 
 /// The decisions that make a test: of its tables, its query, and its history.
@@ -90,6 +87,8 @@ struct Tally {
     accepted: AtomicUsize,
     with_rows: AtomicUsize,
     refused: Mutex<BTreeMap<String, usize>>,
+    /// By the batch, of which the view was kept.
+    unanswered: Mutex<BTreeMap<String, usize>>,
     failed: AtomicUsize,
 }
 
@@ -121,11 +120,18 @@ fn a_query_that_nobody_thought_of_is_kept_up_to_date() {
     });
     let refused = tally.refused.into_inner().unwrap();
     let (accepted, with_rows) = (tally.accepted.into_inner(), tally.with_rows.into_inner());
-    println!("{accepted} accepted, {with_rows} with rows, refused: {refused:#?}");
+    let unanswered = tally.unanswered.into_inner().unwrap();
+    println!(
+        "{accepted} accepted, {with_rows} with rows, refused: {refused:#?}, \
+         without an answer: {unanswered:#?}"
+    );
     assert_eq!(tally.failed.into_inner(), 0, "what failed stands above");
-    if queries >= 100 {
+    // Measured: 97 % are accepted, 46 % find rows, the batch of one in 400 is not answered.
+    if queries >= 400 {
+        let unanswered: usize = unanswered.values().sum();
         let queries = usize::try_from(queries).unwrap();
         assert!(accepted * 100 > queries * 75, "too much is refused");
+        assert!(unanswered * 100 < queries * 2, "too much has no answer");
         assert!(with_rows * 100 > accepted * 40, "too little is found");
     }
 }
@@ -141,6 +147,9 @@ fn tried(state: &SessionState, seed: u64, tally: &Tally) {
         }
         Outcome::Refused(message) => {
             *tally.refused.lock().unwrap().entry(message).or_default() += 1;
+        }
+        Outcome::Unanswered(message) => {
+            *tally.unanswered.lock().unwrap().entry(message).or_default() += 1;
         }
         Outcome::Fails(message) => {
             tally.failed.fetch_add(1, Ordering::Relaxed);
@@ -177,7 +186,7 @@ fn kind(message: &str) -> String {
 /// A panic is a failure like any other.
 fn outcome(state: &SessionState, subject: &Subject, seed: u64) -> Outcome {
     let run = || match subject.text().run(state, seed) {
-        Outcome::Refused(message) if !REFUSALS.iter().any(|part| message.contains(part)) => {
+        Outcome::Refused(message) if !REFUSALS.contains(&message.as_str()) => {
             Outcome::Fails(format!("refused: {message}"))
         }
         outcome => outcome,
@@ -197,8 +206,13 @@ fn what_the_generator_found_is_not_found_again() {
     for found in found::FOUND {
         for seed in 0..4 {
             let subject = Text::found(&state, found);
-            if let Outcome::Fails(message) | Outcome::Refused(message) = subject.run(&state, seed) {
-                failed.push(format!("{}: {message}", found.name));
+            match subject.run(&state, seed) {
+                Outcome::Agrees { .. } => {}
+                Outcome::Fails(message)
+                | Outcome::Refused(message)
+                | Outcome::Unanswered(message) => {
+                    failed.push(format!("{}: {message}", found.name));
+                }
             }
         }
     }

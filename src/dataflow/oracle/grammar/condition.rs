@@ -120,8 +120,11 @@ impl Grammar<'_> {
     /// A column of each side, of the same type.
     fn pair(&mut self, left: &[Expr], right: &[Expr]) -> Option<(Expr, Expr)> {
         let mut pairs = Vec::new();
+        // A cast in a condition that leaves its subquery has the name of what it casts (42701).
+        let is_mixed = !self.is_in_subquery;
         for a in left {
-            let alike = |b: &&Expr| b.of == a.of || b.of.is_integer() && a.of.is_integer();
+            let integers = |b: &Expr| is_mixed && b.of.is_integer() && a.of.is_integer();
+            let alike = |b: &&Expr| b.of == a.of || integers(b);
             pairs.extend(right.iter().filter(alike).map(|b| (a, b)));
         }
         if pairs.is_empty() {
@@ -151,7 +154,14 @@ impl Grammar<'_> {
         if !self.can_select() {
             return self.predicate(scope, 1);
         }
-        let inner = self.relation_alone();
+        self.is_in_subquery = true;
+        let text = self.subquery(scope);
+        self.is_in_subquery = false;
+        text
+    }
+
+    fn subquery(&mut self, scope: &[Expr]) -> String {
+        let inner = self.stored();
         let mut conditions = Vec::new();
         let is_correlated = self.choices.one_in(2);
         if is_correlated && let Some(equality) = self.equality(&inner.columns, scope) {
@@ -178,7 +188,9 @@ impl Grammar<'_> {
             }
             1 | 2 => {
                 let of = self.choices.pick(&inner.columns).of;
-                let not = if kind == 2 { "NOT " } else { "" };
+                // Of a constant the library's NOT IN does not see the NULL among the values.
+                let has_column = scope.iter().any(|column| column.of == of);
+                let not = if kind == 2 && has_column { "NOT " } else { "" };
                 let wanted = self.leaf(of, &inner.columns).text;
                 let value = self.leaf(of, scope).text;
                 let membership = match (not, self.choices.one_in(6)) {

@@ -95,17 +95,26 @@ impl Grammar<'_> {
         self.relation_alone()
     }
 
-    /// A table or a named query.
-    pub(super) fn relation_alone(&mut self) -> From {
+    /// A table, a named query, or values.
+    fn relation_alone(&mut self) -> From {
+        match self.choices.one_in(12) {
+            true => {
+                let alias = format!("q{}", self.number());
+                self.values(&alias)
+            }
+            false => self.stored(),
+        }
+    }
+
+    /// A table or a named query: what stands in subqueries over the outer row. The library loses
+    /// names that are given to columns there, and refuses the query (42703).
+    pub(super) fn stored(&mut self) -> From {
         let alias = format!("q{}", self.number());
         if !self.named.is_empty() && self.choices.one_in(2) {
             let (name, columns) = self.choices.pick(&self.named).clone();
             let columns = named_columns(&alias, &columns);
             let text = format!("{name} AS {alias}");
             return From { text, columns };
-        }
-        if self.choices.one_in(12) {
-            return self.values(&alias);
         }
         let table = self.choices.pick(self.tables);
         let columns = table.columns.iter().map(|column| {
@@ -140,8 +149,6 @@ impl Grammar<'_> {
             columns.push(Expr::new(format!("{alias}.{name}"), of, SMALL));
             names.push(name);
         }
-        // Not as `(VALUES …) AS v(a, b)`: the library loses those names in subqueries over the
-        // outer row, and refuses them.
         let names: Vec<String> = (1..)
             .zip(names)
             .map(|(place, name)| format!("column{place} AS {name}"))

@@ -90,6 +90,8 @@ struct Grammar<'a> {
     selects: usize,
     /// The last number given to a relation or column.
     last: usize,
+    /// Columns may be the outer query's.
+    is_in_subquery: bool,
     /// Only what Postgres knows, too.
     is_shared: bool,
 }

@@ -22,6 +22,7 @@ pub fn query(choices: &mut Choices, tables: &[Table], is_shared: bool) -> String
         named: Vec::new(),
         selects: 4,
         last: 0,
+        is_in_subquery: false,
         is_shared,
     };
     let mut with = String::new();
@@ -42,6 +43,7 @@ pub fn condition(choices: &mut Choices, table: &Table) -> String {
         named: Vec::new(),
         selects: 0,
         last: 0,
+        is_in_subquery: false,
         is_shared: true,
     };
     let columns = table.columns.iter();
@@ -183,9 +185,14 @@ impl Grammar<'_> {
 
     /// How many rows belong to the outer one.
     fn scalar_subquery(&mut self, scope: &[Expr]) -> Expr {
-        let inner = self.relation_alone();
+        let inner = self.stored();
         let condition = match self.choices.one_in(2) {
-            true => self.join_condition(&inner.columns, scope),
+            true => {
+                self.is_in_subquery = true;
+                let condition = self.join_condition(&inner.columns, scope);
+                self.is_in_subquery = false;
+                condition
+            }
             false => self.predicate(&inner.columns, 1),
         };
         let text = format!("(SELECT count(*) FROM {} WHERE {condition})", inner.text);
