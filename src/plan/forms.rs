@@ -16,7 +16,7 @@ use std::ops::ControlFlow;
 use datafusion::sql::sqlparser::ast::{
     BinaryOperator, CastKind, DataType, Expr, Fetch, Function, FunctionArg, FunctionArgExpr,
     FunctionArgumentClause, FunctionArgumentList, FunctionArguments, GroupByExpr, Ident,
-    LimitClause, ObjectName, Query, Select, SelectItem, Value, VisitMut, VisitorMut,
+    LimitClause, ObjectName, Query, Select, SelectItem, SetExpr, Value, VisitMut, VisitorMut,
 };
 
 use crate::error::{Error, Result};
@@ -46,6 +46,7 @@ impl VisitorMut for Forms {
     type Break = Error;
 
     fn pre_visit_query(&mut self, query: &mut Query) -> ControlFlow<Error> {
+        tell_keys_apart(query);
         match query.fetch.take() {
             None => ControlFlow::Continue(()),
             Some(fetch) => limit(query, fetch),
@@ -58,7 +59,6 @@ impl VisitorMut for Forms {
                 let _: ControlFlow<()> = expr.visit(&mut Sets::default());
             }
         }
-        tell_keys_apart(select);
         ControlFlow::Continue(())
     }
 
@@ -94,35 +94,59 @@ impl VisitorMut for Forms {
     }
 }
 
-/// `GROUP BY t::date, t::time`: the library leaves casts out of names, and takes both for one. All
-/// but the first become `coalesce(t::time)`, which is the same.
-fn tell_keys_apart(select: &mut Select) {
+/// `GROUP BY t::date, t::time`: the library leaves casts out of names, and takes both for one. Of
+/// those that it would take for one all but one become `coalesce(t::time)`, which is the same; a
+/// key without casts stays as it is.
+fn tell_keys_apart(query: &mut Query) {
+    let SetExpr::Select(select) = query.body.as_ref() else {
+        return;
+    };
     let GroupByExpr::Expressions(keys, _) = &select.group_by else {
         return;
     };
-    let mut known: Vec<(String, String)> = Vec::new();
-    let mut wrapped = Wrapped(Vec::new());
+    let mut known: Vec<Key> = Vec::new();
     for key in keys {
-        let key = key_of(key, &select.projection);
-        let text = key.to_string();
-        if known.iter().any(|(other, _)| *other == text) {
+        let expr = key_of(key, &select.projection).clone();
+        let text = expr.to_string();
+        if known.iter().any(|other| other.text == text) {
             continue;
         }
-        let mut plain = key.clone();
+        let mut plain = expr.clone();
         let _: ControlFlow<()> = plain.visit(&mut Uncast);
-        let plain = plain.to_string();
-        let alike = known.iter().filter(|(_, other)| *other == plain).count();
-        if alike > 0 {
-            wrapped.0.push((text.clone(), alike));
-        }
-        known.push((text, plain));
+        known.push(Key {
+            expr,
+            text,
+            plain: plain.to_string(),
+            wraps: 0,
+        });
     }
-    if wrapped.0.is_empty() {
+    for at in 0..known.len() {
+        if known[at].text == known[at].plain {
+            continue;
+        }
+        let is_before = |(place, other): (usize, &Key)| {
+            other.plain == known[at].plain
+                && (place < at || other.text == other.plain && place > at)
+        };
+        known[at].wraps = known
+            .iter()
+            .enumerate()
+            .filter(|key| is_before(*key))
+            .count();
+    }
+    if known.iter().all(|key| key.wraps == 0) {
         return;
     }
-    let _: ControlFlow<()> = select.projection.visit(&mut wrapped);
-    let _: ControlFlow<()> = select.group_by.visit(&mut wrapped);
-    let _: ControlFlow<()> = select.having.visit(&mut wrapped);
+    let _: ControlFlow<()> = query.visit(&mut Marked(&known));
+    let _: ControlFlow<()> = query.visit(&mut Wrapped(&known));
+}
+
+/// A key of GROUP BY, its text with and without casts, and how often it is wrapped.
+struct Key {
+    expr: Expr,
+    text: String,
+    plain: String,
+    wraps: usize,
 }
 
 /// What a key of GROUP BY stands for: an item of the list by its place or name, or itself.
@@ -164,18 +188,45 @@ impl VisitorMut for Uncast {
     }
 }
 
-/// The texts of expressions, and how often each is wrapped.
-struct Wrapped(Vec<(String, usize)>);
+/// No name that a user gives.
+const MARK: &str = "\u{0}key ";
 
-impl VisitorMut for Wrapped {
+/// Puts marks in the place of keys, the outermost ones: a key inside another one stays.
+struct Marked<'a>(&'a [Key]);
+
+impl VisitorMut for Marked<'_> {
+    type Break = ();
+
+    fn pre_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<()> {
+        if matches!(expr, Expr::Identifier(_) | Expr::Value(_)) {
+            return ControlFlow::Continue(());
+        }
+        let text = expr.to_string();
+        if let Some(at) = self.0.iter().position(|key| key.text == text) {
+            *expr = Expr::Identifier(Ident::new(format!("{MARK}{at}")));
+        }
+        ControlFlow::Continue(())
+    }
+}
+
+/// Puts the keys back, wrapped.
+struct Wrapped<'a>(&'a [Key]);
+
+impl VisitorMut for Wrapped<'_> {
     type Break = ();
 
     fn post_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<()> {
-        let text = expr.to_string();
-        let times = self.0.iter().find(|(other, _)| *other == text);
-        for _ in 0..times.map_or(0, |(_, times)| *times) {
-            let inner = std::mem::replace(expr, Expr::Value(Value::Null.into()));
-            *expr = Expr::Function(call("coalesce", vec![inner]));
+        let place = match &*expr {
+            Expr::Identifier(name) => name.value.strip_prefix(MARK),
+            _ => None,
+        };
+        let key = place.and_then(|place| self.0.get(place.parse::<usize>().ok()?));
+        if let Some(key) = key {
+            *expr = key.expr.clone();
+            for _ in 0..key.wraps {
+                let inner = std::mem::replace(expr, Expr::Value(Value::Null.into()));
+                *expr = Expr::Function(call("coalesce", vec![inner]));
+            }
         }
         ControlFlow::Continue(())
     }
@@ -189,7 +240,11 @@ fn unordered_by_constants(function: &mut Function) {
     };
     list.clauses.retain_mut(|clause| match clause {
         FunctionArgumentClause::OrderBy(order) => {
-            order.retain(|key| !matches!(key.expr, Expr::Value(_)));
+            let is_constant = |expr: &Expr| match expr {
+                Expr::Value(value) => !matches!(value.value, Value::Placeholder(_)),
+                _ => false,
+            };
+            order.retain(|key| !is_constant(&key.expr));
             !order.is_empty()
         }
         _ => true,

@@ -16,7 +16,7 @@
 //! the join was right and stays: it is the plan of INTERSECT and EXCEPT without ALL, too.
 //!
 //! In a stream [`RepeatNode`] is the operator of that name; for a batch it is an UNNEST of as many
-//! numbers.
+//! copies.
 
 use std::cmp::Ordering;
 use std::collections::HashSet;
@@ -29,8 +29,9 @@ use datafusion::common::{
     Column, DFSchema, DFSchemaRef, JoinType, NullEquality, ScalarValue, UnnestOptions,
 };
 use datafusion::error::{DataFusionError, Result as DataFusionResult};
+use datafusion::functions::core::{get_field, named_struct};
 use datafusion::functions_aggregate::expr_fn::count;
-use datafusion::functions_nested::range::range_udf;
+use datafusion::functions_nested::repeat::array_repeat_udf;
 use datafusion::logical_expr::{
     Distinct, Expr, Extension, Join, LogicalPlan, LogicalPlanBuilder, UserDefinedLogicalNodeCore,
     col, lit, when,
@@ -65,23 +66,31 @@ impl RepeatNode {
         Ok(RepeatNode { input, schema })
     }
 
-    /// For a batch: a row for each of so many numbers.
+    /// For a batch: each row as a struct, a list of as many of it, and that taken apart again. The
+    /// columns do not pass as they are: the library would go on taking them for a key.
     pub(super) fn lower(&self) -> DataFusionResult<LogicalPlan> {
         let mut columns = self.input.schema().columns();
         let Some(number) = columns.pop() else {
             return Err(DataFusionError::Internal("it has a number".to_string()));
         };
-        let columns: Vec<Expr> = columns.into_iter().map(Expr::Column).collect();
-        let numbers = range_udf().call(vec![lit(0i64), Expr::Column(number)]);
-        let mut with_numbers = columns.clone();
-        with_numbers.push(numbers.alias(NUMBER));
+        let mut fields = Vec::new();
+        let mut parts = Vec::new();
+        for (place, column) in columns.into_iter().enumerate() {
+            let name = format!("field{place}");
+            let row = Expr::Column(Column::new_unqualified(NUMBER));
+            let part = get_field().call(vec![row, lit(name.clone())]);
+            parts.push(part.alias_qualified(column.relation.clone(), column.name.clone()));
+            fields.extend([lit(name), Expr::Column(column)]);
+        }
+        let row = named_struct().call(fields);
+        let rows = array_repeat_udf().call(vec![row, Expr::Column(number)]);
         LogicalPlanBuilder::from(self.input.as_ref().clone())
-            .project(with_numbers)?
+            .project(vec![rows.alias(NUMBER)])?
             .unnest_columns_with_options(
                 vec![Column::new_unqualified(NUMBER)],
                 UnnestOptions::new().with_preserve_nulls(false),
             )?
-            .project(columns)?
+            .project(parts)?
             .build()
     }
 }
