@@ -136,8 +136,8 @@ fn is_plain(membership: &InSubquery, place: Place, schema: &DFSchema) -> DataFus
     let is_column = matches!(membership.expr.as_ref(), Expr::Column(_));
     Ok(match (place, membership.negated) {
         (Place::And | Place::Or, false) => true,
-        // The library knows about NULLs there, and looks at columns for them.
-        (Place::And, true) => is_column || !is_nullable,
+        // The library knows about NULLs there, as far as it joins by columns.
+        (Place::And, true) => is_column,
         (Place::Or, true) | (Place::Inside, _) => false,
     })
 }

@@ -81,6 +81,10 @@ pub const FOUND: &[Found] = &[
         "SELECT n FROM t0 WHERE (n IN (SELECT n FROM t1)) IS NULL OR n NOT IN (SELECT n FROM t1)",
     ),
     found(
+        "NOT IN of a constant did not see the NULL among the values",
+        "SELECT n FROM t0 WHERE 7 NOT IN (SELECT n FROM t1)",
+    ),
+    found(
         "EXCEPT ALL was refused",
         "SELECT n FROM t1 EXCEPT ALL SELECT n FROM t0",
     ),

@@ -188,9 +188,7 @@ impl Grammar<'_> {
             }
             1 | 2 => {
                 let of = self.choices.pick(&inner.columns).of;
-                // Of a constant the library's NOT IN does not see the NULL among the values.
-                let has_column = scope.iter().any(|column| column.of == of);
-                let not = if kind == 2 && has_column { "NOT " } else { "" };
+                let not = if kind == 2 { "NOT " } else { "" };
                 let wanted = self.leaf(of, &inner.columns).text;
                 let value = self.leaf(of, scope).text;
                 let membership = match (not, self.choices.one_in(6)) {
