@@ -21,7 +21,7 @@ use std::cell::Cell;
 use std::sync::Arc;
 
 use datafusion::common::tree_node::{Transformed, TreeNode};
-use datafusion::common::{Column, DFSchema};
+use datafusion::common::{Column, DFSchema, not_impl_err};
 use datafusion::error::Result as DataFusionResult;
 use datafusion::logical_expr::expr::{Exists, InSubquery};
 use datafusion::logical_expr::{
@@ -114,13 +114,18 @@ fn is_plain(membership: &InSubquery, place: Place, schema: &DFSchema) -> DataFus
     if has_limit && is_correlated {
         return Ok(true);
     }
-    // Without rows it is one of NULL or 0, which the library's join of it does not have.
+    // Of no rows it has one, of NULL or 0, which the library's join of it does not have.
     let is_global = |plan: &LogicalPlan| match plan {
         LogicalPlan::Aggregate(aggregate) => aggregate.group_expr.is_empty(),
         _ => false,
     };
     if is_correlated && subquery.exists(|plan| Ok(is_global(plan)))? {
-        return Ok(true);
+        return match place != Place::Inside && !membership.negated {
+            true => Ok(true),
+            false => not_impl_err!(
+                "NOT IN over an aggregate without GROUP BY that depends on the outer row"
+            ),
+        };
     }
     if is_correlated && shares_relation(&membership.expr, subquery)? {
         return Ok(true);
