@@ -11,8 +11,9 @@
 //! A failure is made as small as it still fails, and printed as an entry of `found`, where it
 //! stays.
 //!
-//! `TIDEMILL_GENERATOR_QUERIES=100000` runs so many in place of 400; `TIDEMILL_GENERATOR_SEED=n`
-//! begins at a known one, as a failure names it.
+//! A change is judged by the same queries each time. `TIDEMILL_GENERATOR_QUERIES=100000` runs so
+//! many in place of 400, and `TIDEMILL_GENERATOR_SEED=n` begins elsewhere than at 1: where nobody
+//! has been yet, or where a failure says.
 
 mod found;
 mod subject;
@@ -95,7 +96,7 @@ struct Tally {
 #[test]
 fn a_query_that_nobody_thought_of_is_kept_up_to_date() {
     let queries = number("TIDEMILL_GENERATOR_QUERIES", 400);
-    let first = number("TIDEMILL_GENERATOR_SEED", fastrand::u64(..1 << 40));
+    let first = number("TIDEMILL_GENERATOR_SEED", 1);
     println!("TIDEMILL_GENERATOR_SEED={first} TIDEMILL_GENERATOR_QUERIES={queries}");
     let state = session_state();
     let tally = Tally::default();
