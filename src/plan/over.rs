@@ -131,7 +131,7 @@ impl Build<'_> {
         });
         let orders: Vec<OrderColumn> = orders.collect();
         let calls = calls.into_iter().map(|call| OverCall {
-            function: call.function.moved(&place),
+            function: call.function.moved(place),
             ..call
         });
         let calls: Vec<OverCall> = calls.collect();
